@@ -1,0 +1,8 @@
+"""Trunks: the network that both jobs share."""
+
+from genrep.backbones.base import Backbone, Hidden
+from genrep.backbones.dit import DiT, DiTConfig
+
+BACKBONES: dict[str, type[Backbone]] = {"dit": DiT}
+
+__all__ = ["BACKBONES", "Backbone", "DiT", "DiTConfig", "Hidden"]

@@ -1,0 +1,53 @@
+"""What a trunk is: a network on (xt, t, y) that offers features on the way, in a class-free prefix and a suffix that knows y."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from genrep.types import Features, FeatureSpec
+
+
+@dataclass(frozen=True)
+class Hidden:
+    """A pass half way: token states, the conditioning vector, and the features gathered so far."""
+
+    tokens: Float[Tensor, "b n d"]
+    conditioning: Float[Tensor, "b d"]
+    features: Features
+
+    def repeat(self, num: int) -> Hidden:
+        """Each row `num` times in a row, with the stem's finest map for the read-out but without the taps."""
+        finest = tuple(fine.repeat_interleave(num, 0) for fine in self.features.stem[:1])
+        return Hidden(self.tokens.repeat_interleave(num, 0), self.conditioning.repeat_interleave(num, 0), Features((), finest))
+
+
+class Backbone(nn.Module, ABC):
+    """A trunk in three steps, `decode(suffix(prefix(xt, t), y))`, so that one prefix can serve many conditions.
+
+    The perception heads use the features of a pass with y = null and never call `decode`.
+    """
+
+    spec: FeatureSpec
+    """Shape of the features."""
+    num_classes: int
+    """Length of the condition y."""
+
+    @abstractmethod
+    def prefix(self, xt: Float[Tensor, "b c h w"], t: Float[Tensor, " b"]) -> Hidden:
+        """The part that does not see y."""
+
+    @abstractmethod
+    def suffix(self, hidden: Hidden, y: Float[Tensor, "b k"] | None) -> Hidden:
+        """The part that does; y is a class set as 0/1, zeros = null; None: null for all, and no class embedding is touched."""
+
+    @abstractmethod
+    def decode(self, hidden: Hidden) -> Float[Tensor, "b c h w"]:
+        """The raw prediction (see `parametrization.PREDICTIONS`), zero at initialisation."""
+
+    def forward(self, xt: Tensor, t: Tensor, y: Tensor | None) -> Hidden:
+        """`suffix(prefix(xt, t), y)`."""
+        return self.suffix(self.prefix(xt, t), y)

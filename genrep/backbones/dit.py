@@ -1,0 +1,248 @@
+"""A lean diffusion transformer with a convolutional stem, whose blocks offer a pyramid to perception."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from itertools import pairwise
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from genrep.backbones.base import Backbone, Hidden
+from genrep.types import Features, FeatureSpec
+
+
+@dataclass(frozen=True, kw_only=True)
+class DiTConfig:
+    """Size of the trunk."""
+
+    width: int = 144
+    depth: int = 6
+    num_heads: int = 4
+    mlp_ratio: float = 4.0
+    stem_width: int = 24
+    """Channels of the stem's finest map; doubled at every halving of the resolution."""
+    class_blocks: int = 6
+    """How many of the last blocks are conditioned on y; the others form a prefix that all classes share."""
+    taps: tuple[int, ...] = (2, 4, 6)
+    """After which blocks (counted from 1) features are taken for the heads."""
+    max_tokens: int = 192
+
+    def __post_init__(self) -> None:
+        if self.width % math.lcm(8, 4 * self.num_heads):
+            raise ValueError(f"`width` must be a multiple of 8 and of 4 * num_heads = {4 * self.num_heads}; found {self.width}.")
+        if self.stem_width % 8:
+            raise ValueError(f"`stem_width` must be a multiple of 8; found {self.stem_width}.")
+        if not 1 <= self.class_blocks <= self.depth:
+            raise ValueError(f"`class_blocks` must be in 1..depth = {self.depth}; found {self.class_blocks}.")
+        if not self.taps or list(self.taps) != sorted(set(self.taps)) or self.taps[0] < 1 or self.taps[-1] > self.depth:
+            raise ValueError(f"`taps` must be increasing block numbers in 1..depth = {self.depth}; found {self.taps}.")
+
+
+def stride_for(image_size: tuple[int, int], max_tokens: int) -> int:
+    """The smallest power of two >= 4 that leaves at most `max_tokens` tokens.
+
+    >>> stride_for((32, 32), 192), stride_for((96, 96), 192), stride_for((96, 128), 192)
+    (4, 8, 8)
+
+    Raises:
+        ValueError: the stride does not divide the image size.
+    """
+    height, width = image_size
+    stride = 4
+    while (height // stride) * (width // stride) > max_tokens:
+        stride *= 2
+    if height % stride or width % stride:
+        raise ValueError(f"`image_size` must be a multiple of {stride} at {height} x {width} px; found {image_size}. Resize or pad the images.")
+    return stride
+
+
+def position_codes(grid: tuple[int, int], width: int) -> Float[Tensor, "n d"]:
+    """Sines and cosines of the row (first half) and the column (second half), frequencies 1 .. 1/10000."""
+    rows, columns = torch.meshgrid(torch.arange(grid[0]), torch.arange(grid[1]), indexing="ij")
+    frequency = torch.exp(-math.log(10_000) * torch.arange(width // 4) / (width // 4))
+    phases = [axis.reshape(-1, 1) * frequency for axis in (rows, columns)]
+    return torch.cat([wave(phase) for phase in phases for wave in (torch.sin, torch.cos)], dim=1)
+
+
+def time_codes(t: Float[Tensor, " b"], width: int) -> Float[Tensor, "b d"]:
+    """Sines and cosines of 1000 t."""
+    frequency = torch.exp(-math.log(10_000) * torch.arange(width // 2, device=t.device) / (width // 2))
+    phase = 1000 * t[:, None] * frequency
+    return torch.cat([phase.sin(), phase.cos()], dim=1)
+
+
+class ClassEmbedding(nn.Module):
+    """A set of classes as one vector: sum of embeddings / sqrt(count), plus a "set" vector where the count is above 1; null is its own."""
+
+    def __init__(self, num_classes: int, width: int) -> None:
+        super().__init__()
+        self.classes = nn.Parameter(0.5 * torch.randn(num_classes, width))
+        self.set = nn.Parameter(torch.zeros(width))
+        self.null = nn.Parameter(torch.zeros(width))
+
+    def forward(self, y: Float[Tensor, "b k"]) -> Float[Tensor, "b d"]:
+        count = y.sum(1, keepdim=True)
+        embedded = y @ self.classes / count.clamp(min=1).sqrt() + (count > 1) * self.set
+        return torch.where(count == 0, self.null, embedded)
+
+
+class Halving(nn.Module):
+    """A strided convolution and a residual one."""
+
+    def __init__(self, before: int, after: int) -> None:
+        super().__init__()
+        self.down = nn.Conv2d(before, after, 4, stride=2, padding=1)
+        self.norm = nn.GroupNorm(8, after)
+        self.conv = nn.Conv2d(after, after, 3, padding=1)
+
+    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d hh ww"]:
+        x = self.down(x)
+        return x + self.conv(F.silu(self.norm(x)))
+
+
+class Stem(nn.Module):
+    """Convolutions from pixels to tokens, halving the resolution `log2(stride)` times; its maps are the pyramid's fine levels.
+
+    Source: early convolutions help small transformers see, Xiao et al. 2021, arXiv:2106.14881.
+    """
+
+    def __init__(self, channels: int, config: DiTConfig, stride: int) -> None:
+        super().__init__()
+        levels = stride.bit_length() - 1
+        self.widths = tuple(config.stem_width * 2**i for i in range(levels))
+        self.first = nn.Conv2d(channels, self.widths[0], 3, padding=1)
+        self.down = nn.ModuleList(Halving(a, b) for a, b in pairwise((*self.widths, config.width)))
+
+    def forward(self, xt: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Token map [b d gh gw], and the maps before it, fine to coarse."""
+        maps = [self.first(xt)]
+        for halving in self.down:
+            maps.append(halving(F.silu(maps[-1])))
+        return maps[-1], tuple(maps[:-1])
+
+
+def _modulate(tokens: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
+    return torch.addcmul(shift[:, None], F.layer_norm(tokens, tokens.shape[-1:]), 1 + scale[:, None])
+
+
+def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """softmax(q k^T / sqrt(d)) v, [b heads n d].
+
+    On a CPU as two products: there the fused kernel's backward pass takes seven times as long at 64 tokens (torch 2.14, bf16).
+    """
+    if query.device.type != "cpu":
+        return F.scaled_dot_product_attention(query, key, value)
+    return (query @ key.transpose(-1, -2) * query.shape[-1] ** -0.5).softmax(-1) @ value
+
+
+class Block(nn.Module):
+    """Attention and MLP, each shifted, scaled and gated by the conditioning (adaLN-Zero).
+
+    Source: Peebles and Xie 2023, arXiv:2212.09748, section 3.2; normalised queries and keys after Dehghani et al. 2023.
+    """
+
+    def __init__(self, config: DiTConfig) -> None:
+        super().__init__()
+        width, hidden = config.width, int(config.width * config.mlp_ratio)
+        self.num_heads = config.num_heads
+        self.modulation = nn.Linear(width, 6 * width)
+        self.qkv = nn.Linear(width, 3 * width)
+        self.query_scale = nn.Parameter(torch.ones(width // config.num_heads))
+        self.proj = nn.Linear(width, width)
+        self.fc1 = nn.Linear(width, hidden)
+        self.fc2 = nn.Linear(hidden, width)
+        nn.init.zeros_(self.modulation.weight)
+        nn.init.zeros_(self.modulation.bias)
+
+    def forward(self, tokens: Float[Tensor, "b n d"], conditioning: Float[Tensor, "b d"]) -> Float[Tensor, "b n d"]:
+        shift1, scale1, gate1, shift2, scale2, gate2 = self.modulation(F.silu(conditioning)).chunk(6, dim=1)
+        tokens = tokens + gate1[:, None] * self.attention(_modulate(tokens, shift1, scale1))
+        return tokens + gate2[:, None] * self.fc2(F.gelu(self.fc1(_modulate(tokens, shift2, scale2))))
+
+    def attention(self, tokens: Float[Tensor, "b n d"]) -> Float[Tensor, "b n d"]:
+        """Multi-head self-attention."""
+        query, key, value = self.qkv(tokens).unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
+        query = F.layer_norm(query, query.shape[-1:]) * self.query_scale.to(query.dtype)
+        mixed = attend(query, F.layer_norm(key, key.shape[-1:]), value)
+        return self.proj(mixed.transpose(1, 2).flatten(2))
+
+
+class ReadOut(nn.Module):
+    """From tokens back to pixels, joined with the stem's finest map: what is fine in xt need not pass through the tokens.
+
+    Zero at initialisation.
+    """
+
+    def __init__(self, config: DiTConfig, channels: int, stride: int) -> None:
+        super().__init__()
+        self.stride = stride
+        self.unfold = nn.Linear(config.width, config.stem_width * stride**2)
+        self.norm = nn.GroupNorm(8, config.stem_width)
+        self.conv = nn.Conv2d(config.stem_width, config.stem_width, 3, padding=1)
+        self.out = nn.Conv2d(config.stem_width, channels, 3, padding=1)
+        nn.init.zeros_(self.out.weight)
+        nn.init.zeros_(self.out.bias)  # type: ignore[arg-type]
+
+    def forward(self, tokens: Float[Tensor, "b d gh gw"], fine: Float[Tensor, "b f h w"]) -> Float[Tensor, "b c h w"]:
+        x = F.pixel_shuffle(self.unfold(tokens.permute(0, 2, 3, 1)).permute(0, 3, 1, 2), self.stride) + fine
+        return self.out(F.silu(x + self.conv(F.silu(self.norm(x)))))
+
+
+class DiT(Backbone):
+    """Stem, blocks, and a read-out to the pixels of each token.
+
+    t conditions every block; y only the last `class_blocks`.
+
+    Args:
+        channels: of x0.
+        image_size: (height, width) of x0, a multiple of the stem's stride.
+    """
+
+    def __init__(self, config: DiTConfig, *, channels: int, image_size: tuple[int, int], num_classes: int) -> None:
+        super().__init__()
+        self.config, self.num_classes = config, num_classes
+        self.stride = stride_for(image_size, config.max_tokens)
+        self.grid = (image_size[0] // self.stride, image_size[1] // self.stride)
+        self.stem = Stem(channels, config, self.stride)
+        self.time = nn.Sequential(nn.Linear(config.width, config.width), nn.SiLU(), nn.Linear(config.width, config.width))
+        self.embedding = ClassEmbedding(num_classes, config.width)
+        self.blocks = nn.ModuleList(Block(config) for _ in range(config.depth))
+        self.final_modulation = nn.Linear(config.width, 2 * config.width)
+        nn.init.zeros_(self.final_modulation.weight)
+        nn.init.zeros_(self.final_modulation.bias)
+        self.read_out = ReadOut(config, channels, self.stride)
+        self.register_buffer("positions", position_codes(self.grid, config.width), persistent=False)
+        self.spec = FeatureSpec(
+            image_size=image_size,
+            taps=tuple(config.width for _ in config.taps),
+            tap_stride=self.stride,
+            stem=self.stem.widths,
+            stem_strides=tuple(2**i for i in range(len(self.stem.widths))),
+        )
+
+    def prefix(self, xt: Tensor, t: Tensor) -> Hidden:
+        tokens, maps = self.stem(xt)
+        hidden = Hidden(tokens.flatten(2).transpose(1, 2) + self.positions, self.time(time_codes(t, self.config.width)), Features((), maps))
+        return self._run(hidden, range(self.config.depth - self.config.class_blocks))
+
+    def suffix(self, hidden: Hidden, y: Tensor | None) -> Hidden:
+        condition = self.embedding.null if y is None else self.embedding(y)
+        known = Hidden(hidden.tokens, hidden.conditioning + condition, hidden.features)
+        return self._run(known, range(self.config.depth - self.config.class_blocks, self.config.depth))
+
+    def _run(self, hidden: Hidden, which: range) -> Hidden:
+        tokens, taps = hidden.tokens, list(hidden.features.taps)
+        for i in which:
+            tokens = self.blocks[i](tokens, hidden.conditioning)
+            if i + 1 in self.config.taps:
+                taps.append(F.layer_norm(tokens, tokens.shape[-1:]).transpose(1, 2).unflatten(2, self.grid))
+        return Hidden(tokens, hidden.conditioning, Features(tuple(taps), hidden.features.stem))
+
+    def decode(self, hidden: Hidden) -> Tensor:
+        shift, scale = self.final_modulation(F.silu(hidden.conditioning)).chunk(2, dim=1)
+        tokens = _modulate(hidden.tokens, shift, scale).transpose(1, 2).unflatten(2, self.grid)
+        return self.read_out(tokens, hidden.features.stem[0])

@@ -1,0 +1,42 @@
+"""Measure a finished run on its test images; write eval.json, samples and report.html into it."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+TAKES_OVERRIDES = False
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What `eval` accepts."""
+    parser.add_argument("run", type=Path, metavar="RUN", help="folder of a finished run")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Evaluate, then print the figures."""
+    from genrep.cli.figures import print_figures, print_next
+    from genrep.cli.runs import model_folder
+    from genrep.cli.screen import say_environment
+
+    model_folder(args.run)
+    say_environment()
+    print_figures(evaluate_run(args.run, allow_network=False))
+    print_next(args.run)
+    return 0
+
+
+def evaluate_run(path: Path, *, allow_network: bool) -> dict[str, float]:
+    """Figures of a run; its report is written too, and every file named."""
+    from genrep.cli.screen import make_progress
+    from genrep.evaluation import evaluate, write_report
+    from genrep.evaluation.evaluate import DETAILS
+    from genrep.storage import read_json
+
+    with make_progress() as progress:
+        figures = evaluate(path, allow_network=allow_network, progress=progress)
+    report = write_report(path)
+    for note in read_json(path / DETAILS)["notes"]:
+        print(f"note: {note}")
+    print(f"wrote {path / 'eval.json'}\nwrote {path / 'samples'}\nwrote {report}")
+    return figures

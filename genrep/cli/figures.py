@@ -1,0 +1,120 @@
+"""The final table: figures, their intervals, and what the demo should reach beside them."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+DEMO_FILE = "demo.json"
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A measured figure and its target."""
+
+    name: str
+    value: float | None
+    interval: tuple[float, float] | None
+    """95 %."""
+    unit: str
+    target: float | None
+    """At least; None where the figure to beat was not measured."""
+    met: bool
+    how: str
+
+
+@dataclass(frozen=True)
+class Target:
+    """What a figure of eval.json should reach: a number, or another figure."""
+
+    key: str
+    name: str
+    at_least: float | str
+    how: str
+    """How it is measured; `{beside}` is the value of the figure that puts it in proportion."""
+    beside: str = ""
+
+
+LINEAR, JUDGE = "classification/logistic_regression_top1", "generation/judge_accuracy"
+
+DEMO_TARGETS = (
+    Target("classification/top1", "top-1, one garment", 0.84, "share of test images; logistic regression on pixels: {beside}", LINEAR),
+    Target("classification/top1", "no worse than linear", LINEAR, "the target is the top-1 of logistic regression on the same pixels"),
+    Target("detection/ap50", "AP50, scenes", 0.40, "COCO's AP at IoU .50, mean over classes, test scenes"),
+    Target("segmentation/miou_foreground", "mIoU without background, scenes", 0.40, "mean over classes, pixels of all test scenes"),
+    Target("generation/sample_accuracy", "samples recognised", 0.60, "by a CNN trained on real images; the judge on real test images: {beside}", JUDGE),
+)
+"""What `genrep demo` should reach on test."""
+
+
+def demo_figures(figures: Mapping[str, float]) -> list[Figure]:
+    """The figures of `eval.json` that the demo is measured by, each with its target."""
+    return [_figure(figures, target) for target in DEMO_TARGETS]
+
+
+def _figure(figures: Mapping[str, float], target: Target) -> Figure:
+    value, low, high = (figures.get(f"{target.key}{end}") for end in ("", "_low", "_high"))
+    bound = figures.get(target.at_least) if isinstance(target.at_least, str) else target.at_least
+    return Figure(
+        name=target.name,
+        value=value,
+        interval=None if low is None or high is None else (low, high),
+        unit="0 to 1",
+        target=bound,
+        met=value is not None and bound is not None and value >= bound,
+        how=target.how.format(beside=_number(figures.get(target.beside))),
+    )
+
+
+def write_demo(run: Path, figures: Sequence[Figure]) -> Path:
+    """Write demo.json, a list of figures, into a run folder."""
+    from genrep.storage import write_json
+
+    path = run / DEMO_FILE
+    write_json(path, [asdict(figure) for figure in figures])
+    return path
+
+
+def print_figures(figures: Mapping[str, float]) -> None:
+    """Everything in eval.json."""
+    table = Table("figure", "value", "95 % interval", title="on test")
+    for key, value in figures.items():
+        if not key.endswith(("_low", "_high")):
+            table.add_row(key, _number(value), _interval(figures.get(f"{key}_low"), figures.get(f"{key}_high")))
+    Console().print(table)
+
+
+def print_targets(figures: Sequence[Figure]) -> None:
+    """Figures beside their targets, then how each was measured."""
+    table = Table("figure", "measured", "95 % interval", "target", "reached", title="targets")
+    for figure in figures:
+        low, high = figure.interval or (None, None)
+        target = "-" if figure.target is None else f">= {figure.target:.3g}"
+        table.add_row(figure.name, _number(figure.value), _interval(low, high), target, "yes" if figure.met else "no")
+    Console().print(table)
+    print("\n".join(f"{figure.name}: {figure.how}" for figure in figures))
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3g}"
+
+
+def _interval(low: float | None, high: float | None) -> str:
+    return "" if low is None or high is None else f"{_number(low)} to {_number(high)}"
+
+
+def print_next(run: Path) -> None:
+    """The next useful commands, with classes of this run."""
+    from genrep.storage import read_json
+
+    names = read_json(run / "config.json")["model"]["class_names"]
+    rows = shlex.quote(",".join([names[-1], "+".join(names[-3:-1])]) if len(names) > 2 else ",".join(names))
+    name = shlex.quote(str(run))
+    print(f"\nlook at {run / 'report.html'}\nnext:")
+    print(f"  genrep generate {name} --classes {rows} --count 8 --out grid.png")
+    print(f"  genrep predict {name} IMAGE... --out predictions")

@@ -1,0 +1,117 @@
+"""See: class probabilities, boxes and a mask for each image file, as json and as pictures. Files that cannot be read are named and skipped."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Mapping
+from itertools import count
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from genrep.cli.images import Picture
+    from genrep.model import GenRep
+    from genrep.types import Perception
+
+TAKES_OVERRIDES = False
+UNITS = "boxes: (x0, y0, x1, y1) in pixels of the image file; masks: 0 background, c + 1 class c, of the image file's size"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What `predict` accepts."""
+    parser.add_argument("model", type=Path, metavar="RUN|MODEL", help="a finished run, or a model folder")
+    parser.add_argument("images", type=Path, nargs="+", metavar="IMAGE|FOLDER", help="image files, or folders of them")
+    parser.add_argument("--out", type=Path, default=Path("predictions"), help="folder for predictions.json, masks and overlays (default: %(default)s)")
+    parser.add_argument("--min-score", type=float, default=0.3, help="boxes scored below are left out, 0 to 1 (default: %(default)s)")
+    parser.add_argument("--overwrite", action="store_true", help="replace predictions that exist")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Read, perceive, write."""
+    import torch
+
+    from genrep.cli.images import find_images
+    from genrep.cli.runs import load_model, refuse_existing
+    from genrep.storage import write_json
+
+    target = args.out / "predictions.json"
+    refuse_existing(target, overwrite=args.overwrite)
+    model = load_model(args.model)
+    pictures, skipped = read_all(find_images(args.images), model)
+    seen = model.perceive(torch.stack([picture.image for picture in pictures]))
+    args.out.mkdir(parents=True, exist_ok=True)
+    names = unique_stems([picture.path for picture in pictures])
+    entries = [write_entry(model, picture, (seen, i), args.out / names[i], min_score=args.min_score) for i, picture in enumerate(pictures)]
+    write_json(target, {"model": str(args.model), "class_names": list(model.class_names), "units": UNITS, "images": entries, "skipped": skipped})
+    print(f"wrote {target} and, beside it, masks and overlays of {len(entries)} images" + (f"; skipped: {len(skipped)}" if skipped else ""))
+    return 0
+
+
+def read_all(paths: list[Path], model: GenRep) -> tuple[list[Picture], dict[str, str]]:
+    """The pictures that can be read, and why the others cannot; both are said on the screen.
+
+    Raises:
+        ValueError: none can be read.
+    """
+    from genrep.cli.images import read_picture
+
+    pictures, skipped = [], {}
+    for path in paths:
+        try:
+            picture = read_picture(path, model.image_size, grey=model.config.codec == "grey")
+        except ValueError as error:
+            skipped[str(path)] = str(error)
+            print(f"skipped: {error}", file=sys.stderr)
+            continue
+        pictures.append(picture)
+        if picture.changes:
+            print(f"{path}: {picture.changes}")
+    if not pictures:
+        raise ValueError(f"none of the {len(paths)} files can be read as an image.")
+    return pictures, skipped
+
+
+def write_entry(model: GenRep, picture: Picture, seen: tuple[Perception, int], stem: Path, *, min_score: float) -> dict[str, Any]:
+    """The json entry of one picture; its mask and overlay are written as STEM_mask.png and STEM_overlay.png."""
+    from genrep.cli.images import save_mask
+    from genrep.evaluation.draw import Annotation, save_png, scene
+
+    perception, i = seen
+    entry: dict[str, Any] = {"file": str(picture.path), "size": list(picture.size), "changes": picture.changes}
+    known: dict[str, Any] = {}
+    if perception.class_log_probs is not None:
+        probs = zip(model.class_names, perception.class_log_probs[i].exp().tolist(), strict=True)
+        entry["class_probabilities"] = dict(sorted(probs, key=lambda pair: -pair[1]))
+    if perception.detections is not None:
+        found = perception.detections[i]
+        kept = found.scores >= min_score
+        known |= {"boxes_xyxy_px": found.boxes_xyxy_px[kept], "labels": found.labels[kept].tolist(), "scores": found.scores[kept].tolist()}
+        entry["objects"] = objects_in_file(known, picture, model)
+    if perception.semantic_mask is not None:
+        known["semantic_mask"] = perception.semantic_mask[i]
+        entry["mask"] = save_mask(perception.semantic_mask[i], picture.size, stem.with_name(f"{stem.name}_mask.png")).name
+    entry["overlay"] = f"{stem.name}_overlay.png"
+    save_png(scene(picture.image, Annotation(**known), model.class_names), stem.with_name(entry["overlay"]))
+    return entry
+
+
+def objects_in_file(known: Mapping[str, Any], picture: Picture, model: GenRep) -> list[dict[str, Any]]:
+    """Objects with their boxes in pixels of the image file."""
+    down, across = (size / of for size, of in zip(picture.size, model.image_size, strict=True))
+    boxes = (known["boxes_xyxy_px"] * known["boxes_xyxy_px"].new_tensor([across, down, across, down])).tolist()
+    rows = zip(known["labels"], known["scores"], boxes, strict=True)
+    return [{"class": model.class_names[label], "score": score, "box_xyxy_px": box} for label, score, box in rows]
+
+
+def unique_stems(paths: list[Path]) -> list[str]:
+    """A name for each file's outputs: its stem, numbered where several share one.
+
+    >>> unique_stems([Path("a/x.png"), Path("b/x.png"), Path("y.png")])
+    ['x', 'x_2', 'y']
+    """
+    names: dict[str, None] = {}
+    for path in paths:
+        spellings = (path.stem if number == 1 else f"{path.stem}_{number}" for number in count(1))
+        names[next(name for name in spellings if name not in names)] = None
+    return list(names)

@@ -1,0 +1,50 @@
+"""Train a recipe or a config file into a run folder. The same command continues a stopped run; a finished one is left as it is."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+from pathlib import Path
+
+TAKES_OVERRIDES = True
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What `train` accepts."""
+    parser.add_argument("recipe", metavar="RECIPE|CONFIG.json", help="a recipe by name, or a config file such as a run's config.json")
+    parser.add_argument("--out", type=Path, metavar="RUN", help="run folder; default: runs/RECIPE-DATE")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Train, then say what to do next."""
+    from genrep.cli.runs import default_run
+
+    out = args.out or default_run(args.recipe)
+    code = train_into(out, args, recipe=args.recipe, allow_network=False)
+    if code == 0:
+        print(f"\nnext:\n  genrep eval {shlex.quote(str(out))}")
+    return code
+
+
+def train_into(out: Path, args: argparse.Namespace, *, recipe: str, allow_network: bool) -> int:
+    """Train with a live display; 130 where it was stopped, after saying how to go on."""
+    from genrep.cli.runs import resolve_config
+    from genrep.cli.screen import make_progress, say_environment
+    from genrep.cli.stopping import stop_on_signal
+    from genrep.evaluation.pictures import draw_data
+    from genrep.training import Interrupted, train
+
+    config = resolve_config(recipe, args.changes)
+    say_environment()
+    finished = (out / "model").is_dir()
+    try:
+        with stop_on_signal() as stop, make_progress() as progress:
+            train(config, out, command=args.line, allow_network=allow_network, progress=progress, stop=stop, look=draw_data)
+    except Interrupted:
+        line = args.line if args.out else f"{args.line} --out {shlex.quote(str(out))}"
+        print(f"genrep: stopped; the state is saved in {out}. This continues it:\n  {line}", file=sys.stderr)
+        return 130
+    if finished:
+        print(f"{out} is a finished run of this configuration; nothing is left to train.")
+    return 0

@@ -1,0 +1,99 @@
+"""Everything a run depends on, as frozen dataclasses; recipes are functions that return a `Config`.
+
+A part without weights is its own config (`Euler(num_steps=20)`); a part with weights has an `XxxConfig` beside it.
+Reading, writing and overriding by dotted name is in `genrep.overrides`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from genrep.aligners import Aligner, GenRepRule
+from genrep.model import ModelConfig
+from genrep.objective import ObjectiveConfig
+from genrep.samplers import Euler, Sampler
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """Which images, and how many of them carry labels."""
+
+    sets: tuple[str, ...] = ("fashion", "fashion-scenes")
+    """Embedded sets by name, or folders of your own (pictures in class folders, or with COCO json); a batch holds equal shares."""
+    root: str | None = None
+    """Folder with the raw files; None: cache, installed package, then (where asked) the network."""
+    num_train: int | None = None
+    """Only the first so many training images of each set; None: all."""
+    labelled_fraction: float = 1.0
+    """Share of the training images whose labels training may see, in (0, 1]."""
+    strict: bool = False
+    """Stop at the first thing wrong with a folder; otherwise what cannot be used is named and left out."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """The two stages, counted in clean images so that a run is the same on any machine."""
+
+    seed: int = 0
+    stage1_images: int = 23_040
+    """Clean images of stage 1: perception alone (L_task), so that semantics exist before they modulate."""
+    stage2_images: int = 24_000
+    """Clean images of stage 2: perception and generation jointly."""
+    stage1_batch_size: int = 64
+    batch_size: int = 32
+    """Clean images of a joint step."""
+    micro_batches: int = 2
+    """Parts of a step that run side by side in threads, gradients averaged before alignment; divides both batch sizes."""
+    lr: float = 1.5e-3
+    """Peak learning rate of AdamW; linear warm-up, then cosine to `final_lr_fraction` of it over each stage."""
+    final_lr_fraction: float = 0.02
+    warmup_fraction: float = 0.05
+    weight_decay: float = 0.02
+    betas: tuple[float, float] = (0.9, 0.98)
+    perception_weight: float = 0.7
+    """w_p of the aligned gradients."""
+    generation_weight: float = 0.3
+    """w_g."""
+    aligned_set: str = "trunk"
+    """Which of the parameters that both losses reach are aligned: trunk, blocks or attention."""
+    clip_norm: float = 1.0
+    """Largest norm of the whole aligned gradient."""
+    ema_momentum: float = 0.999
+    """Largest momentum of the teacher; after n updates min(this, (1 + n) / (10 + n))."""
+    bf16: bool = True
+    """Autocast to bfloat16 in training."""
+    checkpoint_every_s: float = 120.0
+    """Wall-clock seconds between checkpoints (they do not change the run)."""
+    keep_checkpoints: int = 2
+    log_every: int = 10
+    """Steps between rows of metrics.csv."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvalConfig:
+    """What is measured on test after training, and with how many images."""
+
+    num_test: int = 2_000
+    """Test images per set."""
+    num_samples: int = 1_000
+    """Class-conditional samples, equal shares of the classes."""
+    sampler: Sampler = field(default_factory=lambda: Euler(num_steps=25))
+    guidance: float | None = None
+    """Guidance scale; None: fixed on validation data among `guidance_grid`."""
+    guidance_grid: tuple[float, ...] = (1.0, 1.5, 2.0, 3.0)
+    num_guidance_samples: int = 300
+    batch_size: int = 250
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """One run."""
+
+    name: str = "fashion"
+    """Recipe this began as."""
+    data: DataConfig = DataConfig()
+    model: ModelConfig = ModelConfig()
+    objective: ObjectiveConfig = ObjectiveConfig()
+    aligner: Aligner = GenRepRule()
+    train: TrainConfig = TrainConfig()
+    eval: EvalConfig = EvalConfig()

@@ -1,0 +1,153 @@
+"""What a data set is: samples by index, as a batch. Also the common in-memory form for small images."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float, Int, UInt8
+from torch import Tensor
+from torch.nn.functional import pad
+
+from genrep.randomness import permutation
+from genrep.types import IGNORE, UNLABELLED, Batch
+
+
+class Dataset(ABC):
+    """Samples by index; sample i is always the same."""
+
+    name: str
+    class_names: tuple[str, ...]
+    image_size: tuple[int, int]
+    """(height, width) in pixels."""
+
+    @abstractmethod
+    def __len__(self) -> int: ...
+
+    @abstractmethod
+    def batch(self, indices: Int[Tensor, " b"]) -> Batch:
+        """The samples with these indices, in this order."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArrayDataset(Dataset):
+    """A set of small images held as bytes; batches are cut by fancy indexing.
+
+    Shapes are those of `types.Batch`; pixels are uint8 0..255 and become [-1, 1] in `batch`.
+    """
+
+    name: str
+    class_names: tuple[str, ...]
+    pixels: UInt8[Tensor, "n c h w"]
+    """c = 1 (grey) or 3."""
+    label: Int[Tensor, " n"]
+    object_labels: Int[Tensor, "n o"]
+    boxes_cxcywh: Float[Tensor, "n o 4"]
+    has_objects: Bool[Tensor, " n"]
+    instance_mask: UInt8[Tensor, "n h w"]
+    semantic_mask: UInt8[Tensor, "n h w"]
+    sources: Int[Tensor, "n o"] | None = None
+    """Which picture of its split each object was cut from, where the set is composed of pictures; -1: empty slot."""
+
+    @property
+    def image_size(self) -> tuple[int, int]:  # type: ignore[override]
+        return self.pixels.shape[-2], self.pixels.shape[-1]
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+    def batch(self, indices: Int[Tensor, " b"]) -> Batch:
+        image = self.pixels[indices].float().div_(127.5).sub_(1.0)
+        label, objects = self.label[indices].long(), self.object_labels[indices].long()
+        return Batch(
+            image=image.expand(-1, 3, -1, -1),
+            index=indices,
+            label=label,
+            classes=class_sets(label, objects, len(self.class_names)),
+            object_labels=objects,
+            boxes_cxcywh=self.boxes_cxcywh[indices],
+            has_objects=self.has_objects[indices],
+            semantic_mask=self.semantic_mask[indices],
+            instance_mask=self.instance_mask[indices],
+        )
+
+    def first(self, num: int) -> ArrayDataset:
+        """The first `num` samples.
+
+        Raises:
+            ValueError: there are fewer.
+        """
+        if not 0 < num <= len(self):
+            raise ValueError(f"`num` must be from 1 to {len(self)}, the samples `{self.name}` has; found {num}.")
+        return self.rows(slice(num))
+
+    def rows(self, where: Int[Tensor, " m"] | Bool[Tensor, " n"] | slice) -> ArrayDataset:
+        """Some samples as a set of their own, by index, by truth value or by slice."""
+        arrays: dict[str, Any] = {f.name: value[where] for f in fields(self) if isinstance(value := getattr(self, f.name), Tensor)}
+        return replace(self, **arrays)
+
+    def with_slots(self, num: int) -> ArrayDataset:
+        """The same set with `num` object slots; slots that are cut off must be empty."""
+        missing = num - self.object_labels.shape[1]
+        if missing == 0:
+            return self
+        assert missing > 0 or bool((self.object_labels[:, num:] == UNLABELLED).all())
+        return replace(
+            self,
+            object_labels=pad(self.object_labels, (0, missing), value=UNLABELLED),
+            boxes_cxcywh=pad(self.boxes_cxcywh, (0, 0, 0, missing)),
+            sources=None if self.sources is None else pad(self.sources, (0, missing), value=UNLABELLED),
+        )
+
+    def with_labels_for(self, labelled: Bool[Tensor, " n"]) -> ArrayDataset:
+        """The same images with every annotation removed where `labelled` is false."""
+        hidden = ~labelled
+        return replace(
+            self,
+            label=self.label.masked_fill(hidden, UNLABELLED),
+            object_labels=self.object_labels.masked_fill(hidden[:, None], UNLABELLED),
+            boxes_cxcywh=self.boxes_cxcywh.masked_fill(hidden[:, None, None], 0.0),
+            has_objects=self.has_objects & labelled,
+            instance_mask=self.instance_mask.masked_fill(hidden[:, None, None], IGNORE),
+            semantic_mask=self.semantic_mask.masked_fill(hidden[:, None, None], IGNORE),
+        )
+
+
+def class_sets(label: Int[Tensor, " b"], object_labels: Int[Tensor, "b o"], num_classes: int) -> Float[Tensor, "b k"]:
+    """The set of classes of each image as 0/1, from its label and its objects; zeros where nothing is known."""
+    classes = torch.zeros(len(label), num_classes + 1)
+    classes.scatter_(1, torch.where(object_labels == UNLABELLED, num_classes, object_labels), 1.0)
+    classes.scatter_(1, torch.where(label == UNLABELLED, num_classes, label)[:, None], 1.0)
+    return classes[:, :num_classes]
+
+
+def boxes_of(instance_mask: UInt8[Tensor, "n h w"], num_objects: int) -> Float[Tensor, "n o 4"]:
+    """The tight box (normalised cx, cy, w, h) around the visible part of each object; zeros where it has none."""
+    height, width = instance_mask.shape[-2:]
+    visible = instance_mask[:, None] == torch.arange(1, num_objects + 1)[None, :, None, None]
+    top, bottom = _extent(visible.any(-1))
+    left, right = _extent(visible.any(-2))
+    boxes = torch.stack([(left + right) / (2 * width), (top + bottom) / (2 * height), (right - left) / width, (bottom - top) / height], -1)
+    return boxes.masked_fill(~visible.any(-1).any(-1, keepdim=True), 0.0)
+
+
+def _extent(occupied: Bool[Tensor, "*n s"]) -> tuple[Int[Tensor, "*n"], Int[Tensor, "*n"]]:
+    """First occupied place and one past the last."""
+    return occupied.int().argmax(-1), occupied.shape[-1] - occupied.flip(-1).int().argmax(-1)
+
+
+def labelled_rows(num: int, count: int, seed: int) -> Bool[Tensor, " num"]:
+    """Which of `num` samples keep their labels: `count` of them, whatever their class.
+
+    Fixed by the seed and nested: the rows of a smaller count are among those of a larger one.
+
+    Raises:
+        ValueError: `count` is not from 0 to `num`.
+    """
+    if not 0 <= count <= num:
+        raise ValueError(f"`count` of labelled samples must be from 0 to {num}; found {count}.")
+    rows = torch.zeros(num, dtype=torch.bool)
+    rows[permutation(num, seed, 0)[:count]] = True
+    return rows

@@ -1,0 +1,63 @@
+"""What a folder of a user's data holds, and what is wrong with it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from genrep.datasets.base import ArrayDataset
+from genrep.datasets.folders import LAYOUTS, recognise
+from genrep.datasets.problems import Problem, Problems
+from genrep.types import UNLABELLED
+
+_GLANCE_PX = (16, 16)
+
+
+@dataclass(frozen=True)
+class DataReport:
+    """The findings of `check_data`."""
+
+    path: Path
+    layout: str
+    num_images: dict[str, int]
+    """By split."""
+    num_per_class: dict[str, dict[str, int]]
+    """By split and class: pictures where there is one class each, else objects."""
+    problems: list[Problem]
+
+
+def check_data(path: Path) -> DataReport:
+    """Read every picture and annotation of a folder and list what is wrong, by file and annotation id.
+
+    Raises:
+        ValueError: there is nothing to check: no such folder, or no pictures in it.
+    """
+    layout = recognise(path)
+    splits, read = LAYOUTS[layout]
+    problems = Problems(strict=False)
+    sets: dict[str, ArrayDataset] = {}
+    for split in splits(path):
+        try:
+            sets[split], found = read(path, split, image_size=_GLANCE_PX, max_objects=254)
+            problems.found.extend(found)
+        except ValueError as error:
+            problems.add(split, str(error))
+    _compare_classes(sets, problems)
+    counts = {split: _counts(data) for split, data in sets.items()}
+    unique = list(dict.fromkeys(problems.found))
+    return DataReport(path, layout, {split: len(data) for split, data in sets.items()}, counts, unique)
+
+
+def _compare_classes(sets: dict[str, ArrayDataset], problems: Problems) -> None:
+    """All splits must count the same classes."""
+    names = {split: data.class_names for split, data in sets.items()}
+    for split, known in names.items():
+        if known != next(iter(names.values())):
+            problems.add(split, f"has classes {', '.join(known)}; {next(iter(names))} has {', '.join(next(iter(names.values())))}")
+
+
+def _counts(data: ArrayDataset) -> dict[str, int]:
+    labels = data.object_labels[data.object_labels != UNLABELLED] if bool(data.has_objects.any()) else data.label
+    return dict(zip(data.class_names, torch.bincount(labels, minlength=len(data.class_names)).tolist(), strict=True))

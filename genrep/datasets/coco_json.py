@@ -1,0 +1,184 @@
+"""COCO annotation files: which there are, and what they say, checked entry by entry."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from genrep.datasets.images import SPLITS, hold_out, inside
+from genrep.datasets.problems import Problems
+from genrep.registry import lookup
+
+
+@dataclass
+class Entry:
+    """One annotation; what depends on the picture is checked when that is read."""
+
+    where: str
+    label: int
+    bbox: Any
+    segmentation: Any
+    is_crowd: bool
+
+
+@dataclass
+class Picture:
+    """One picture and its annotations."""
+
+    file: Path
+    name: str
+    announced: tuple[Any, Any]
+    """(height, width) as the file says, None where it does not."""
+    entries: list[Entry] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Contents:
+    """An annotation file."""
+
+    class_names: tuple[str, ...]
+    pictures: list[Picture]
+
+
+def annotation_files(root: Path) -> dict[str, Path]:
+    """Annotation files by split.
+
+    Looks at `annotations/*.json`, `*.json` and `SPLIT/_annotations.coco.json`; the split is a word of the name (`instances_train2017`);
+    a single file that names none is train. `instances_*` goes before other files of the same split.
+
+    Raises:
+        ValueError: several files for one split.
+    """
+    candidates = [*sorted(root.glob("annotations/*.json")), *sorted(root.glob("*.json")), *sorted(root.glob("*/_annotations.coco.json"))]
+    found: dict[str, list[Path]] = {}
+    for file in candidates:
+        if split := _split_of(file):
+            found.setdefault(split, []).append(file)
+    if not found and len(candidates) == 1 and _is_coco(candidates[0]):
+        return {"train": candidates[0]}
+    return {split: _preferred(files) for split, files in found.items()}
+
+
+def _is_coco(file: Path) -> bool:
+    try:
+        return {"images", "annotations", "categories"} <= _parse(file).keys()
+    except ValueError:
+        return False
+
+
+def _split_of(file: Path) -> str | None:
+    name = file.parent.name if file.name == "_annotations.coco.json" else file.stem
+    words = re.findall("[a-z]+", name.lower())
+    return next((SPLITS[word] for word in words if word in SPLITS), None)
+
+
+def _preferred(files: list[Path]) -> Path:
+    named = [file for file in files if file.name.startswith("instances")] or files
+    if len(named) > 1:
+        raise ValueError(f"{named[0]} and {named[1]} are both annotations of the same split; keep one, or name it instances_SPLIT.json.")
+    return named[0]
+
+
+def read_contents(root: Path, split: str, problems: Problems) -> Contents:
+    """What the annotation file of `split` says; without one for val, a tenth of train's pictures, chosen by content.
+
+    Raises:
+        ValueError: no such split, or the file is not COCO json.
+    """
+    files = annotation_files(root)
+    held_out = "train" in files and "val" not in files
+    file = lookup({**files, "val": files["train"]} if held_out else files, split, f"split of {root}")
+    source = "train" if held_out and split == "val" else split
+    content = _parse(file)
+    for key in ("images", "annotations", "categories"):
+        if not isinstance(content.get(key), list):
+            raise ValueError(f"{file}: not COCO json; expected a list `{key}`, found {type(content.get(key)).__name__}.")
+    names = _categories(file, content["categories"])
+    pictures = _pictures(root, file, source, content["images"], problems)
+    _attach(file, content["annotations"], pictures, names, problems)
+    chosen = [picture for picture in pictures.values() if picture is not None]
+    if held_out and source == "train":
+        val = hold_out([picture.file for picture in chosen])
+        chosen = [picture for picture in chosen if (picture.file in val) == (split == "val")]
+    return Contents(class_names=tuple(name for _, name in sorted(names.items())), pictures=chosen)
+
+
+def _parse(file: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{file} is not valid json ({' '.join(str(error).split())}).") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{file}: not COCO json; expected an object, found {type(content).__name__}.")
+    return content
+
+
+def _categories(file: Path, entries: list[Any]) -> dict[int, str]:
+    """Class names by id; ids may have gaps."""
+    names: dict[int, str] = {}
+    for entry in entries:
+        if not isinstance(entry, dict) or type(entry.get("id")) is not int or not isinstance(entry.get("name"), str):
+            raise ValueError(f"{file}: a category needs an integer `id` and a `name`; found {str(entry)[:80]}.")
+        if entry["id"] in names or entry["name"] in names.values():
+            raise ValueError(f"{file}: category {entry['id']} `{entry['name']}` is there twice.")
+        names[entry["id"]] = entry["name"]
+    return names
+
+
+def _dicts(where: str, entries: list[Any], problems: Problems) -> Iterator[tuple[str, dict[str, Any]]]:
+    for number, entry in enumerate(entries):
+        if isinstance(entry, dict):
+            yield f"{where} {entry.get('id', f'number {number}')}", entry
+        else:
+            problems.add(f"{where} number {number}", "is not an object; left out")
+
+
+def _pictures(root: Path, file: Path, split: str, entries: list[Any], problems: Problems) -> dict[int, Picture | None]:
+    """Pictures by id; None for those that cannot be used, which is reported."""
+    pictures: dict[int, Picture | None] = {}
+    for where, entry in _dicts(f"{file.name} image", entries, problems):
+        key, name = entry.get("id"), entry.get("file_name")
+        if type(key) is not int or not isinstance(name, str) or key in pictures:
+            problems.add(where, "needs an integer `id` of its own and a `file_name`; left out")
+            continue
+        try:
+            path = _locate(root, file, split, name)
+        except (ValueError, OSError) as error:
+            problems.add(where, f"{error}; left out")
+            pictures[key] = None
+            continue
+        pictures[key] = Picture(file=path, name=name, announced=(entry.get("height"), entry.get("width")))
+    return pictures
+
+
+def _locate(root: Path, file: Path, split: str, name: str) -> Path:
+    """The picture `name`, from the first of the usual folders that has it."""
+    bases = [Path("images"), Path("images") / split, Path(split), Path(f"{split}2017"), file.parent.relative_to(root), Path()]
+    paths = [inside(root, (base / name).as_posix()) for base in bases]
+    found = next((path for path in paths if path.is_file()), None)
+    if found is None:
+        raise ValueError(f"`{name}` is not there; looked in {', '.join(str(base) for base in bases)}")
+    return found
+
+
+def _attach(file: Path, entries: list[Any], pictures: dict[int, Picture | None], names: dict[int, str], problems: Problems) -> None:
+    """Give each picture its annotations."""
+    order = {key: label for label, key in enumerate(sorted(names))}
+    num_crowd = 0
+    for where, entry in _dicts(f"{file.name} annotation", entries, problems):
+        key, category = entry.get("image_id"), entry.get("category_id")
+        is_crowd = bool(entry.get("iscrowd"))
+        if type(key) is not int or key not in pictures:
+            problems.add(where, f"belongs to no picture of the file (image_id {str(key)[:20]}); left out")
+        elif type(category) is not int or category not in order:
+            known = ", ".join(f"{number} {name}" for number, name in sorted(names.items()))
+            problems.add(where, f"unknown class {str(category)[:20]}; known: {known}; left out")
+        elif (picture := pictures[key]) is not None:
+            picture.entries.append(Entry(where, order[category], entry.get("bbox"), entry.get("segmentation"), is_crowd))
+            num_crowd += is_crowd
+    if num_crowd:
+        problems.note(file.name, f"{num_crowd} crowd annotations are no objects; their pixels are ignored")

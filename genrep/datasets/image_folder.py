@@ -1,0 +1,125 @@
+"""Pictures sorted into folders by class: `SPLIT/CLASS/*` or `CLASS/*`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from jaxtyping import UInt8
+from torch import Tensor
+
+from genrep.datasets.base import ArrayDataset
+from genrep.datasets.images import FORMATS, SPLITS, existing_folder, hold_out, is_picture, read_picture
+from genrep.datasets.problems import Problem, Problems
+from genrep.registry import lookup
+from genrep.types import IGNORE, UNLABELLED
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Layout:
+    class_names: tuple[str, ...]
+    files: dict[str, dict[str, list[Path]]]
+    """Pictures by split and class."""
+
+
+def splits(path: Path) -> tuple[str, ...]:
+    """The splits that can be read from the folder; none if no folder in it holds pictures."""
+    folders = _class_folders(path)
+    if not any(_pictures(folder) for by_class in folders.values() for folder in by_class.values()):
+        return ()
+    return tuple(split for split in ("train", "val", "test") if split in folders or (split == "val" and "train" in folders))
+
+
+def read_image_folder(
+    path: Path, split: str, *, image_size: tuple[int, int], channels: int = 3, max_objects: int = 4, strict: bool = False
+) -> tuple[ArrayDataset, list[Problem]]:
+    """The pictures of a split with their classes, and what is wrong with the folder.
+
+    Where there is no val folder, a tenth of each class of train is val, chosen by the files' content: names do not matter, and
+    copies of a picture stay together. The classes are the folder names of all splits in alphabetical order.
+
+    Args:
+        path: folder of `SPLIT/CLASS/*.jpg` or `CLASS/*.jpg`; also png, webp, bmp, and folders within the class folders.
+        split: train, val or test.
+        image_size: (height, width) in pixels, to which pictures are stretched.
+        channels: 3 (colour) or 1 (grey).
+        max_objects: empty object slots, so that batches of other sets can be joined.
+        strict: raise at the first problem; otherwise what cannot be used is left out and reported.
+    Raises:
+        ValueError: the folder is missing, or has no pictures, or not this split; with `strict` the first problem.
+    """
+    problems = Problems(strict)
+    layout = _layout(existing_folder(path), problems)
+    pixels: list[UInt8[Tensor, "c h w"]] = []
+    labels: list[int] = []
+    for name, files in lookup(layout.files, split, f"split of {path}").items():
+        for file in files:
+            try:
+                pixels.append(read_picture(file, image_size, channels)[0])
+                labels.append(layout.class_names.index(name))
+            except ValueError as error:
+                problems.add(str(file.relative_to(path)), f"{error}; left out")
+    if not pixels:
+        raise ValueError(f"{path} has no readable picture in split `{split}`; expected {', '.join(FORMATS)} files in class folders.")
+    return _unlocated(path.name, layout.class_names, torch.stack(pixels), torch.tensor(labels), max_objects), problems.found
+
+
+def _unlocated(name: str, class_names: tuple[str, ...], pixels: Tensor, label: Tensor, max_objects: int) -> ArrayDataset:
+    """A set of labelled pictures of which no objects are known."""
+    num, mask = len(pixels), torch.full((len(pixels), *pixels.shape[-2:]), IGNORE, dtype=torch.uint8)
+    return ArrayDataset(
+        name=name,
+        class_names=class_names,
+        pixels=pixels,
+        label=label,
+        object_labels=torch.full((num, max_objects), UNLABELLED),
+        boxes_cxcywh=torch.zeros(num, max_objects, 4),
+        has_objects=torch.zeros(num, dtype=torch.bool),
+        instance_mask=mask,
+        semantic_mask=mask.clone(),
+    )
+
+
+def _layout(path: Path, problems: Problems) -> _Layout:
+    folders = _class_folders(path)
+    class_names = tuple(sorted({name for by_class in folders.values() for name in by_class}))
+    files = {split: {name: _pictures(folder) for name, folder in by_class.items()} for split, by_class in folders.items()}
+    if not any(found for by_class in files.values() for found in by_class.values()):
+        raise ValueError(f"{path} has no pictures; expected CLASS/*.jpg or SPLIT/CLASS/*.jpg (also {', '.join(FORMATS)}).")
+    _report_leftovers(path, folders, files, problems)
+    if "train" in files and "val" not in files:
+        held_out = {name: hold_out(found) for name, found in files["train"].items()}
+        files["val"] = {name: [file for file in found if file in held_out[name]] for name, found in files["train"].items()}
+        files["train"] = {name: [file for file in found if file not in held_out[name]] for name, found in files["train"].items()}
+    return _Layout(class_names=class_names, files=files)
+
+
+def _class_folders(path: Path) -> dict[str, dict[str, Path]]:
+    """Class folders by split and name; without split folders all are train."""
+    below = _subfolders(path)
+    by_split = {SPLITS[name]: _subfolders(folder) for name, folder in below.items() if name in SPLITS}
+    return by_split if any(by_split.values()) else {"train": below}
+
+
+def _subfolders(path: Path) -> dict[str, Path]:
+    return {child.name: child for child in sorted(path.iterdir()) if child.is_dir() and not child.name.startswith(".")}
+
+
+def _pictures(folder: Path) -> list[Path]:
+    return sorted(file for file in folder.rglob("*") if is_picture(file) and not file.name.startswith("."))
+
+
+def _report_leftovers(path: Path, folders: dict[str, dict[str, Path]], files: dict[str, dict[str, list[Path]]], problems: Problems) -> None:
+    """Name what the layout has no place for."""
+    used = {file for by_class in files.values() for found in by_class.values() for file in found}
+    for split, by_class in folders.items():
+        for name, folder in by_class.items():
+            if not files[split][name]:
+                problems.add(str(folder.relative_to(path)), "a class folder without pictures")
+            elif split != "train" and not files.get("train", {}).get(name):
+                problems.add(str(folder.relative_to(path)), f"class `{name}` has no picture in train")
+            for other in sorted(file for file in folder.rglob("*") if file.is_file() and file not in used and not file.name.startswith(".")):
+                problems.add(str(other.relative_to(path)), f"not one of {', '.join(FORMATS)}; left out")
+    for stray in sorted(file for file in (*path.glob("*"), *path.glob("*/*")) if is_picture(file) and file not in used):
+        problems.add(str(stray.relative_to(path)), "lies in no class folder; left out")

@@ -1,0 +1,106 @@
+"""Pictures from a user's files: few formats, upright, 8 bits, without transparency; whatever cannot be read is a ValueError."""
+
+from __future__ import annotations
+
+import hashlib
+import warnings
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import UInt8
+from PIL import ExifTags, Image, ImageOps
+from torch import Tensor
+
+FORMATS = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG", ".webp": "WEBP", ".bmp": "BMP"}
+"""The file formats that are read, by suffix; what decides is the content."""
+
+MAX_PIXELS = 64_000_000
+SIDEWAYS = (5, 6, 7, 8)
+"""EXIF orientations in which rows are stored as columns."""
+SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
+"""Names of splits as folders and annotation files write them."""
+
+VAL_SHARE = 0.1
+"""Of the training pictures, where there is no val."""
+
+
+def is_picture(path: Path) -> bool:
+    """Whether the name promises a picture in one of the FORMATS."""
+    return path.suffix.lower() in FORMATS and path.is_file()
+
+
+def read_picture(path: Path, size: tuple[int, int], channels: int) -> tuple[UInt8[Tensor, "c h w"], tuple[int, int]]:
+    """A picture shrunk or stretched to `size`, and its own (height, width).
+
+    It is turned upright as its EXIF says, and laid over white where it is transparent; 16 bits are scaled to 8; of an animation
+    it is the first picture.
+
+    Raises:
+        ValueError: not a picture in one of the FORMATS, damaged, or of more than MAX_PIXELS, which the header tells before
+            anything is decoded.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what Pillow warns of is either decided here or harmless
+            return _read(path, size, channels)
+    except Image.DecompressionBombError as error:
+        raise ValueError(f"more than {MAX_PIXELS} pixels") from error
+    except Exception as error:  # decoders raise almost anything on damaged files
+        raise ValueError(f"cannot be read as a picture ({' '.join(str(error).split()) or type(error).__name__})") from error
+
+
+def _read(path: Path, size: tuple[int, int], channels: int) -> tuple[Tensor, tuple[int, int]]:
+    height, width = size
+    with Image.open(path, formats=sorted(set(FORMATS.values()))) as opened:
+        if opened.width * opened.height > MAX_PIXELS:
+            raise ValueError(f"{opened.width} x {opened.height} are more than {MAX_PIXELS} pixels")
+        own = opened.size[::-1] if opened.getexif().get(ExifTags.Base.Orientation) in SIDEWAYS else opened.size
+        opened.draft(None, (2 * max(size), 2 * max(size)))  # a JPEG may be decoded at a fraction of its size
+        image = _eight_bits(ImageOps.exif_transpose(opened)).convert("L" if channels == 1 else "RGB").resize((width, height), Image.Resampling.BILINEAR)
+    pixels = torch.from_numpy(np.array(image)).view(height, width, channels)
+    return pixels.permute(2, 0, 1).contiguous(), (own[1], own[0])
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    """Opaque, 8 bits a channel."""
+    if image.mode.startswith("I"):
+        return Image.fromarray((np.asarray(image).astype(np.float64).clip(0, 65535) / 257).round().astype(np.uint8))
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    return image
+
+
+def inside(root: Path, name: str) -> Path:
+    """The file `name` under `root`.
+
+    Raises:
+        ValueError: it is absolute, climbs with `..`, or is a link that leads outside.
+    """
+    if not name or "\0" in name or "\\" in name or Path(name).is_absolute() or ".." in Path(name).parts:
+        raise ValueError(f"`{name!r}` is not a plain path below the data folder; refused")
+    path = root / name
+    if not path.resolve().is_relative_to(root.resolve()):
+        raise ValueError(f"`{name}` leads outside the data folder; refused")
+    return path
+
+
+def existing_folder(path: Path) -> Path:
+    """The folder a user named.
+
+    Raises:
+        ValueError: there is none.
+    """
+    if not path.is_dir():
+        raise ValueError(f"{path} is not a folder; name one that holds pictures or COCO annotations.")
+    return path
+
+
+def hold_out(files: list[Path]) -> set[Path]:
+    """About VAL_SHARE of the files, at least one of two, chosen by content: copies of one file stay together."""
+    if len(files) < 2:
+        return set()
+    digests = {path: hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+    last = sorted(digests.values())[max(1, round(VAL_SHARE * len(files))) - 1]
+    return {path for path, digest in digests.items() if digest <= last}

@@ -1,0 +1,85 @@
+"""The denoiser: trunk, parametrization and modulator as one function of (xt, t, y), and the features it offers on the way."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from genrep.backbones import Backbone, Hidden
+from genrep.modulators import Modulator
+from genrep.parametrization import x0_from
+from genrep.schedules import Schedule
+from genrep.types import Denoised, Features
+
+
+@dataclass(frozen=True)
+class NoisedPass:
+    """A noised pass before modulation, for losses that want more than the prediction."""
+
+    base: Float[Tensor, "b c h w"]
+    """x0_hat without modulation."""
+    features: Features
+    pooled: Float[Tensor, "b d"]
+    """The last tap, averaged over positions: what semantics are made of."""
+
+
+def pool(features: Features) -> Float[Tensor, "b d"]:
+    """The last tap, averaged over positions."""
+    return features.taps[-1].mean((-2, -1))
+
+
+class Denoiser(nn.Module):
+    """x0_hat(xt, t, y), modulated by semantics: the image's own, another's, or none.
+
+    Args:
+        prediction: what the trunk's output means, one of `parametrization.PREDICTIONS`.
+    """
+
+    def __init__(self, trunk: Backbone, modulator: Modulator, *, schedule: Schedule, prediction: str) -> None:
+        super().__init__()
+        self.trunk, self.modulator = trunk, modulator
+        self.schedule, self.prediction = schedule, prediction
+
+    def noised_pass(self, xt: Tensor, t: Tensor, y: Tensor) -> NoisedPass:
+        """Trunk and parametrization, without modulation."""
+        hidden = self.trunk(xt, t, y)
+        return NoisedPass(self._x0(hidden, xt, t), hidden.features, pool(hidden.features))
+
+    def modulate(self, noised: NoisedPass, xt: Tensor, t: Tensor, sem: Float[Tensor, "b s"]) -> Denoised:
+        """The prediction under the given semantics."""
+        with torch.autocast(xt.device.type, enabled=False):
+            return self.modulator(noised.base.float(), xt.float(), self.schedule.logsnr(t), sem.float())
+
+    def forward(self, xt: Tensor, t: Tensor, y: Tensor) -> Denoised:
+        """The prediction under the image's own semantics, read off the same pass: what samplers use."""
+        noised = self.noised_pass(xt, t, y)
+        return self.modulate(noised, xt, t, self.modulator.semantics(noised.pooled))
+
+    def candidates(self, xt: Tensor, t: Tensor, candidates: Float[Tensor, "b m k"]) -> Float[Tensor, "b m c h w"]:
+        """x0_hat for several conditions of each image, without semantics (they would leak the label); the prefix is shared.
+
+        Without semantics the modulator's shift is the same for all candidates of an image, so differences between them are
+        those of the base prediction.
+        """
+        num = candidates.shape[1]
+        hidden = self.trunk.suffix(self.trunk.prefix(xt, t).repeat(num), candidates.flatten(0, 1))
+        base = self._x0(hidden, xt.repeat_interleave(num, 0), t.repeat_interleave(num, 0)).unflatten(0, (len(xt), num))
+        first = NoisedPass(base[:, 0], hidden.features, pooled=base.new_empty(len(xt), 0))
+        no_semantics = torch.zeros_like(self.modulator.semantics(xt.new_zeros(len(xt), self.trunk.spec.taps[-1])))
+        shift = self.modulate(first, xt, t, no_semantics).x0_hat - base[:, 0]
+        return base + shift[:, None]
+
+    def features(self, xt: Tensor, t: Tensor) -> Features:
+        """What the heads see: a pass that knows neither the label nor semantics (y = null)."""
+        return self.trunk(xt, t, None).features
+
+    def _x0(self, hidden: Hidden, xt: Tensor, t: Tensor) -> Tensor:
+        return x0_from(self.trunk.decode(hidden).float(), xt.float(), t, kind=self.prediction, schedule=self.schedule)
+
+    @property
+    def num_classes(self) -> int:
+        """Classes of the condition."""
+        return self.trunk.num_classes

@@ -1,0 +1,189 @@
+"""Everything that is measured of a finished run, on test images: eval.json, eval_details.json and samples/."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from genrep.config import Config
+from genrep.datasets import ArrayDataset, cache_folder
+from genrep.evaluation.baselines import fit_logistic_regression
+from genrep.evaluation.generation import Samples, Studio, measure_generation
+from genrep.evaluation.judge import load_judge
+from genrep.evaluation.perception import MEASURES, Figures, Measured, Seen, Tables, see
+from genrep.evaluation.pictures import draw_film, draw_neighbours, draw_samples, draw_scenes
+from genrep.metrics.base import wilson
+from genrep.model import GenRep
+from genrep.overrides import from_dict
+from genrep.storage import read_json, write_json
+from genrep.training import RunFolder, Screen, default_device
+from genrep.training.data import RunData
+from genrep.training.records import Silent
+from genrep.types import UNLABELLED
+
+DETAILS = "eval_details.json"
+
+Homes = dict[str, str | None]
+"""The set that the unprefixed figures of each task come from."""
+
+MIN_JUDGE_IMAGES = 200
+"""Labelled training images of a folder of the user's, below which nothing could judge samples."""
+
+
+@dataclass
+class Evaluation:
+    """A run being measured: what is known of it, and what has been found so far."""
+
+    config: Config
+    model: GenRep
+    samples: Path
+    data: RunData
+    screen: Screen
+    figures: Figures = field(default_factory=dict)
+    tables: Tables = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    def test(self, name: str) -> ArrayDataset:
+        """The test images of one of the run's sets."""
+        return self.data.split(name, "test", self.config.eval.num_test)
+
+    def add(self, prefix: str, found: Measured) -> None:
+        """Keep what was measured under a name such as `detection`."""
+        self.figures |= {f"{prefix}/{name}": value for name, value in found.figures.items()}
+        self.notes += found.notes
+        if found.tables:
+            self.tables[prefix] = found.tables
+
+    @contextmanager
+    def part(self, name: str) -> Iterator[None]:
+        """Say what is being done, and keep how long it took."""
+        self.screen.on_event({"event": "evaluation", "part": name})
+        start = time.monotonic()
+        yield
+        self.seconds[name] = round(time.monotonic() - start, 2)
+
+
+def evaluate(run: Path | str, *, allow_network: bool = False, progress: Screen | None = None) -> dict[str, float]:
+    """Measure a finished run on test images.
+
+    Single-label figures, samples included, come from the first set whose images have one label each; detection and segmentation
+    from the last set with objects. Other sets appear under their name, `fashion/detection/ap50`.
+
+    Returns:
+        what eval.json holds: figures by name, with `_low` and `_high` ends of 95 % intervals.
+    Raises:
+        ValueError: the run has no finished model, or the data cannot be had.
+    """
+    folder = RunFolder(Path(run))
+    if not (folder.config.is_file() and folder.model.is_dir()):
+        raise ValueError(f"{folder.path} is not a finished run: it needs config.json and model/. Train it to the end first.")
+    config = from_dict(read_json(folder.config), Config)
+    shutil.rmtree(folder.samples, ignore_errors=True)
+    folder.samples.mkdir()
+    model = GenRep.from_pretrained(folder.model).to(default_device())
+    work = Evaluation(config, model, folder.samples, RunData(config, allow_network=allow_network), progress or Silent())
+    _measure(work)
+    details = {**work.tables, "class_names": list(model.class_names), "gates": _gates(folder.events), "notes": work.notes, "seconds": work.seconds}
+    write_json(folder.path / DETAILS, details)
+    write_json(folder.evaluation, work.figures)
+    return work.figures
+
+
+def _measure(work: Evaluation) -> None:
+    for name in work.data.names:
+        if work.data.stand_in(name, "test") != "test":
+            work.notes.append(f"{name} has no test split: its figures are of val, on which guidance, calibration and gates were chosen too.")
+    with work.part("perception"):
+        seen = [see(work.model, work.test(name), batch_size=work.config.eval.batch_size) for name in work.data.names]
+    homes, jobs = homes_of(seen), work.config.objective.jobs
+    if "perception" in jobs:
+        _measure_perception(work, seen, homes)
+    else:
+        work.notes.append("perception: not measured, the run trained none.")
+    single = homes["classification"]
+    if "generation" not in jobs:
+        work.notes.append("samples: not measured, the run trained no generation.")
+    elif single is None:
+        work.notes.append("samples: not measured, no set has one label per image.")
+    else:
+        _measure_samples(work, single)
+
+
+def _measure_perception(work: Evaluation, seen: list[Seen], homes: Homes) -> None:
+    """Every task on every set, the linear baseline, pictures of scenes."""
+    with work.part("figures of perception"):
+        for one in seen:
+            for task, measure in MEASURES.items():
+                found = measure(one, work.model.class_names)
+                at_home = homes[task] == one.name
+                work.add(task if at_home else f"{one.name}/{task}", found if at_home or found.figures else Measured())
+    if (single := homes["classification"]) and "classification/top1" in work.figures:
+        _measure_baseline(work, single)
+    objects = next((one for one in seen if one.name == homes["detection"]), None)
+    if objects is not None and (objects.perception.detections is not None or objects.perception.semantic_mask is not None):
+        with work.part("pictures of scenes"):
+            work.tables["scenes"] = {"set": objects.name, "n": len(objects.truth), "pictures": draw_scenes(objects, work.model.class_names, work.samples)}
+
+
+def homes_of(seen: list[Seen]) -> Homes:
+    """Which set the unprefixed figures of each task come from."""
+    single = next((one.name for one in seen if bool((one.truth.label != UNLABELLED).all())), None)
+    objects = next((one.name for one in reversed(seen) if bool(one.truth.has_objects.any())), None)
+    return {"classification": single, "detection": objects, "segmentation": objects}
+
+
+def _measure_baseline(work: Evaluation, name: str) -> None:
+    """What a linear classifier makes of the same labels."""
+    with work.part("logistic regression"):
+        test = work.test(name)
+        linear = fit_logistic_regression(work.data.visible(name), work.data.split(name, "val"))
+        right = int((linear(test.pixels) == test.label).sum())
+        work.figures |= wilson(right, len(test)).named("classification/logistic_regression_top1")
+
+
+def _measure_samples(work: Evaluation, name: str) -> None:
+    """Samples against the real images of a set, as its judge sees them."""
+    train = work.data.split(name, "train")
+    if work.data.is_folder(name):
+        train = train.rows(train.label != UNLABELLED)
+        if len(train) < MIN_JUDGE_IMAGES:
+            work.notes.append(f"samples: not measured, a judge of them needs {MIN_JUDGE_IMAGES} labelled training images; {name} has {len(train)}.")
+            return
+    with work.part("judge"):
+        judge = load_judge(train, cache=cache_folder())
+    studio = Studio(work.model, judge, work.config.eval, bf16=work.config.train.bf16)
+    with work.part("samples"):
+        found, made = measure_generation(studio, work.data.split(name, "val"), work.test(name))
+        work.add("generation", found if work.data.stand_in(name, "test") == "test" else _without_floors(found))
+    with work.part("pictures of samples"):
+        work.tables["pictures"] = _draw(work, studio, made, work.data.visible(name))
+
+
+def _without_floors(found: Measured) -> Measured:
+    """Without the figures that compare real val with real test images, where these are the same."""
+    return replace(found, figures={name: value for name, value in found.figures.items() if "_real" not in name})
+
+
+def _draw(work: Evaluation, studio: Studio, made: Samples, train: ArrayDataset) -> dict[str, Any]:
+    features, _ = studio.features(train, len(train))
+    return {
+        "samples": draw_samples(made, studio.model.class_names, work.samples),
+        "film": draw_film(studio, work.figures["generation/guidance"], work.samples),
+        "neighbours": draw_neighbours(made, train, features, work.samples),
+        "num_train": len(train),
+    }
+
+
+def _gates(events: Path) -> list[dict[str, Any]]:
+    """Whether generation was allowed to teach, as training recorded it; a resumed run may have recorded a step twice."""
+    if not events.is_file():
+        return []
+    lines = [json.loads(line) for line in events.read_text(encoding="utf-8").splitlines() if line.strip()]
+    return list({(line["step"], line["kind"]): line for line in lines if line.get("event") == "gate"}.values())

@@ -1,0 +1,153 @@
+"""What the model makes: class-conditional samples against real images, in the features of the judge."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from genrep.config import EvalConfig
+from genrep.datasets.base import ArrayDataset
+from genrep.evaluation.judge import Judge
+from genrep.evaluation.perception import Measured, accuracy_of_row
+from genrep.metrics.base import wilson
+from genrep.metrics.classification import confusion_matrix
+from genrep.metrics.generation import fid, kid, precision_recall
+from genrep.model import GenRep
+from genrep.randomness import SampleGenerator
+from genrep.samplers.guidance import ClassifierFreeGuidance
+from genrep.types import Denoised
+
+RECALL_TOLERANCE = 0.05
+"""How much recall, against unguided samples, a guidance may cost."""
+
+_VAL_SEED, _TEST_SEED = 1, 0
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Generated images, the classes asked for, and what the judge makes of them."""
+
+    image: Float[Tensor, "n 3 h w"]
+    label: Int[Tensor, " n"]
+    features: Float[Tensor, "n d"]
+    judged: Int[Tensor, " n"]
+
+    @property
+    def num_right(self) -> int:
+        """Samples whose class the judge recognises."""
+        return int((self.judged == self.label).sum())
+
+
+@dataclass(frozen=True)
+class Studio:
+    """A model, the judge of its samples, and how samples are drawn."""
+
+    model: GenRep
+    judge: Judge
+    config: EvalConfig
+    bf16: bool = False
+
+    def samples(self, num: int, guidance: float, *, seed: int) -> Samples:
+        """Equal shares of the classes; image i depends on (seed, i) alone, so guidances share their noise."""
+        label = torch.arange(num) % len(self.model.class_names)
+        image = self.model.generate(label, seed=seed, sampler=self.config.sampler, guidance=guidance, batch_size=self.config.batch_size, bf16=self.bf16)
+        return Samples(image, label, *self.judge(image))
+
+    def features(self, dataset: ArrayDataset, num: int) -> tuple[Tensor, Tensor]:
+        """Judge features and classes of the first `num` real images."""
+        parts = [self.judge(dataset.batch(rows).image) for rows in torch.arange(min(num, len(dataset))).split(2000)]
+        return torch.cat([features for features, _ in parts]), torch.cat([judged for _, judged in parts])
+
+
+def choose_guidance(studio: Studio, val: ArrayDataset) -> tuple[float, list[dict[str, float]]]:
+    """The guidance of the grid whose samples are recognised most often, among those that keep recall; fixed on validation data.
+
+    Returns:
+        The guidance, and one row per guidance tried: judged accuracy, precision, recall.
+    """
+    config = studio.config
+    if config.guidance is not None:
+        return config.guidance, []
+    num = config.num_guidance_samples
+    real, _ = studio.features(val, num)
+    rows = []
+    for guidance in sorted({1.0, *config.guidance_grid}):
+        made = studio.samples(num, guidance, seed=_VAL_SEED)
+        precision, recall = precision_recall(real, made.features)
+        rows.append({"guidance": guidance, "accuracy": made.num_right / num, "precision": precision, "recall": recall})
+    unguided = next(row["recall"] for row in rows if row["guidance"] == 1.0)
+    kept = [row for row in rows if row["recall"] >= unguided - RECALL_TOLERANCE]
+    return max(kept, key=lambda row: row["accuracy"])["guidance"], rows
+
+
+def measure_generation(studio: Studio, val: ArrayDataset, test: ArrayDataset) -> tuple[Measured, Samples]:
+    """KID, FID, precision and recall of samples against test images, their recognised share, and what real images would get."""
+    guidance, tried = choose_guidance(studio, val)
+    num = studio.config.num_samples
+    made = studio.samples(num, guidance, seed=_TEST_SEED)
+    unguided = made if guidance == 1.0 else studio.samples(num, 1.0, seed=_TEST_SEED)
+    real, judged = studio.features(test, len(test))
+    other_real, _ = studio.features(val, num)
+    precision, recall = precision_recall(real, made.features)
+    figures = {
+        **kid(real, made.features).named("kid"),
+        **kid(real, other_real).named("kid_real"),
+        "fid": fid(real, made.features),
+        "fid_real": fid(real, other_real),
+        "precision": precision,
+        "recall": recall,
+        "recall_unguided": precision_recall(real, unguided.features)[1],
+        "recall_real": precision_recall(real, other_real)[1],
+        **wilson(made.num_right, num).named("sample_accuracy"),
+        **wilson(int((judged == test.label).sum()), len(test)).named("judge_accuracy"),
+        "guidance": guidance,
+        "n": num,
+    }
+    return Measured(figures, _tables(studio, made, tried) | {"set": test.name, "n_real": len(test), "n_recall": min(num, len(test))}), made
+
+
+def _tables(studio: Studio, made: Samples, tried: list[dict[str, float]]) -> dict[str, Any]:
+    names = studio.model.class_names
+    confusion = confusion_matrix(made.judged, made.label, num_classes=len(names))
+    sampler = studio.config.sampler
+    return {
+        "n": len(made.label),
+        "judge": studio.judge.name,
+        "resize": "none",
+        "sampler": f"{type(sampler).__name__}, {sampler.num_steps} steps",
+        "arithmetic": "bfloat16" if studio.bf16 else "float32",
+        "guidance_tried": tried,
+        "per_class": {name: accuracy_of_row(confusion, k) for k, name in enumerate(names)},
+    }
+
+
+def nearest(made: Float[Tensor, "n d"], real: Float[Tensor, "m d"], *, k: int = 3) -> Int[Tensor, "n k"]:
+    """Indices of the k real images nearest to each sample in feature space."""
+    return torch.cdist(made, real).topk(k, largest=False).indices
+
+
+@torch.no_grad()
+def film(studio: Studio, labels: Int[Tensor, " b"], *, guidance: float, num_frames: int = 8) -> tuple[Tensor, Tensor]:
+    """How samples come about: what the sampler holds and what the model expects, [f b 3 h w] each, the last being the sample."""
+    model = studio.model
+    guided = model.denoise if guidance == 1 else ClassifierFreeGuidance(model.denoise, guidance)
+    held, expected = [], []
+
+    def denoise(xt: Tensor, t: Tensor, y: Tensor) -> Denoised:
+        found = guided(xt, t, y)
+        held.append(model.codec.decode(xt))
+        expected.append(model.codec.decode(found.x0_hat))
+        return found
+
+    generator = SampleGenerator(_TEST_SEED, labels.to(model.device), "generate")
+    xt = generator.normal(model.codec.channels, *model.image_size)
+    x0 = studio.config.sampler(denoise, xt, model.condition(labels), schedule=model.schedule, generator=generator)
+    last = model.codec.decode(x0)
+    picks = torch.linspace(0, len(held) - 1, num_frames - 1).round().long().unique().tolist()
+    frames = ([sequence[i] for i in picks] + [last] for sequence in (held, expected))
+    first, second = (torch.stack(frame).cpu() for frame in frames)
+    return first, second

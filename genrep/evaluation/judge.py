@@ -1,0 +1,135 @@
+"""The judge: a small CNN fitted to the real training labels, whose features and classes measure generated images.
+
+ImageNet features say little about 32 x 32 garments, so distances are taken in the penultimate features of this network. It is
+fitted once per data set with a fixed seed, kept in the cache, and named in every figure that rests on it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from genrep.datasets.base import ArrayDataset
+from genrep.randomness import permutation
+from genrep.storage import load_tensors, save_tensors, verify_folder, write_folder, write_json
+
+VERSION = 1
+"""Raised with any change that changes the weights."""
+
+NUM_FEATURES = 128
+MIN_STEPS = 100
+
+
+def _block(channels: int, width: int, kernel: int, stride: int) -> list[nn.Module]:
+    return [nn.Conv2d(channels, width, kernel, stride, kernel // 2, bias=False), nn.BatchNorm2d(width), nn.ReLU()]
+
+
+class _Network(nn.Module):
+    """Three convolutions with batch norm, 128 features, a linear classifier."""
+
+    def __init__(self, channels: int, num_classes: int) -> None:
+        super().__init__()
+        convolutions = [*_block(channels, 32, 5, 2), *_block(32, 64, 3, 2), *_block(64, 128, 3, 1)]
+        features = [nn.AdaptiveMaxPool2d(4), nn.Flatten(), nn.Linear(128 * 16, NUM_FEATURES), nn.BatchNorm1d(NUM_FEATURES), nn.ReLU()]
+        self.trunk = nn.Sequential(*convolutions, *features)
+        self.classify = nn.Linear(NUM_FEATURES, num_classes)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        logits: Tensor = self.classify(self.trunk(pixels))
+        return logits
+
+
+@dataclass(frozen=True)
+class Judge:
+    """The fitted network and its name."""
+
+    name: str
+    network: _Network
+    channels: int
+
+    @torch.inference_mode()
+    def __call__(self, image: Float[Tensor, "b 3 h w"], *, batch_size: int = 500) -> tuple[Float[Tensor, "b d"], Int[Tensor, " b"]]:
+        """Features, d = 128, and most probable class of images in [-1, 1]."""
+        features = torch.cat([self.network.trunk(part[:, : self.channels]) for part in image.split(batch_size)])
+        return features, self.network.classify(features).argmax(1)
+
+
+def _fingerprint(train: ArrayDataset) -> str:
+    """Changes with any pixel or label."""
+    digest = hashlib.sha256()
+    for array in (train.pixels, train.label):
+        digest.update(array.contiguous().numpy().data)
+    return digest.hexdigest()[:8]
+
+
+def fit_judge(train: ArrayDataset, *, seed: int = 0, num_epochs: int = 2, batch_size: int = 128, peak_lr: float = 6e-3) -> _Network:
+    """Fits the network to the labels of a set: AdamW, one learning-rate cycle, left-right flips.
+
+    Args:
+        num_epochs: at least; a small set is seen as often as `MIN_STEPS` updates need.
+    Raises:
+        ValueError: the set has images without a label.
+    """
+    if bool((train.label < 0).any()):
+        raise ValueError(f"the judge needs a label for every image of `{train.name}`; found {int((train.label < 0).sum())} without. Measure on a labelled set.")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = _Network(train.pixels.shape[1], len(train.class_names)).to(memory_format=torch.channels_last)
+    steps_per_epoch = math.ceil(len(train) / batch_size)
+    num_epochs = max(num_epochs, math.ceil(MIN_STEPS / steps_per_epoch))
+    num_steps = num_epochs * steps_per_epoch
+    optimizer = torch.optim.AdamW(network.parameters(), lr=peak_lr, weight_decay=0.02, fused=True)
+    cycle = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=peak_lr, total_steps=max(2, num_steps), pct_start=0.2)
+    network.train()
+    for epoch in range(num_epochs):
+        for rows in permutation(len(train), seed, epoch).split(batch_size):
+            if len(rows) < 2:  # batch norm needs two
+                continue
+            pixels = train.pixels[rows].float().div_(127.5).sub_(1.0)
+            with torch.autocast("cpu", dtype=torch.bfloat16):
+                logits = network(pixels.flip(-1) if int(rows[0]) % 2 else pixels)
+            loss = F.cross_entropy(logits.float(), train.label[rows])
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            cycle.step()
+    return network.eval().requires_grad_(False)
+
+
+def load_judge(train: ArrayDataset, *, cache: Path, seed: int = 0) -> Judge:
+    """The judge of a data set: from the cache, or fitted now and kept there.
+
+    Args:
+        train: the real training images and labels, all of them, whatever the run could see.
+        cache: folder for fitted judges.
+    """
+    name = f"{train.name}-judge-v{VERSION}-{_fingerprint(train)}-seed{seed}"
+    folder, channels = cache / "judges" / name, train.pixels.shape[1]
+    if not _is_whole(folder):
+        network = fit_judge(train, seed=seed)
+        facts = {"name": name, "channels": channels, "num_classes": len(train.class_names), "num_features": NUM_FEATURES, "torch": torch.__version__}
+        write_folder(folder, lambda made: _save(made, network, facts))
+    network = _Network(channels, len(train.class_names)).to(memory_format=torch.channels_last)
+    network.load_state_dict(load_tensors(folder / "judge.safetensors"))
+    return Judge(name, network.eval().requires_grad_(False), channels)
+
+
+def _save(folder: Path, network: nn.Module, facts: dict[str, Any]) -> None:
+    save_tensors(folder / "judge.safetensors", network.state_dict())
+    write_json(folder / "judge.json", facts)
+
+
+def _is_whole(folder: Path) -> bool:
+    try:
+        verify_folder(folder)
+    except (OSError, ValueError):
+        return False
+    return True

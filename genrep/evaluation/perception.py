@@ -1,0 +1,115 @@
+"""What the model sees in test images, as figures and as tables."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from genrep.datasets.base import ArrayDataset
+from genrep.metrics.base import wilson
+from genrep.metrics.classification import confusion_matrix, expected_calibration_error, negative_log_likelihood, reliability, top1
+from genrep.metrics.detection import average_precision
+from genrep.metrics.segmentation import pixel_confusion, segmentation
+from genrep.model import GenRep
+from genrep.types import IGNORE, UNLABELLED, Batch, Perception
+
+Figures = dict[str, float]
+Tables = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Figures for eval.json, tables for eval_details.json, and a line for each thing that could not be measured."""
+
+    figures: Figures = field(default_factory=dict)
+    tables: Tables = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Seen:
+    """Test images of one set and what the model sees in them."""
+
+    name: str
+    truth: Batch
+    perception: Perception
+
+
+def see(model: GenRep, dataset: ArrayDataset, *, batch_size: int = 250) -> Seen:
+    """Every image of a set through the heads."""
+    truth = dataset.batch(torch.arange(len(dataset)))
+    return Seen(dataset.name, truth, model.perceive(truth.image, batch_size=batch_size))
+
+
+def measure_classification(seen: Seen, class_names: Sequence[str]) -> Measured:
+    """Top-1 with its interval, calibration error, likelihood; accuracy by class, confusion, reliability bins."""
+    if len(class_names) < 2:
+        return Measured(notes=[f"classification on {seen.name}: not measured, there is one class only."])
+    known = seen.truth.label != UNLABELLED
+    if seen.perception.class_log_probs is None or not bool(known.any()):
+        return Measured(notes=[_missing("classification", seen, seen.perception.class_log_probs is None, "labels of single images")])
+    log_probs, labels = seen.perception.class_log_probs[known].float(), seen.truth.label[known]
+    figures = top1(log_probs, labels).named("top1") | {
+        "ece": expected_calibration_error(log_probs, labels),
+        "nll": negative_log_likelihood(log_probs, labels),
+    }
+    confusion = confusion_matrix(log_probs.argmax(1), labels, num_classes=len(class_names))
+    tables = {
+        "set": seen.name,
+        "n": len(labels),
+        "confusion": confusion.tolist(),
+        "per_class": {name: accuracy_of_row(confusion, k) for k, name in enumerate(class_names)},
+        "reliability": asdict(reliability(log_probs, labels)),
+    }
+    return Measured(figures, tables)
+
+
+def accuracy_of_row(confusion: Tensor, row: int) -> dict[str, float] | None:
+    """Share of a label's images that were recognised, with its interval; None without such images."""
+    num = int(confusion[row].sum())
+    return wilson(int(confusion[row, row]), num).named("accuracy") if num else None
+
+
+def measure_detection(seen: Seen, class_names: Sequence[str]) -> Measured:
+    """COCO AP and AP50, over all classes and by class, and precision at each recall."""
+    if seen.perception.detections is None or not bool(seen.truth.has_objects.any()):
+        return Measured(notes=[_missing("detection", seen, seen.perception.detections is None, "annotated objects")])
+    found = average_precision(seen.perception.detections, [seen.truth])
+    per_class = {class_names[k]: {"ap": ap, "ap50": found.per_class_ap50[k]} for k, ap in found.per_class_ap.items()}
+    curves = {class_names[k]: curve for k, curve in found.precision50.items()}
+    tables = {"set": seen.name, "n": int(seen.truth.has_objects.sum()), "per_class": per_class, "precision50": curves}
+    return Measured({"ap": found.ap, "ap50": found.ap50}, tables)
+
+
+def measure_segmentation(seen: Seen, class_names: Sequence[str]) -> Measured:
+    """Mean IoU with and without background, IoU by class."""
+    labelled = (seen.truth.semantic_mask != IGNORE).flatten(1).any(1)
+    if seen.perception.semantic_mask is None or not bool(labelled.any()):
+        return Measured(notes=[_missing("segmentation", seen, seen.perception.semantic_mask is None, "masks")])
+    found = segmentation(pixel_confusion(seen.perception.semantic_mask, seen.truth.semantic_mask, num_values=len(class_names) + 1))
+    tables = {"set": seen.name, "n": int(labelled.sum()), "per_class": dict(zip(("background", *class_names), found.per_value, strict=True))}
+    figures = {"miou": found.miou, "miou_foreground": found.miou_foreground}
+    return Measured({name: value for name, value in figures.items() if math.isfinite(value)}, tables)
+
+
+MEASURES = {"classification": measure_classification, "detection": measure_detection, "segmentation": measure_segmentation}
+"""What is measured, by task."""
+
+
+def _missing(task: str, seen: Seen, no_head: bool, annotation: str) -> str:
+    return f"{task} on {seen.name}: not measured, " + ("the model has no such head." if no_head else f"the set has no {annotation}.")
+
+
+def agreement(seen: Seen) -> Tensor:
+    """How well each image's mask was seen: correct pixels / pixels that are an object in truth or prediction, [b]; 1 without any."""
+    assert seen.perception.semantic_mask is not None
+    truth, found = seen.truth.semantic_mask, seen.perception.semantic_mask
+    objects = ((truth > 0) | (found > 0)) & (truth != IGNORE)
+    right = (objects & (truth == found)).flatten(1).sum(1)
+    total = objects.flatten(1).sum(1)
+    return torch.where(total > 0, right / total.clamp(min=1), 1.0)

@@ -1,0 +1,230 @@
+"""The report of a run: one HTML file with everything inside, made from what the run folder holds."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from genrep import __version__
+from genrep.evaluation.charts import confusion_chart, curve, precision_recall_curve, reliability_diagram
+from genrep.evaluation.evaluate import DETAILS
+from genrep.storage import read_json, write_text
+from genrep.training import RunFolder
+
+Details = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Headline:
+    """One figure at the top: its interval, its opponent, and what it was measured on."""
+
+    name: str
+    value: str
+    interval: str
+    beside: str
+    on: str
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A titled chart, with the figure it ends in."""
+
+    title: str
+    value: str
+    svg: Markup
+
+
+_CURVES = {
+    "loss/classification": "classification loss",
+    "loss/detection": "detection loss",
+    "loss/segmentation": "segmentation loss",
+    "loss/distil": "distillation",
+    "loss/denoise": "denoising loss",
+    "loss/alignment": "representation alignment",
+    "loss/variational": "variational bound",
+    "lr": "learning rate",
+    "grad_norm": "gradient norm",
+}
+_ALIGNMENT = {
+    "align/cosine": ("cosine of the two gradients", (-1.0, 1.0)),
+    "align/kept_perception": ("share kept of perception", (0.0, 1.0)),
+    "align/kept_generation": ("share kept of generation", (0.0, 1.0)),
+    "align/norm_ratio": ("norm ratio", None),
+}
+
+
+def write_report(run: Path | str) -> Path:
+    """Write report.html from eval.json, eval_details.json, samples/ and the records of training.
+
+    Raises:
+        ValueError: the run has not been evaluated.
+    """
+    folder = RunFolder(Path(run))
+    if not (folder.evaluation.is_file() and (folder.path / DETAILS).is_file()):
+        raise ValueError(f"{folder.path} has no eval.json and {DETAILS} to report on. Run `genrep eval {folder.path}` first.")
+    write_text(folder.report, render(folder))
+    return folder.report
+
+
+def render(folder: RunFolder) -> str:
+    """The page as text."""
+    figures, details = read_json(folder.evaluation), read_json(folder.path / DETAILS)
+    rows = _metrics(folder.metrics)
+    config = read_json(folder.config)
+    pages = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    pages.filters["picture"] = lambda name: data_uri(folder.samples / name)
+    pages.filters["figure"] = number
+    return pages.get_template("report.html.jinja").render(
+        name=config.get("name", folder.path.name),
+        folder=folder.path.name,
+        headlines=headlines(figures, details),
+        figures=figures,
+        details=details,
+        per_class=per_class(details),
+        charts=_evaluation_charts(details),
+        losses=_curves(rows, {key: (title, None) for key, title in _CURVES.items()}),
+        alignment=_curves(rows, _ALIGNMENT),
+        verdict=verdict(details["gates"]),
+        training_time=duration(rows[-1]["seconds"]) if rows else "unknown",
+        evaluation_time=duration(sum(details["seconds"].values())),
+        config=json.dumps(config, indent=2),
+        env={"genrep": __version__} | (read_json(folder.env) if folder.env.is_file() else {}),
+        command=folder.command.read_text(encoding="utf-8").strip() if folder.command.is_file() else "",
+        seed=config.get("train", {}).get("seed", "unknown"),
+    )
+
+
+def data_uri(path: Path) -> str:
+    """A PNG file as a data URI."""
+    return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode("ascii")
+
+
+def number(value: float | None, digits: int = 3) -> str:
+    """A figure with a true minus sign; a dash where there is none.
+
+    >>> number(0.25), number(-1.0, 1), number(None)
+    ('0.250', '\u22121.0', '\u2013')
+    """
+    return "\u2013" if value is None else f"{value:.{digits}f}".replace("-", "\u2212")
+
+
+def duration(seconds: float) -> str:
+    """Seconds as a person says them.
+
+    >>> duration(75.4), duration(7.0), duration(3700)
+    ('1 min 15 s', '7 s', '1 h 01 min')
+    """
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
+def headlines(figures: Mapping[str, float], details: Details) -> list[Headline]:
+    """The figures one wants first, as far as they were measured."""
+
+    def beside(key: str, words: str) -> str:
+        return f"{words} {number(figures[key])}" if key in figures else ""
+
+    def on(task: str, kind: str) -> str:
+        table = details.get(task, {})
+        return f"{table.get('n', 0):,} {kind} {table.get('set', '')}"
+
+    guidance = f", guidance {figures['generation/guidance']:g}" if "generation/guidance" in figures else ""
+    judged = on("generation", "samples of") + guidance
+    rows = [
+        (
+            "Top-1",
+            "classification/top1",
+            beside("classification/logistic_regression_top1", "logistic regression on pixels"),
+            on("classification", "test images of"),
+        ),
+        ("Calibration error", "classification/ece", beside("classification/nll", "log-loss, nats,"), on("classification", "test images of")),
+        ("AP50", "detection/ap50", beside("detection/ap", "AP"), on("detection", "test images of")),
+        ("mIoU of objects", "segmentation/miou_foreground", beside("segmentation/miou", "with background"), on("segmentation", "test images of")),
+        ("Samples recognised", "generation/sample_accuracy", beside("generation/judge_accuracy", "real test images"), judged),
+        ("KID", "generation/kid", beside("generation/kid_real", "real against real"), judged),
+        ("Recall", "generation/recall", beside("generation/recall_unguided", "unguided"), judged),
+        ("FID", "generation/fid", beside("generation/fid_real", "real against real"), judged),
+    ]
+    return [Headline(name, number(figures[key]), interval(figures, key), note, on_what) for name, key, note, on_what in rows if key in figures]
+
+
+def interval(figures: Mapping[str, float], key: str) -> str:
+    """The 95 % interval of a figure, or nothing."""
+    low, high = figures.get(f"{key}_low"), figures.get(f"{key}_high")
+    return "" if low is None or high is None else f"{number(low)} to {number(high)}"
+
+
+def per_class(details: Details) -> list[dict[str, Any]]:
+    """One row per class over all tasks; None where not measured."""
+
+    def cell(task: str, name: str, key: str | None = None) -> float | None:
+        value = details.get(task, {}).get("per_class", {}).get(name)
+        return value[key] if key and value else value
+
+    return [
+        {
+            "name": name,
+            "accuracy": cell("classification", name, "accuracy"),
+            "ap": cell("detection", name, "ap"),
+            "ap50": cell("detection", name, "ap50"),
+            "iou": cell("segmentation", name),
+            "samples": cell("generation", name, "accuracy"),
+        }
+        for name in details["class_names"]
+    ]
+
+
+def verdict(gates: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Whether generation was allowed to teach perception, in words."""
+    sentences = []
+    for kind in dict.fromkeys(gate["kind"] for gate in gates):
+        mine = [gate for gate in gates if gate["kind"] == kind]
+        opened = next((gate for gate in mine if gate["teaches"]), None)
+        last = mine[-1]
+        story = "stayed shut"
+        if opened is not None:
+            story = f"opened at step {opened['step']:,} and was {'still open' if last['teaches'] else 'shut again'} at the end"
+        sentences.append(f"The gate for {kind} posteriors {story}: weight {last['weight']:.3f}, standard error {last['standard_error']:.3f}.")
+    return sentences or ["No gate was tried in this run."]
+
+
+def _metrics(path: Path) -> list[dict[str, float]]:
+    """Rows of metrics.csv without their empty cells."""
+    if not path.is_file():
+        return []
+    with path.open(newline="", encoding="utf-8") as file:
+        return [{key: float(value) for key, value in row.items() if value} for row in csv.DictReader(file)]
+
+
+def _curves(rows: Sequence[Mapping[str, float]], wanted: Mapping[str, tuple[str, tuple[float, float] | None]]) -> list[Chart]:
+    """A chart for each column that has values."""
+    second = next((row["step"] for row in rows if row.get("stage") == 2), None)
+    charts = []
+    for key, (title, y_range) in wanted.items():
+        points = [(row["step"], row[key]) for row in rows if key in row]
+        if points:
+            charts.append(Chart(title, f"{points[-1][1]:.3g}", curve(points, label=f"{title} over training steps", y_range=y_range, mark_x=second)))
+    return charts
+
+
+def _evaluation_charts(details: Details) -> dict[str, Any]:
+    """Reliability, confusion and precision-recall charts, as far as measured."""
+    charts: dict[str, Any] = {}
+    if table := details.get("classification"):
+        charts["reliability"] = reliability_diagram(**table["reliability"])
+        charts["confusion"] = confusion_chart(table["confusion"], details["class_names"])
+    if table := details.get("detection"):
+        charts["precision_recall"] = [
+            Chart(name, f"{table['per_class'][name]['ap50']:.2f}", precision_recall_curve(values, label=f"Precision against recall of {name}"))
+            for name, values in table["precision50"].items()
+        ]
+    return charts

@@ -1,0 +1,39 @@
+"""A figure with its 95 % interval."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+_Z95 = 1.959963984540054
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A figure and the ends of its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+    def named(self, name: str) -> dict[str, float]:
+        """Flat form: `name`, `name_low`, `name_high`."""
+        return {name: self.value, f"{name}_low": self.low, f"{name}_high": self.high}
+
+
+def wilson(num_right: int, num: int) -> Estimate:
+    """A share num_right / num with Wilson's score interval, which stays inside [0, 1].
+
+    Source: Wilson 1927, doi:10.2307/2276774.
+    Raises:
+        ValueError: nothing was counted.
+
+    >>> wilson(9, 10).low < 0.9 < wilson(9, 10).high
+    True
+    """
+    if not 0 <= num_right <= num or num == 0:
+        raise ValueError(f"a share needs 0 <= `num_right` <= `num` and `num` >= 1; found {num_right} of {num}.")
+    share, z2 = num_right / num, _Z95**2
+    middle = (share + z2 / (2 * num)) / (1 + z2 / num)
+    half = _Z95 / (1 + z2 / num) * math.sqrt(share * (1 - share) / num + z2 / (4 * num**2))
+    return Estimate(share, min(share, max(0.0, middle - half)), max(share, min(1.0, middle + half)))

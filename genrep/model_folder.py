@@ -1,0 +1,95 @@
+"""Model folders: config.json, model.safetensors, README.md (the model card) and manifest.json, without pickle."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from genrep.model import GenRep, ModelConfig
+from genrep.overrides import from_dict, to_dict
+from genrep.posteriors.calibration import Calibration, ObjectCalibration
+from genrep.storage import load_tensors, read_json, save_tensors, verify_folder, write_folder, write_json, write_text
+
+FORMAT = 1
+"""Version of the folder format; older ones keep loading."""
+
+CARD = """---
+library_name: genrep
+license: apache-2.0
+tags: [diffusion, image-classification, object-detection, image-segmentation, image-generation]
+---
+# A GenRep model
+
+One diffusion model that perceives and generates: {tasks}, and class-conditional images of {height} x {width} px.
+
+Classes: {classes}.
+{recipe}
+## Results
+{results}
+
+## Use
+```python
+import torch
+from genrep import GenRep
+
+model = GenRep.from_pretrained("PATH_OF_THIS_FOLDER")
+images = model.generate(torch.tensor([0, 1, 2]))
+seen = model.perceive(images)
+```
+"""
+
+
+def state_of(model: GenRep) -> dict[str, Any]:
+    """What of a model is not a tensor: its configuration and its calibrations, as plain json values."""
+    parts = {"calibration": model.calibration, "object_calibration": model.object_calibration}
+    return {"config": to_dict(model.config), **{name: part.to_dict() if part else None for name, part in parts.items()}}
+
+
+def model_card(model: GenRep, results: Mapping[str, float], recipe: str) -> str:
+    """The README.md of a model folder."""
+    rows = "\n".join(f"| {name} | {value:.4g} |" for name, value in results.items())
+    return CARD.format(
+        tasks=", ".join(model.config.tasks),
+        height=model.image_size[0],
+        width=model.image_size[1],
+        classes=", ".join(model.class_names),
+        recipe=f"\nMade by `{recipe}`.\n" if recipe else "",
+        results=f"| figure | value |\n|---|---|\n{rows}" if rows else "Not measured yet: `genrep eval RUN` does.",
+    )
+
+
+def save_model(model: GenRep, folder: Path, *, results: Mapping[str, float], recipe: str) -> None:
+    """Write the folder in one move."""
+
+    def fill(path: Path) -> None:
+        write_json(path / "config.json", {"format": FORMAT, **state_of(model)})
+        save_tensors(path / "model.safetensors", model.state_dict())
+        write_text(path / "README.md", model_card(model, results, recipe))
+
+    write_folder(folder, fill)
+
+
+def load_model(folder: Path) -> GenRep:
+    """Read a folder made by `save_model`.
+
+    Raises:
+        ValueError: incomplete, damaged, of a newer format, or weights that do not fit the configuration.
+    """
+    if not folder.is_dir():
+        raise ValueError(f"{folder} is not a model folder: there is no such folder.")
+    verify_folder(folder)
+    stored = read_json(folder / "config.json")
+    if stored.get("format") != FORMAT:
+        raise ValueError(f"{folder / 'config.json'} has format {stored.get('format')!r}; this version reads {FORMAT}. Update genrep.")
+    model = GenRep(from_dict(stored["config"], ModelConfig))
+    tensors = load_tensors(folder / "model.safetensors")
+    expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    if expected != found:
+        wrong = sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))
+        raise ValueError(f"{folder / 'model.safetensors'} does not fit its config.json: first at `{wrong[0]}`; the folder is refused.")
+    model.load_state_dict(tensors)
+    model.calibration = Calibration.from_dict(stored["calibration"]) if stored["calibration"] else None
+    model.object_calibration = ObjectCalibration.from_dict(stored["object_calibration"]) if stored["object_calibration"] else None
+    return model.eval()

@@ -1,0 +1,202 @@
+"""The two losses: what perception learns, and what generation learns, on the same images."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from genrep.model import GenRep
+from genrep.parametrization import reverse_kernel, u_error
+from genrep.posteriors import DenoisingGap, PosteriorEstimator
+from genrep.randomness import SampleGenerator
+from genrep.schedules import expand
+from genrep.tasks import ObjectTargets, Task
+from genrep.types import Batch
+
+JOBS = ("perception", "generation")
+"""The two losses of a joint step, in the order of the Gramian."""
+
+T_MIN, T_MAX = 1e-3, 1.0 - 1e-3
+
+
+@dataclass(frozen=True, kw_only=True)
+class ObjectiveConfig:
+    """Which losses, on what, with which weights."""
+
+    jobs: tuple[str, ...] = JOBS
+    """What stage 2 trains; one of them alone is the control arm."""
+    draws: int = 3
+    """Noised draws per clean image: cheap variance reduction for the generation loss."""
+    noisy_fraction: float = 0.25
+    """Share of perception's images that are lightly noised, so that the heads know noise."""
+    noisy_t_max: float = 0.15
+    classification_weight: float = 1.0
+    detection_weight: float = 1.0
+    segmentation_weight: float = 1.0
+    null_fraction: float = 0.1
+    """Share of noised draws whose condition is dropped."""
+    sem_clean: float = 0.25
+    """Share of noised draws that see the clean image's semantics from the teacher."""
+    sem_own: float = 0.5
+    """Share that see their own, read off the same pass; the rest see none."""
+    alignment_weight: float = 0.5
+    """Of L_rep_align; 0: none."""
+    variational_weight: float = 0.01
+    """Of the variational-bound term that trains the modulator's standard deviation."""
+    variational_steps: int = 50
+    """Steps of the chain whose reverse kernels that term fits."""
+    posterior: PosteriorEstimator | None = field(default_factory=DenoisingGap)
+    """What is distilled into perception; None: nothing."""
+    distil_weight: float = 1.0
+    distil_every: int = 4
+    """Steps between lessons."""
+    distil_images: int = 16
+    """Images taught in such a step."""
+    distil_candidates: int = 3
+    """Candidates per object where there are several objects: the detection head's favourites."""
+    gate_at: tuple[float, ...] = (0.4, 0.7)
+    """When, as a share of stage 2, calibration and gate are fitted on validation labels."""
+    gate_images: int = 256
+    """Validation images of each set for that."""
+
+    def __post_init__(self) -> None:
+        if not self.jobs or not set(self.jobs) <= set(JOBS):
+            raise ValueError(f"`jobs` must be one or both of {', '.join(JOBS)}; found {self.jobs}.")
+        if not 0 <= self.sem_clean + self.sem_own <= 1:
+            raise ValueError(f"`sem_clean` + `sem_own` must lie in [0, 1]; found {self.sem_clean + self.sem_own}.")
+
+
+@dataclass(frozen=True)
+class Lessons:
+    """What generation teaches in a step: posteriors without gradient, and how much the gates let through."""
+
+    image_rows: Int[Tensor, " r"]
+    image_probs: Float[Tensor, "r k"]
+    image_weight: float
+    objects: tuple[tuple[ObjectTargets, float], ...]
+    """Targets, and what the gate of their kind lets through."""
+
+
+def perception_losses(model: GenRep, batch: Batch, *, config: ObjectiveConfig, generator: SampleGenerator, lessons: Lessons | None = None) -> dict[str, Tensor]:
+    """L_percept = L_task + L_distil on a clean or lightly noised pass that sees neither label nor semantics.
+
+    Returns:
+        the unweighted terms by name, `task` and `distil`, and their sum `perception`; means over images.
+    Source: equation (5), and (4) for the distillation.
+    Deviates: the pass is not conditioned on the label, which is unknown at test time; a share of the images is noised.
+    """
+    x0 = model.encode(batch.image)
+    draw = generator.uniform(2)
+    t = torch.where(draw[:, 0] < config.noisy_fraction, draw[:, 1] * config.noisy_t_max, 0.0)
+    xt = model.schedule.noised(x0, t, generator.normal(*x0.shape[1:]))
+    features = model.denoiser.features(xt, t)
+    terms: dict[str, Tensor] = {}
+    task = distil = x0.new_zeros(())
+    for name, head in model.tasks():
+        output = head(features)
+        losses = head.loss(output, batch)
+        weight = getattr(config, f"{name}_weight", 1.0)
+        task = task + weight * sum(losses.values())
+        terms[name] = sum(losses.values(), x0.new_zeros(())).detach()
+        if lessons:
+            distil = distil + weight * _distillation(head, output, batch, lessons)
+    return {**terms, "task": task, "distil": config.distil_weight * distil, "perception": task + config.distil_weight * distil}
+
+
+def _distillation(head: Task[Any, Any], output: Any, batch: Batch, lessons: Lessons) -> Tensor:
+    """Gated KL(p || q) of one head, mean over what was taught."""
+    taught = [(head.distil_image(output, lessons.image_rows, lessons.image_probs), lessons.image_weight)] if len(lessons.image_rows) else []
+    taught += [(head.distil_objects(output, batch, targets), weight) for targets, weight in lessons.objects]
+    return sum((weight * divergence.mean() for divergence, weight in taught if divergence is not None), batch.image.new_zeros(()))
+
+
+def generation_losses(model: GenRep, teacher: GenRep, batch: Batch, *, config: ObjectiveConfig, generator: SampleGenerator) -> dict[str, Tensor]:
+    """L_genera = L_denoise + weights * (L_rep_align, variational term) on `draws` noised versions of each image.
+
+    Returns:
+        the terms `denoise` (mean squared error of u per dimension), `alignment`, `variational`, and their weighted sum
+        `generation`; means over draws and images.
+    Source: equation (10); the modulation is that of (6)-(9), see `modulators.semantic`.
+    """
+    x0 = model.encode(batch.image)
+    with torch.no_grad():
+        taught = teacher.clean_features(x0)
+    num = config.draws
+    x0, y = x0.repeat_interleave(num, 0), batch.classes.repeat_interleave(num, 0)
+    draw = generator.uniform(3, num).transpose(1, 2).reshape(-1, 3)
+    t = draw_times(draw[:, 0].view(-1, num)).flatten()
+    y = y * (draw[:, 1:2] >= config.null_fraction)
+    xt = model.schedule.noised(x0, t, generator.normal(num, *x0.shape[1:]).flatten(0, 1))
+    noised = model.denoiser.noised_pass(xt, t, y)
+    sem = _mixed_semantics(model, noised.pooled, taught.taps[-1].mean((-2, -1)).repeat_interleave(num, 0), draw[:, 2], config)
+    denoised = model.denoiser.modulate(noised, xt, t, sem)
+    error2 = (denoised.x0_hat - x0).square()
+    terms = {"denoise": u_error(error2, t, model.schedule).mean()}
+    terms["variational"] = variational_term(model, error2.detach(), t, denoised.log_std_scale, num_steps=config.variational_steps).mean()
+    terms["alignment"] = (
+        representation_alignment(model, noised.features.taps[0], taught.taps[-1].repeat_interleave(num, 0)) if config.alignment_weight else x0.new_zeros(())
+    )
+    total = terms["denoise"] + config.alignment_weight * terms["alignment"] + config.variational_weight * terms["variational"]
+    return {**terms, "generation": total}
+
+
+def draw_times(u: Float[Tensor, "b n"]) -> Float[Tensor, "b n"]:
+    """Noise times of the n draws of an image: logit-normal, one from each of n equal quantile ranges.
+
+    Source: Esser et al. 2024, arXiv:2403.03206, section 3.1 (location 0, scale 1); the strata are ours.
+    """
+    num = u.shape[1]
+    quantile = (torch.arange(num, device=u.device) + u) / num
+    normal = torch.special.ndtri(quantile.double().clamp(1e-6, 1 - 1e-6)).float()
+    return torch.sigmoid(normal).clamp(T_MIN, T_MAX)
+
+
+def _mixed_semantics(model: GenRep, own: Tensor, clean: Tensor, draw: Float[Tensor, " b"], config: ObjectiveConfig) -> Tensor:
+    """Per draw the teacher's semantics of the clean image, the pass's own, or none."""
+    semantics = model.denoiser.modulator.semantics
+    of_clean, of_own = semantics(clean), semantics(own)
+    use_clean, use_own = draw < config.sem_clean, (draw >= config.sem_clean) & (draw < config.sem_clean + config.sem_own)
+    return use_clean[:, None] * of_clean + use_own[:, None] * of_own
+
+
+def variational_term(
+    model: GenRep, error2: Float[Tensor, "b c h w"], t: Float[Tensor, " b"], log_std_scale: Float[Tensor, " b"], *, num_steps: int
+) -> Float[Tensor, " b"]:
+    """KL(q(xs | xt, x0) || p(xs | xt)) in nats per dimension, with the mean held fixed: it trains only the spread.
+
+        KL = l + (1 + of_x0^2 |x0 - x0_hat|^2 / var) / (2 e^(2 l)) - 1/2,   l = log_std_scale
+
+    Source: Nichol and Dhariwal 2021, arXiv:2102.09672, equation (16) and section 3.1.
+    """
+    s = torch.maximum(t - 1 / num_steps, t / 2)
+    kernel = reverse_kernel(model.schedule, t, s)
+    miss = expand(kernel.of_x0**2 / kernel.var.clamp(min=1e-12), error2) * error2
+    ratio = 1 + miss.mean((1, 2, 3)).clamp(max=100)
+    return log_std_scale + ratio / (2 * torch.exp(2 * log_std_scale)) - 0.5
+
+
+def representation_alignment(model: GenRep, early: Float[Tensor, "b d gh gw"], teacher_late: Float[Tensor, "b d gh gw"]) -> Float[Tensor, ""]:
+    """L_rep_align = 1 - cos(projected early features of xt, teacher's late features of x0), mean over tokens and images.
+
+    Deviates: the paper says "minimise the cosine similarity", which would push them apart.
+    """
+    target = teacher_late.flatten(2).transpose(1, 2)
+    return 1 - torch.nn.functional.cosine_similarity(model.project(early).float(), target.float(), dim=-1).mean()
+
+
+def require_finite(terms: Mapping[str, Tensor], step: int) -> None:
+    """Stop before a non-finite loss reaches the weights.
+
+    Raises:
+        FloatingPointError: names the term and the step.
+    """
+    for name, value in terms.items():
+        if not bool(torch.isfinite(value)):
+            raise FloatingPointError(
+                f"loss term `{name}` is {float(value.detach())} at step {step}; the weights are untouched. Lower `train.lr`, or set `train.bf16 false`."
+            )

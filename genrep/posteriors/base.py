@@ -1,0 +1,73 @@
+"""What a posterior estimator is: log p(x0 | y) of some candidate conditions, from the function `denoise` alone."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import ClassVar
+
+from jaxtyping import Float
+from torch import Tensor
+
+from genrep.randomness import SampleGenerator
+from genrep.schedules import Schedule
+from genrep.types import Denoise, DenoiseCandidates
+
+
+def one_by_one(denoise: Denoise) -> DenoiseCandidates:
+    """Every candidate through `denoise`, nothing shared: the plain way, and the one for closed forms."""
+
+    def denoise_candidates(xt: Tensor, t: Tensor, candidates: Tensor) -> Tensor:
+        num = candidates.shape[1]
+        x0_hat = denoise(xt.repeat_interleave(num, 0), t.repeat_interleave(num, 0), candidates.flatten(0, 1)).x0_hat
+        return x0_hat.reshape(len(xt), num, *xt.shape[1:])
+
+    return denoise_candidates
+
+
+@dataclass(frozen=True, kw_only=True)
+class PosteriorEstimator(ABC):
+    """Estimates log p(x0 | y) for each candidate y, in nats, up to a constant per image.
+
+    Only differences between candidates of one image mean anything. Turning them into a posterior (temperature, bias, prior)
+    is `posteriors.calibration`'s business.
+
+    Args:
+        budget: denoiser evaluations per candidate and image, >= 1; an antithetic pair counts two.
+    """
+
+    budget: int = 4
+    decomposes: ClassVar[bool]
+    """Whether `maps` exists: the log-likelihood as a sum over positions."""
+
+    def __post_init__(self) -> None:
+        if self.budget < 1:
+            raise ValueError(f"`budget` must be at least 1 evaluation per candidate; found {self.budget}.")
+
+    @abstractmethod
+    def __call__(
+        self,
+        denoise: DenoiseCandidates,
+        x0: Float[Tensor, "b c h w"],
+        candidates: Float[Tensor, "b m k"],
+        *,
+        schedule: Schedule,
+        generator: SampleGenerator,
+    ) -> Float[Tensor, "b m"]:
+        """log p(x0 | candidate) in nats, SUMMED over the dimensions of x0, up to a constant per image.
+
+        Args:
+            generator: one stream per image, of length b.
+        Raises:
+            ValueError: fewer than two candidates.
+        """
+
+
+def require_candidates(candidates: Tensor) -> None:
+    """A posterior needs alternatives.
+
+    Raises:
+        ValueError: fewer than two candidates.
+    """
+    if candidates.shape[1] < 2:
+        raise ValueError(f"`candidates` needs at least 2 conditions per image to form a posterior; found {candidates.shape[1]}.")

@@ -1,0 +1,145 @@
+"""From log-likelihoods to posteriors: temperature and bias, fitted on validation labels and stored with the weights."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+RIDGE = 1e-4
+"""Weight of the squared distance from the start in the mean log-loss: keeps separable and constant data finite."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Calibration:
+    """The posterior of an image's class.
+
+        p(y | x) = softmax(tau * l + bias + log prior)
+
+    Args:
+        tau: > 0, multiplies the log-likelihoods; below 1 it softens.
+        bias: [k] nats.
+    """
+
+    tau: float
+    bias: tuple[float, ...]
+
+    def log_posterior(self, log_lik: Float[Tensor, "n k"], log_prior: Float[Tensor, " k"]) -> Float[Tensor, "n k"]:
+        """log p(y | x) from log p(x | y), nats."""
+        return (self.tau * log_lik + log_lik.new_tensor(self.bias) + log_prior.to(log_lik)).log_softmax(-1)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain numbers and lists, for json."""
+        return dataclasses.asdict(self) | {"bias": list(self.bias)}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Calibration:
+        """The inverse of `to_dict`."""
+        return cls(tau=float(values["tau"]), bias=tuple(map(float, values["bias"])))
+
+
+@dataclass(frozen=True, kw_only=True)
+class ObjectCalibration:
+    """The posterior of an object's class, given the rest of the image.
+
+        p(class of j = k | x, rest) = softmax over the candidates k of (tau * l_jk / area_j^gamma + bias_k)
+
+    Args:
+        tau: > 0, multiplies the log-likelihoods of an object of area 1.
+        gamma: how log-likelihoods of large objects are tempered; 0: not at all, 1: mean per pixel.
+        bias: [k] nats.
+    """
+
+    tau: float
+    gamma: float
+    bias: tuple[float, ...]
+
+    def log_posterior(self, log_lik: Float[Tensor, "r m"], area: Float[Tensor, " r"], classes: Int[Tensor, "r m"]) -> Float[Tensor, "r m"]:
+        """log p(class | x, rest), nats.
+
+        Args:
+            log_lik: of each object under each of its candidates (`objects.object_log_likelihood`).
+            area: pixels of each object's region, > 0.
+            classes: which class each candidate is.
+        """
+        tempered = self.tau * log_lik / area[:, None] ** self.gamma
+        return (tempered + log_lik.new_tensor(self.bias)[classes]).log_softmax(-1)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain numbers and lists, for json."""
+        return dataclasses.asdict(self) | {"bias": list(self.bias)}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> ObjectCalibration:
+        """The inverse of `to_dict`."""
+        return cls(tau=float(values["tau"]), gamma=float(values["gamma"]), bias=tuple(map(float, values["bias"])))
+
+
+def fit_calibration(log_lik: Float[Tensor, "n k"], labels: Int[Tensor, " n"], log_prior: Float[Tensor, " k"]) -> Calibration:
+    """Maximum likelihood of the labels.
+
+    Args:
+        log_lik: finite, nats, up to a constant per row.
+        labels: true classes, 0 to k - 1.
+        log_prior: nats, up to a constant.
+    """
+    log_lik, log_prior = log_lik.double(), log_prior.double()
+    scale = _scale(log_lik)
+
+    def logits(theta: Tensor) -> Tensor:
+        return theta[0].exp() * scale * log_lik + theta[1:] + log_prior
+
+    theta = _minimise(logits, labels, torch.zeros(1 + log_lik.shape[1], dtype=torch.float64, device=log_lik.device))
+    return Calibration(tau=float(theta[0].exp() * scale), bias=tuple(theta[1:].tolist()))
+
+
+def fit_object_calibration(
+    log_lik: Float[Tensor, "r m"], labels: Int[Tensor, " r"], *, area: Float[Tensor, " r"], classes: Int[Tensor, "r m"], num_classes: int
+) -> ObjectCalibration:
+    """Maximum likelihood of the objects' classes.
+
+    Args:
+        log_lik: finite, nats, up to a constant per row.
+        labels: which of its candidates each object is, 0 to m - 1.
+        area: pixels of each object's region, > 0.
+        classes: which class each candidate is, 0 to num_classes - 1.
+        num_classes: length of the fitted bias; classes that are never a candidate get 0.
+    """
+    log_lik, log_area = log_lik.double(), area.double().log()
+    typical = log_area.mean()
+    relative = (log_area - typical)[:, None]
+    scale = _scale(log_lik)
+
+    def logits(theta: Tensor) -> Tensor:
+        return (theta[0] - theta[1] * relative).exp() * scale * log_lik + theta[2:][classes]
+
+    theta = _minimise(logits, labels, torch.zeros(2 + num_classes, dtype=torch.float64, device=log_lik.device))
+    tau = (theta[0] + theta[1] * typical).exp() * scale
+    return ObjectCalibration(tau=float(tau), gamma=float(theta[1]), bias=tuple(theta[2:].tolist()))
+
+
+def _scale(log_lik: Tensor) -> Tensor:
+    """The factor that brings the differences between candidates to order 1; 1 where there are none."""
+    spread = (log_lik - log_lik.mean(1, keepdim=True)).square().mean().sqrt()
+    return torch.where(spread > 0, 1 / spread, 1.0)
+
+
+def _minimise(logits: Callable[[Tensor], Tensor], labels: Int[Tensor, " n"], start: Float[Tensor, " p"]) -> Float[Tensor, " p"]:
+    """argmin over theta of mean cross-entropy + RIDGE |theta - start|^2."""
+    theta = start.clone().requires_grad_()
+    optimizer = torch.optim.LBFGS([theta], max_iter=500, tolerance_grad=1e-9, tolerance_change=1e-12, line_search_fn="strong_wolfe")
+
+    def closure() -> Tensor:
+        optimizer.zero_grad()
+        loss = torch.nn.functional.cross_entropy(logits(theta), labels) + RIDGE * (theta - start).square().sum()
+        loss.backward()
+        return loss
+
+    with torch.enable_grad():
+        optimizer.step(closure)
+    return theta.detach()

@@ -1,0 +1,49 @@
+"""Garments and scenes of garments: the embedded data."""
+
+from __future__ import annotations
+
+from genrep.aligners import GenRepRule
+from genrep.backbones import DiTConfig
+from genrep.config import Config, DataConfig, EvalConfig, TrainConfig
+from genrep.model import ModelConfig
+from genrep.objective import ObjectiveConfig
+from genrep.samplers import Euler
+
+
+def demo() -> Config:
+    """The whole method on one sitting's compute.
+
+    `genrep demo`: about ten minutes on two CPU cores.
+    """
+    return Config(
+        name="demo",
+        data=DataConfig(num_train=24_000),
+        model=ModelConfig(trunk=DiTConfig(width=128, class_blocks=3)),
+        aligner=GenRepRule(balance=True),
+        train=TrainConfig(stage1_images=23_040, stage2_images=20_000, stage1_batch_size=16, batch_size=16, lr=2e-3),
+    )
+
+
+def showcase() -> Config:
+    """The packaged model.
+
+    `make showcase`: at most an hour on two CPU cores.
+    """
+    return Config(
+        name="showcase",
+        model=ModelConfig(trunk=DiTConfig(width=128, class_blocks=3)),
+        aligner=GenRepRule(balance=True),
+        train=TrainConfig(stage1_images=64_000, stage2_images=120_000, stage1_batch_size=16, batch_size=16, lr=2e-3),
+    )
+
+
+def tiny() -> Config:
+    """Seconds, for tests: everything is on, nothing is learnt."""
+    return Config(
+        name="tiny",
+        data=DataConfig(num_train=64),
+        model=ModelConfig(trunk=DiTConfig(width=32, depth=3, num_heads=2, stem_width=8, class_blocks=2, taps=(1, 3))),
+        objective=ObjectiveConfig(gate_images=16, distil_images=4),
+        train=TrainConfig(stage1_images=64, stage2_images=128, stage1_batch_size=16, batch_size=8, log_every=1),
+        eval=EvalConfig(num_test=16, num_samples=20, num_guidance_samples=10, guidance_grid=(1.0, 2.0), sampler=Euler(num_steps=3), batch_size=16),
+    )

@@ -1,0 +1,41 @@
+"""Parts by name: look-up with a helpful error, and parts to and from plain dicts for config files."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from collections.abc import Iterable, Mapping
+from typing import Any, TypeVar
+
+Part = TypeVar("Part")
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """' Did you mean `x`?' for the known name most like `name`, or nothing.
+
+    >>> nearest("eular", ["euler", "heun"])
+    ' Did you mean `euler`?'
+    """
+    found = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    return f" Did you mean `{found[0]}`?" if found else ""
+
+
+def lookup(registry: Mapping[str, Part], name: str, kind: str) -> Part:
+    """The entry `name` of a swap folder's registry.
+
+    Raises:
+        ValueError: unknown name; the message lists the known ones and offers the nearest.
+    """
+    if name not in registry:
+        raise ValueError(f"unknown {kind} `{name}`; known: {', '.join(sorted(registry))}.{nearest(name, registry)}")
+    return registry[name]
+
+
+def name_of(registry: Mapping[str, type], part: object) -> str:
+    """The registry name of a part (the inverse of `lookup`)."""
+    return next(name for name, cls in registry.items() if type(part) is cls)
+
+
+def part_to_dict(registry: Mapping[str, type], part: object) -> dict[str, Any]:
+    """A part without weights as `{"name": ..., **fields}`, ready for json."""
+    return {"name": name_of(registry, part), **dataclasses.asdict(part)}  # type: ignore[call-overload]

@@ -1,0 +1,122 @@
+"""Files that are whole or absent: atomic writes, folders under a sha256 manifest, tensors as safetensors. No pickle."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+MANIFEST = "manifest.json"
+
+
+def sha256_of(path: Path) -> str:
+    """Hex sha256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file in one move: readers see the old content or the new, never a part."""
+    temporary = path.with_name(f".{path.name}.tmp{os.getpid()}")
+    temporary.write_text(text, encoding="utf-8")
+    _sync(temporary)
+    temporary.replace(path)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write json in one move; non-finite numbers are refused."""
+    write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Read json.
+
+    Raises:
+        ValueError: not json, named by path and line.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path} is not valid json: line {error.lineno}: {error.msg}.") from None
+
+
+def write_folder(path: Path, fill: Callable[[Path], None]) -> None:
+    """Make a folder that is complete or absent: filled under another name, listed by sha256, synced, renamed.
+
+    Args:
+        path: final name; an existing folder of that name is replaced once the new one is complete.
+        fill: writes the files into the folder it is given.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.tmp{os.getpid()}")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir()
+    try:
+        fill(temporary)
+        files = sorted(p for p in temporary.rglob("*") if p.is_file())
+        write_json(temporary / MANIFEST, {str(p.relative_to(temporary)): sha256_of(p) for p in files})
+        for file in files:
+            _sync(file)
+        _sync(temporary)
+        if path.exists():
+            outgoing = path.with_name(f".{path.name}.old{os.getpid()}")
+            path.rename(outgoing)
+            temporary.rename(path)
+            shutil.rmtree(outgoing, ignore_errors=True)
+        else:
+            temporary.rename(path)
+        _sync(path.parent)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def verify_folder(path: Path) -> None:
+    """Check a folder against its manifest.
+
+    Raises:
+        ValueError: a file is missing, of another content, or the manifest itself is; the message names it.
+    """
+    manifest = path / MANIFEST
+    if not manifest.is_file():
+        raise ValueError(f"{path} has no {MANIFEST}: it is not a complete GenRep folder. Name one that is.")
+    for name, expected in read_json(manifest).items():
+        file = path / name
+        if Path(name).is_absolute() or ".." in Path(name).parts:
+            raise ValueError(f"{manifest} names `{name}`, which lies outside the folder; the folder is refused.")
+        if not file.is_file():
+            raise ValueError(f"{file} is missing, though {MANIFEST} lists it; the folder is refused.")
+        if sha256_of(file) != expected:
+            raise ValueError(f"{file} is damaged: its sha256 is not the one in {MANIFEST}; the folder is refused.")
+
+
+def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Write named tensors as safetensors."""
+    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, path)
+
+
+def load_tensors(path: Path) -> dict[str, Tensor]:
+    """Read named tensors.
+
+    Raises:
+        ValueError: not a safetensors file.
+    """
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise ValueError(f"{path} is not a readable safetensors file ({error}).") from None

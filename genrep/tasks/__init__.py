@@ -1,0 +1,12 @@
+"""Perception tasks: a head, a criterion and a post-processor each."""
+
+from typing import Any
+
+from genrep.tasks.base import ObjectTargets, Task
+from genrep.tasks.classification import Classification
+from genrep.tasks.detection import Detection
+from genrep.tasks.segmentation import Segmentation
+
+TASKS: dict[str, type[Task[Any, Any]]] = {"classification": Classification, "detection": Detection, "segmentation": Segmentation}
+
+__all__ = ["TASKS", "Classification", "Detection", "ObjectTargets", "Segmentation", "Task"]

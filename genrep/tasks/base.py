@@ -1,0 +1,84 @@
+"""What a perception task is: a head on the features, a criterion, a post-processor, in one file each."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from genrep.types import Batch, Features, FeatureSpec
+
+Output = TypeVar("Output")
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class ObjectTargets:
+    """Posteriors of objects in a batch: what generation teaches perception where there is more than one object.
+
+    Row r says of object `slot[r]` of image `row[r]`: its class is `candidates[r, i]` with probability `probs[r, i]`.
+    """
+
+    row: Tensor
+    slot: Tensor
+    candidates: Tensor
+    probs: Tensor
+
+
+class Task(nn.Module, ABC, Generic[Output, Result]):
+    """A head with its loss and its post-processor. A head never sees a label or semantics, only features.
+
+    Image-level and object-level posteriors from the diffusion model are taught by `distil`; a task that cannot use one of
+    them returns None.
+    """
+
+    @abstractmethod
+    def forward(self, features: Features) -> Output:
+        """Raw output of the head."""
+
+    @abstractmethod
+    def loss(self, output: Output, batch: Batch) -> dict[str, Tensor]:
+        """Named terms, each a mean over the images that have the label it needs (zero where none has)."""
+
+    @abstractmethod
+    def results(self, output: Output) -> Result:
+        """What a user gets."""
+
+    def distil_image(self, output: Output, rows: Tensor, probs: Tensor) -> Tensor | None:
+        """KL(p || q), [r] nats, from the class posteriors `probs` [r k] of the images `rows` [r], which have one class each."""
+        del output, rows, probs
+        return None
+
+    def distil_objects(self, output: Output, batch: Batch, targets: ObjectTargets) -> Tensor | None:
+        """KL(p || q), [r] nats, from object posteriors over shortlists (q renormalised over the candidates)."""
+        del output, batch, targets
+        return None
+
+
+class Fuse(nn.Module):
+    """The taps of the trunk as one map: concatenated, mixed by one linear layer per position, rectified."""
+
+    def __init__(self, spec: FeatureSpec, width: int) -> None:
+        super().__init__()
+        self.mix = nn.Linear(sum(spec.taps), width)
+
+    def forward(self, features: Features) -> Float[Tensor, "b d gh gw"]:
+        taps = torch.cat([tap.permute(0, 2, 3, 1) for tap in features.taps], dim=-1)
+        return F.silu(self.mix(taps)).permute(0, 3, 1, 2)
+
+
+def mean_where(value: Float[Tensor, " b"], where: Tensor) -> Float[Tensor, ""]:
+    """Mean of `value` over the rows that have a label; 0 (with a gradient of 0) where none has."""
+    weight = where.to(value.dtype)
+    return (value * weight).sum() / weight.sum().clamp(min=1)
+
+
+def shortlist_kl(logits: Float[Tensor, "r k"], targets: ObjectTargets) -> Float[Tensor, " r"]:
+    """KL(p || q) in nats, q = softmax of the logits renormalised over each row's candidates."""
+    log_q = logits.float().gather(1, targets.candidates).log_softmax(1)
+    return F.kl_div(log_q, targets.probs, reduction="none").sum(1)

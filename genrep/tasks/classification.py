@@ -1,0 +1,42 @@
+"""Single-label image classification."""
+
+from __future__ import annotations
+
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from genrep.tasks.base import Fuse, Task, mean_where
+from genrep.types import UNLABELLED, Batch, Features, FeatureSpec
+
+NUM_QUERIES = 4
+
+
+class Classification(Task[Tensor, Tensor]):
+    """Attention pooling over the fused map, then a linear layer.
+
+    `forward`: logits [b k]. `loss`: cross-entropy over the images with one label. `results`: log-probabilities [b k].
+    """
+
+    def __init__(self, spec: FeatureSpec, num_classes: int, width: int = 128) -> None:
+        super().__init__()
+        self.fuse = Fuse(spec, width)
+        self.score = nn.Conv2d(width, NUM_QUERIES, 1)
+        self.classify = nn.Linear(NUM_QUERIES * width, num_classes)
+
+    def forward(self, features: Features) -> Float[Tensor, "b k"]:
+        fused = self.fuse(features)
+        weight = self.score(fused).flatten(2).softmax(-1)
+        pooled = weight @ fused.flatten(2).transpose(1, 2)
+        return self.classify(pooled.flatten(1))
+
+    def loss(self, output: Float[Tensor, "b k"], batch: Batch) -> dict[str, Tensor]:
+        labelled = batch.label != UNLABELLED
+        error = F.cross_entropy(output.float(), batch.label.clamp(min=0), reduction="none")
+        return {"classification": mean_where(error, labelled)}
+
+    def results(self, output: Float[Tensor, "b k"]) -> Float[Tensor, "b k"]:
+        return output.float().log_softmax(1)
+
+    def distil_image(self, output: Float[Tensor, "b k"], rows: Int[Tensor, " r"], probs: Float[Tensor, "r k"]) -> Float[Tensor, " r"]:
+        return F.kl_div(output[rows].float().log_softmax(1), probs, reduction="none").sum(1)

@@ -1,0 +1,116 @@
+"""Object detection: every token answers whether it sits in the middle of an object, of which class, and how far its sides are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torchvision.ops import batched_nms, complete_box_iou_loss
+
+from genrep.boxes import paired_iou, to_xyxy_px
+from genrep.tasks.base import Fuse, ObjectTargets, Task, shortlist_kl
+from genrep.types import UNLABELLED, Batch, Detections, Features, FeatureSpec
+
+
+@dataclass(frozen=True)
+class DetectionOutput:
+    """Per token: class logits [b n k], objectness logit [b n], box [b n 4] in pixels (x0 y0 x1 y1)."""
+
+    class_logits: Tensor
+    objectness: Tensor
+    boxes_xyxy_px: Tensor
+
+
+class Detection(Task[DetectionOutput, list[Detections]]):
+    """A dense, anchor-free head on the token grid.
+
+    A token is matched to the object nearest to it (in units of the object's size) whose middle part covers it; objectness
+    learns the IoU of the token's own box, the class is a softmax of its own at matched tokens, boxes learn by complete IoU.
+
+    Source: Tian et al. 2019 (FCOS), arXiv:1904.01355; IoU-aware scores after Zhang et al. 2021, arXiv:2008.13367.
+    """
+
+    centres_px: Tensor
+
+    def __init__(self, spec: FeatureSpec, num_classes: int, width: int = 128) -> None:
+        super().__init__()
+        self.stride, self.image_size = spec.tap_stride, spec.image_size
+        self.fuse = Fuse(spec, width)
+        self.tower = nn.Sequential(nn.Conv2d(width, width, 3, padding=1), nn.SiLU())
+        self.read = nn.Conv2d(width, num_classes + 5, 1)
+        nn.init.constant_(self.read.bias[num_classes : num_classes + 1], -3.0)  # type: ignore[index]
+        height, wide = (size // self.stride for size in self.image_size)
+        y, x = torch.meshgrid(torch.arange(height), torch.arange(wide), indexing="ij")
+        self.register_buffer("centres_px", (torch.stack([x, y], -1).reshape(-1, 2) + 0.5) * self.stride, persistent=False)
+
+    def forward(self, features: Features) -> DetectionOutput:
+        fused = self.fuse(features)
+        read = self.read(fused + self.tower(fused)).float().flatten(2).transpose(1, 2)
+        class_logits, objectness, sides = read.split([read.shape[-1] - 5, 1, 4], dim=-1)
+        reach = F.softplus(sides + 1) * self.stride
+        boxes = torch.cat([self.centres_px - reach[..., :2], self.centres_px + reach[..., 2:]], dim=-1)
+        return DetectionOutput(class_logits, objectness.squeeze(-1), boxes)
+
+    def match(self, batch: Batch) -> Int[Tensor, "b n"]:
+        """The object slot each token is matched to, -1 for none. Every object has at least one."""
+        boxes = to_xyxy_px(batch.boxes_cxcywh, self.image_size)
+        centre, size = (boxes[..., :2] + boxes[..., 2:]) / 2, boxes[..., 2:] - boxes[..., :2]
+        offset = (self.centres_px[None, :, None] - centre[:, None]).abs()
+        exists = (batch.object_labels != UNLABELLED)[:, None]
+        distance = (offset / size.clamp(min=1)[:, None]).amax(-1).masked_fill(~exists, torch.inf)
+        middle = (offset < torch.maximum(size * 0.25, size.new_tensor(self.stride * 0.75))[:, None]).all(-1)
+        nearest = distance == distance.amin(1, keepdim=True)
+        best, slot = distance.masked_fill(~(middle | nearest), torch.inf).min(-1)
+        return _with_rescued(torch.where(best.isfinite(), slot, UNLABELLED), distance)
+
+    def loss(self, output: DetectionOutput, batch: Batch) -> dict[str, Tensor]:
+        slot = self.match(batch)
+        row, token = torch.nonzero(slot >= 0, as_tuple=True)
+        chosen = slot[row, token]
+        truth = to_xyxy_px(batch.boxes_cxcywh[row, chosen], self.image_size)
+        boxes = output.boxes_xyxy_px[row, token]
+        num = max(len(row), 1)
+        quality = torch.zeros_like(output.objectness)
+        quality[row, token] = paired_iou(boxes.detach(), truth)
+        presence = F.binary_cross_entropy_with_logits(output.objectness, quality, reduction="none")
+        classes = F.cross_entropy(output.class_logits[row, token], batch.object_labels[row, chosen], reduction="sum")
+        extent = complete_box_iou_loss(boxes, truth, reduction="sum")
+        return {
+            "objectness": presence[batch.has_objects].sum() / num,
+            "object_class": classes / num,
+            "box": 2 * extent / num,
+        }
+
+    def results(self, output: DetectionOutput, max_objects: int = 20, overlap: float = 0.6, floor: float = 0.02) -> list[Detections]:
+        """Score = objectness times class probability; per-class suppression above `overlap` IoU."""
+        scores, labels = (output.objectness.sigmoid()[..., None] * output.class_logits.softmax(-1)).max(-1)
+        height, width = self.image_size
+        limit = output.boxes_xyxy_px.new_tensor([width, height, width, height])
+        boxes = torch.minimum(output.boxes_xyxy_px.clamp(min=0), limit)
+        found = []
+        for box, score, label in zip(boxes, scores, labels, strict=True):
+            box, score, label = (value[score > floor] for value in (box, score, label))
+            keep = batched_nms(box, score, label, overlap)[:max_objects]
+            found.append(Detections(box[keep], score[keep], label[keep]))
+        return found
+
+    def distil_objects(self, output: DetectionOutput, batch: Batch, targets: ObjectTargets) -> Float[Tensor, " r"]:
+        matched: Bool[Tensor, "r n"] = self.match(batch)[targets.row] == targets.slot[:, None]
+        which, token = torch.nonzero(matched, as_tuple=True)
+        per_object = ObjectTargets(targets.row[which], targets.slot[which], targets.candidates[which], targets.probs[which])
+        divergence = shortlist_kl(output.class_logits[per_object.row, token], per_object)
+        total = divergence.new_zeros(len(targets.row)).index_add(0, which, divergence)
+        return total / matched.sum(1).clamp(min=1)
+
+
+def _with_rescued(slot: Int[Tensor, "b n"], distance: Float[Tensor, "b n o"]) -> Int[Tensor, "b n"]:
+    """A matching in which each object that has no token takes the nearest one that is free or that its owner can spare."""
+    for j in range(distance.shape[-1]):
+        owned = (slot[..., None] == torch.arange(distance.shape[-1], device=slot.device)).sum(1)
+        row = torch.nonzero((owned[:, j] == 0) & distance[:, 0, j].isfinite()).squeeze(1)
+        kept = (slot[row] >= 0) & (owned[row].gather(1, slot[row].clamp(min=0)) == 1)
+        slot[row, distance[row, :, j].masked_fill(kept, torch.inf).argmin(1)] = j
+    return slot

@@ -1,0 +1,57 @@
+"""Semantic segmentation."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from genrep.tasks.base import Fuse, ObjectTargets, Task, mean_where, shortlist_kl
+from genrep.types import IGNORE, Batch, Features, FeatureSpec
+
+
+class Segmentation(Task[Tensor, Tensor]):
+    """What each token holds, drawn out to pixels, plus a fine correction that sees the stem's finest map.
+
+        logits = upsampled(classes of tokens) + read(fine),   fine = unfolded tokens + stem
+
+    `forward`: logits [b 1+k h w], channel 0 the background. `loss`: cross-entropy over labelled pixels, averaged over images.
+    `results`: class of each pixel, 0 background, c + 1 class c.
+    """
+
+    def __init__(self, spec: FeatureSpec, num_classes: int, width: int = 128, fine_width: int = 24) -> None:
+        super().__init__()
+        self.stride = spec.tap_stride
+        self.fuse = Fuse(spec, width)
+        self.tower = nn.Sequential(nn.Conv2d(width, width, 3, padding=1), nn.SiLU())
+        self.classify = nn.Conv2d(width, 1 + num_classes, 1)
+        self.unfold = nn.Conv2d(width, fine_width * self.stride**2, 1)
+        self.skip = nn.Conv2d(spec.stem[0], fine_width, 1)
+        self.refine = nn.Conv2d(fine_width, fine_width, 3, padding=1)
+        self.read = nn.Conv2d(fine_width, 1 + num_classes, 1)
+
+    def forward(self, features: Features) -> Float[Tensor, "b c h w"]:
+        fused = self.fuse(features)
+        tokens = fused + self.tower(fused)
+        fine = F.silu(F.pixel_shuffle(self.unfold(tokens), self.stride) + self.skip(features.stem[0]))
+        coarse = F.interpolate(self.classify(tokens), scale_factor=self.stride, mode="bilinear")
+        return (coarse + self.read(fine + F.silu(self.refine(fine)))).float()
+
+    def loss(self, output: Float[Tensor, "b c h w"], batch: Batch) -> dict[str, Tensor]:
+        mask = batch.semantic_mask.long()
+        labelled = mask != IGNORE
+        error = F.cross_entropy(output, torch.where(labelled, mask, 0), reduction="none") * labelled
+        num = labelled.sum((1, 2))
+        return {"segmentation": mean_where(error.sum((1, 2)) / num.clamp(min=1), num > 0)}
+
+    def results(self, output: Float[Tensor, "b c h w"]) -> UInt8[Tensor, "b h w"]:
+        return output.argmax(1).to(torch.uint8)
+
+    def distil_objects(self, output: Float[Tensor, "b c h w"], batch: Batch, targets: ObjectTargets) -> Float[Tensor, " r"]:
+        inside = batch.instance_mask[targets.row] == targets.slot[:, None, None] + 1
+        which, y, x = torch.nonzero(inside, as_tuple=True)
+        per_pixel = ObjectTargets(targets.row[which], targets.slot[which], targets.candidates[which], targets.probs[which])
+        divergence = shortlist_kl(output[per_pixel.row, 1:, y, x], per_pixel)
+        total = divergence.new_zeros(len(targets.row)).index_add(0, which, divergence)
+        return total / inside.sum((1, 2)).clamp(min=1)

@@ -1,0 +1,81 @@
+"""Checkpoints: all that a run needs to go on bit for bit, as safetensors and json."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from genrep.model import GenRep
+from genrep.storage import load_tensors, read_json, save_tensors, write_folder, write_json
+from genrep.training.distillation import Teaching
+from genrep.training.run_folder import RunFolder
+
+
+@dataclass
+class Progress:
+    """Where a run stands. Random numbers need no place here: they are functions of (seed, position)."""
+
+    step: int = 0
+    """Steps done, both stages together."""
+    images: int = 0
+    """Clean images seen, which is also the stream's next position."""
+    updates: int = 0
+    """Updates of the teacher."""
+    seconds: float = 0.0
+    """Time spent training, over all sittings."""
+
+
+def save_checkpoint(
+    run: RunFolder,
+    *,
+    model: GenRep,
+    teacher: GenRep,
+    optimizer: torch.optim.Optimizer,
+    aligner_state: dict[str, Tensor],
+    teaching: Teaching,
+    progress: Progress,
+    keep: int,
+) -> Path:
+    """Write `checkpoints/step_N`, complete or absent, and drop the oldest beyond `keep`."""
+    tensors = {f"model.{name}": value for name, value in model.state_dict().items()}
+    tensors |= {f"teacher.{name}": value for name, value in teacher.state_dict().items()}
+    tensors |= {f"aligner.{name}": value for name, value in aligner_state.items()}
+    for number, entry in optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer.{number}.{name}": value for name, value in entry.items()}
+    folder = run.checkpoints / f"step_{progress.step}"
+
+    def fill(path: Path) -> None:
+        save_tensors(path / "state.safetensors", tensors)
+        write_json(path / "state.json", {"progress": asdict(progress), "teaching": teaching.to_dict()})
+
+    write_folder(folder, fill)
+    for old in run.checkpoint_folders()[keep:]:
+        shutil.rmtree(old, ignore_errors=True)
+    return folder
+
+
+def load_checkpoint(folder: Path, *, model: GenRep, teacher: GenRep, optimizer: torch.optim.Optimizer) -> tuple[Progress, Teaching, dict[str, Tensor]]:
+    """Put a verified checkpoint's state into model, teacher and optimizer; returns the rest.
+
+    Raises:
+        ValueError: it is of another model.
+    """
+    tensors, state = load_tensors(folder / "state.safetensors"), read_json(folder / "state.json")
+    groups: dict[str, dict[str, Tensor]] = {"model": {}, "teacher": {}, "optimizer": {}, "aligner": {}}
+    for name, value in tensors.items():
+        group, rest = name.split(".", 1)
+        groups[group][rest] = value
+    for part, name in ((model, "model"), (teacher, "teacher")):
+        if {k: v.shape for k, v in part.state_dict().items()} != {k: v.shape for k, v in groups[name].items()}:
+            raise ValueError(f"{folder} holds another model than the configuration describes; name another run folder.")
+        part.load_state_dict(groups[name])
+    saved: dict[int, dict[str, Tensor]] = {}
+    for name, value in groups["optimizer"].items():
+        number, key = name.split(".", 1)
+        saved.setdefault(int(number), {})[key] = value
+    optimizer.load_state_dict({"state": saved, "param_groups": optimizer.state_dict()["param_groups"]})
+    return Progress(**state["progress"]), Teaching.from_dict(state["teaching"]), groups["aligner"]

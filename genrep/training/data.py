@@ -1,0 +1,186 @@
+"""The data of a run: every set that its configuration names, embedded or a folder of the user's, by split. The one place that loads."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from genrep.codecs import CODECS
+from genrep.config import Config
+from genrep.datasets import DATASETS, ArrayDataset, Problem, labelled_rows, load_dataset, read_folder, splits_of
+from genrep.randomness import permutation
+from genrep.registry import lookup, nearest
+from genrep.types import IGNORE, UNLABELLED
+
+MOST_OBJECTS = IGNORE - 1
+"""Objects of a picture that a mask can tell apart."""
+
+NUM_PROBLEMS_SHOWN = 3
+
+
+class RunData:
+    """The sets of a configuration; a folder's pictures are read once and kept.
+
+    A set is called by its name, a folder by its last part. A folder is shuffled by a fixed seed, so that its first samples are
+    of all classes; where it has no test split, val stands in.
+
+    Args:
+        allow_network: whether missing embedded data may be fetched.
+    Raises:
+        ValueError: no set, two of one name, or a set that is neither embedded nor a folder.
+    """
+
+    def __init__(self, config: Config, *, allow_network: bool = False) -> None:
+        self.config, self._allow_network = config, allow_network
+        self._folders = folders_of(config.data.sets)
+        self._read: dict[tuple[str, str], ArrayDataset] = {}
+        self.problems: dict[str, list[Problem]] = {}
+        """What is wrong with each folder, as far as it has been read."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The sets, in order."""
+        return tuple(self._folders)
+
+    def is_folder(self, name: str) -> bool:
+        """Whether a set is the user's own."""
+        return self._folders[name] is not None
+
+    def split(self, name: str, split: str, num: int | None = None) -> ArrayDataset:
+        """A split of a set, or its first `num` samples (of a folder: at most so many).
+
+        Raises:
+            ValueError: it cannot be read, or its classes or image size are not the model's.
+        """
+        folder = self._folders[name]
+        if folder is not None:
+            data = self._own(name, folder, self.stand_in(name, split))
+            data = data if num is None else data.first(min(num, len(data)))
+        else:
+            root = Path(self.config.data.root) if self.config.data.root else None
+            data = load_dataset(name, split, num=num, root=root, allow_network=self._allow_network, verify=root is None)
+        self._check(data, split)
+        return data
+
+    def stand_in(self, name: str, split: str) -> str:
+        """The split that is read for `split`: val for test where a folder has no test."""
+        folder = self._folders[name]
+        return "val" if folder is not None and split == "test" and "test" not in splits_of(folder) else split
+
+    def visible(self, name: str) -> ArrayDataset:
+        """A training set as training may see it: labels beyond `labelled_fraction` are removed."""
+        share, data = self.config.data.labelled_fraction, self.split(name, "train", self.config.data.num_train)
+        return data if share == 1 else data.with_labels_for(labelled_rows(len(data), round(share * len(data)), seed=0))
+
+    def training(self) -> list[ArrayDataset]:
+        """All training sets as training may see them."""
+        return _alike([self.visible(name) for name in self.names])
+
+    def validation(self) -> list[ArrayDataset]:
+        """The val split of all sets."""
+        return _alike([self.split(name, "val") for name in self.names])
+
+    def lines(self, sets: list[ArrayDataset]) -> list[str]:
+        """What to know of the training sets: their size and classes, and what is wrong with the folders among them.
+
+        Raises:
+            ValueError: a folder has no val split that could be read.
+        """
+        return [line for data in sets for line in self._lines(data)]
+
+    def _lines(self, train: ArrayDataset) -> list[str]:
+        name = train.name
+        if not self.is_folder(name):
+            return [f"{len(train):,} training images of {name}"]
+        height, width = train.image_size
+        grey = ", read as grey (`--model.codec pixels` keeps colours)" if train.pixels.shape[1] == 1 else ""
+        classes = ", ".join(train.class_names)
+        lines = [f"{len(train):,} training and {len(self.split(name, 'val')):,} val images of {name}, {height} x {width} px{grey}; classes: {classes}"]
+        if self.stand_in(name, "test") != "test":
+            lines.append(f"{name} has no test split: evaluation will use val, on which guidance, calibration and gates are chosen")
+        problems = self.problems[name]
+        lines += [f"{name}: {problem}" for problem in problems[:NUM_PROBLEMS_SHOWN]]
+        rest = len(problems) - NUM_PROBLEMS_SHOWN
+        return lines + ([f"{name}: {rest} more of the kind; log.txt and `genrep data check {self._folders[name]}` list them all"] if rest > 0 else [])
+
+    def _own(self, name: str, folder: Path, split: str) -> ArrayDataset:
+        """A folder's split at the model's size and in its colours, without unused slots."""
+        if (name, split) not in self._read:
+            model = self.config.model
+            channels = lookup(CODECS, model.codec, "codec").channels
+            strict = self.config.data.strict
+            data, problems = read_folder(folder, split, image_size=model.image_size, channels=channels, max_objects=MOST_OBJECTS, strict=strict)
+            self.problems[name] = list(dict.fromkeys([*self.problems.get(name, []), *problems]))
+            used = int((data.object_labels != UNLABELLED).sum(1).max())
+            self._read[name, split] = replace(data.with_slots(max(1, used)).rows(permutation(len(data), 0, 0)), name=name)
+        return self._read[name, split]
+
+    def _check(self, data: ArrayDataset, split: str) -> None:
+        model = self.config.model
+        if data.image_size != model.image_size:
+            size, wanted = (",".join(map(str, of)) for of in (data.image_size, model.image_size))
+            raise ValueError(f"`{data.name}` has images of {size} (height, width) px; `model.image_size` is {wanted}. Set it to {size}.")
+        if model.class_names and data.class_names != model.class_names:
+            raise ValueError(
+                f"`{data.name}` has the classes {', '.join(data.class_names)} in {split}; the model has {', '.join(model.class_names)}. "
+                "They must be the same, in the same order."
+            )
+
+
+def folders_of(sets: tuple[str, ...]) -> dict[str, Path | None]:
+    """The sets of a configuration by name: the folder of a user's own, None for an embedded one.
+
+    Raises:
+        ValueError: no set, two of one name, or a set that is neither embedded nor a folder.
+    """
+    found: dict[str, Path | None] = {}
+    for name in sets:
+        folder = None if name in DATASETS else Path(name).expanduser().resolve()
+        if folder is not None and not folder.is_dir():
+            known = ", ".join(sorted(DATASETS))
+            raise ValueError(f"unknown data set `{name}`: it is not a folder, nor one of {known}.{nearest(name, DATASETS)}")
+        key = folder.name if folder is not None else name
+        if key in found:
+            raise ValueError(f"two data sets are called `{key}`; rename one of the folders.")
+        found[key] = folder
+    if not found:
+        raise ValueError("`data.sets` is empty; name at least one data set or folder.")
+    return found
+
+
+def filled(config: Config, sets: list[ArrayDataset]) -> Config:
+    """The configuration with what only the data know: class names, tasks that some set has annotations for, whole paths.
+
+    Raises:
+        ValueError: none of the tasks has any.
+    """
+    folders = folders_of(config.data.sets)
+    tasks = tuple(task for task in config.model.tasks if any(_is_annotated(data, task) for data in sets))
+    if config.model.tasks and not tasks:
+        raise ValueError(f"none of the training images is annotated for {', '.join(config.model.tasks)}; there is nothing to learn. Label some of them.")
+    return replace(
+        config,
+        data=replace(config.data, sets=tuple(str(folder or name) for name, folder in folders.items())),
+        model=replace(config.model, class_names=config.model.class_names or sets[0].class_names, tasks=tasks),
+    )
+
+
+def left_out(given: Config, config: Config) -> list[str]:
+    """A line for each task that was asked for and has no annotations."""
+    return [f"{task} is left out: no set has annotations for it" for task in given.model.tasks if task not in config.model.tasks]
+
+
+def _is_annotated(data: ArrayDataset, task: str) -> bool:
+    """Whether any image says something about a task; of tasks we do not know it is assumed."""
+    known = {
+        "classification": lambda: data.label != UNLABELLED,
+        "detection": lambda: data.has_objects,
+        "segmentation": lambda: data.semantic_mask != IGNORE,
+    }
+    return task not in known or bool(known[task]().any())
+
+
+def _alike(sets: list[ArrayDataset]) -> list[ArrayDataset]:
+    """The sets with one number of object slots, so that their batches can be put together."""
+    most = max(data.object_labels.shape[1] for data in sets)
+    return [data.with_slots(most) for data in sets]

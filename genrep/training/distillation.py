@@ -1,0 +1,239 @@
+"""Generation -> perception in the training loop: calibrate the posterior, ask whether it knows more than the heads, teach."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from genrep.model import GenRep
+from genrep.objective import Lessons, ObjectiveConfig
+from genrep.posteriors.calibration import Calibration, ObjectCalibration, fit_calibration, fit_object_calibration
+from genrep.posteriors.denoising_gap import DenoisingGap
+from genrep.posteriors.gate import Gate, fit_gate
+from genrep.posteriors.objects import object_log_likelihood, replace_class
+from genrep.randomness import SampleGenerator
+from genrep.tasks.base import ObjectTargets
+from genrep.tasks.detection import Detection, DetectionOutput
+from genrep.types import IGNORE, UNLABELLED, Batch
+
+
+@dataclass(frozen=True, kw_only=True)
+class Teaching:
+    """What has been fitted so far; part of the checkpoint."""
+
+    calibration: Calibration | None = None
+    image_gate: Gate | None = None
+    object_calibration: ObjectCalibration | None = None
+    object_gate: Gate | None = None
+
+    @property
+    def image_weight(self) -> float:
+        return self.image_gate.teaches if self.image_gate else 0.0
+
+    @property
+    def object_weight(self) -> float:
+        return self.object_gate.teaches if self.object_gate else 0.0
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain json values."""
+        return {name: part.to_dict() if part else None for name, part in vars(self).items()}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Teaching:
+        """The inverse of `to_dict`."""
+        kinds: dict[str, Any] = {"calibration": Calibration.from_dict, "object_calibration": ObjectCalibration.from_dict}
+        return cls(**{name: kinds.get(name, lambda v: Gate(**v))(value) if value else None for name, value in values.items()})
+
+
+@dataclass(frozen=True)
+class ObjectLikelihoods:
+    """Objects of multi-object images with the log-likelihood of each candidate class (nats, up to a constant per object)."""
+
+    row: Int[Tensor, " r"]
+    slot: Int[Tensor, " r"]
+    truth: Int[Tensor, " r"]
+    """Which candidate is the object's own class."""
+    candidates: Int[Tensor, "r m"]
+    log_lik: Float[Tensor, "r m"]
+    area: Float[Tensor, " r"]
+
+
+def object_log_likelihoods(
+    teacher: GenRep, batch: Batch, scores: Float[Tensor, "b n k"], *, estimator: DenoisingGap, index: Int[Tensor, " b"], seed: int, num_candidates: int
+) -> ObjectLikelihoods:
+    """Likelihood of the objects' shortlisted classes, the rest of their image being as it is.
+
+    Objects whose own class is not on the shortlist are left out. Adding it there would leak the label: what stands beside
+    the head's favourites without being one of them would always be the truth.
+
+    Args:
+        scores: what the detection head thinks of each object, [b slots k]; its favourites are the shortlist.
+    """
+    row, slot = torch.nonzero(batch.object_labels != UNLABELLED, as_tuple=True)
+    candidates = scores[row, slot].topk(min(num_candidates, scores.shape[2]), dim=1).indices
+    is_own = candidates == batch.object_labels[row, slot][:, None]
+    row, slot, candidates, truth = (values[is_own.any(1)] for values in (row, slot, candidates, is_own.int().argmax(1)))
+    if not len(row):
+        return ObjectLikelihoods(row, slot, truth, candidates, scores.new_zeros(candidates.shape), scores.new_zeros(0))
+    label = batch.object_labels[row, slot]
+    others = (batch.object_labels[row] == label[:, None]).sum(1) > 1
+    sets = replace_class(batch.classes[row], label, keep=others, candidates=candidates)
+    x0 = teacher.encode(batch.image)[row]
+    region = (batch.instance_mask[row] == slot[:, None, None] + 1).float()
+    maps = estimator.maps(
+        teacher.denoiser.candidates,
+        x0,
+        sets,
+        schedule=teacher.schedule,
+        generator=SampleGenerator(seed, index[row] * IGNORE + slot, "objects"),
+    )
+    return ObjectLikelihoods(row, slot, truth, candidates, object_log_likelihood(maps, region), region.sum((1, 2)).clamp(min=1))
+
+
+@torch.no_grad()
+def object_scores(model: GenRep, batch: Batch) -> Float[Tensor, "b n k"]:
+    """Log-probabilities of the detection head for each annotated object: mean of its logits over the tokens matched to it."""
+    head = model.heads["detection"]
+    assert isinstance(head, Detection)
+    output: DetectionOutput = head(model.clean_features(model.encode(batch.image)))
+    slots = torch.arange(batch.object_labels.shape[1], device=batch.object_labels.device)
+    member = (head.match(batch)[:, None] == slots[None, :, None]).float()
+    mean = torch.einsum("bsn,bnk->bsk", member, output.class_logits) / member.sum(-1, keepdim=True).clamp(min=1)
+    return mean.log_softmax(-1)
+
+
+def halves(num: int) -> tuple[slice, slice]:
+    """Rows to calibrate on, and rows to judge the calibrated posterior by: a gate that has seen its judge's labels opens for noise."""
+    return slice(0, (num + 1) // 2), slice((num + 1) // 2, num)
+
+
+class Teacher:
+    """Distillation's side of the loop: fits on validation images now and then, and gives lessons on training batches.
+
+    Args:
+        model: the momentum teacher; both the posterior and the head's opinion come from it.
+    """
+
+    def __init__(self, model: GenRep, config: ObjectiveConfig, *, seed: int, bf16: bool = False) -> None:
+        self.model, self.config, self.seed, self.bf16 = model, config, seed, bf16
+        self.teaching = Teaching()
+
+    def fit(self, val: Batch) -> list[dict[str, Any]]:
+        """Calibrate and gate on labelled validation images; returns one event per kind of posterior, none where there is no choice."""
+        events: list[dict[str, Any]] = []
+        if self.model.denoiser.num_classes < 2:
+            return events
+        single = val.label != UNLABELLED
+        if "classification" in self.model.heads and int(single.sum()) > 1:
+            events.append(self._fit_images(val.rows(single)))
+        several = (val.object_labels != UNLABELLED).sum(1) > 1
+        if "detection" in self.model.heads and isinstance(self.config.posterior, DenoisingGap) and bool(several.any()):
+            events.append(self._fit_objects(val.rows(several)))
+        return events
+
+    @torch.no_grad()
+    def _fit_images(self, val: Batch) -> dict[str, Any]:
+        x0 = self.model.encode(val.image)
+        log_lik = self._image_likelihoods(val, val.index)
+        head = self.model.heads["classification"]
+        log_head = head.results(head(self.model.clean_features(x0))).cpu()  # type: ignore[operator]
+        label, uniform = val.label.cpu(), torch.zeros(log_lik.shape[1])
+        fit, judge = halves(len(label))
+        calibration = fit_calibration(log_lik[fit], label[fit], uniform)
+        log_posterior = calibration.log_posterior(log_lik, uniform)
+        gate = fit_gate(log_head[judge], log_posterior[judge], label[judge])
+        self.teaching = replace(self.teaching, calibration=calibration, image_gate=gate)
+        self.model.calibration = calibration
+        return _event("image", gate, calibration.tau, log_posterior[judge], log_head[judge], label[judge])
+
+    @torch.no_grad()
+    def _fit_objects(self, val: Batch) -> dict[str, Any]:
+        scores = object_scores(self.model, val)
+        found = self._objects(val, scores, val.index)
+        truth = found.truth.cpu()
+        log_lik, area, candidates = found.log_lik.cpu(), found.area.cpu(), found.candidates.cpu()
+        if len(truth) < 2:  # nothing to calibrate on, or nothing to judge by
+            return _event("object", Gate(weight=0.0, standard_error=1.0), 1.0, log_lik, log_lik, truth)
+        fit, judge = halves(len(truth))
+        calibration = fit_object_calibration(log_lik[fit], truth[fit], area=area[fit], classes=candidates[fit], num_classes=scores.shape[2])
+        log_posterior = calibration.log_posterior(log_lik, area, candidates)
+        log_head = scores[found.row, found.slot].gather(1, found.candidates).log_softmax(1).cpu()
+        gate = fit_gate(log_head[judge], log_posterior[judge], truth[judge])
+        self.teaching = replace(self.teaching, object_calibration=calibration, object_gate=gate)
+        self.model.object_calibration = calibration
+        return _event("object", gate, calibration.tau, log_posterior[judge], log_head[judge], truth[judge])
+
+    def _image_likelihoods(self, batch: Batch, index: Tensor) -> Float[Tensor, "b k"]:
+        return self.model.log_likelihood(batch.image, estimator=self.config.posterior, seed=self.seed, index=index, bf16=self.bf16)
+
+    def _objects(self, batch: Batch, scores: Tensor, index: Tensor) -> ObjectLikelihoods:
+        assert isinstance(self.config.posterior, DenoisingGap)
+        return object_log_likelihoods(
+            self.model, batch, scores, estimator=self.config.posterior, index=index, seed=self.seed, num_candidates=self.config.distil_candidates
+        )
+
+    @torch.no_grad()
+    def lessons(self, batch: Batch, positions: Int[Tensor, " b"], *, num: int | None = None) -> Lessons | None:
+        """Posteriors of `num` of the batch's images (default: what the configuration says), of either kind.
+
+        None while no gate is open, which then costs nothing.
+        """
+        num = self.config.distil_images if num is None else max(num, 1)
+        image_weight, object_weight = self.teaching.image_weight, self.teaching.object_weight
+        rows, probs = positions.new_zeros(0), batch.classes[:0]
+        objects: list[tuple[ObjectTargets, float]] = []
+        if image_weight > 0 and self.teaching.calibration:
+            rows = torch.nonzero(batch.label != UNLABELLED).squeeze(1)[:num]
+            probs = self._image_posterior(batch.rows(rows), positions[rows]) if len(rows) else probs
+            objects.append((_only_objects(batch, rows, probs), image_weight))
+        if object_weight > 0 and self.teaching.object_calibration:
+            several = torch.nonzero((batch.object_labels != UNLABELLED).sum(1) > 1).squeeze(1)[:num]
+            objects += [(self._object_posterior(batch, several, positions), object_weight)] if len(several) else []
+        objects = [(targets, weight) for targets, weight in objects if len(targets.row)]
+        if not len(rows) and not objects:
+            return None
+        return Lessons(rows, probs, image_weight, tuple(objects))
+
+    def _image_posterior(self, batch: Batch, positions: Tensor) -> Float[Tensor, "r k"]:
+        assert self.teaching.calibration
+        log_lik = self._image_likelihoods(batch, positions).to(batch.image.device)
+        return self.teaching.calibration.log_posterior(log_lik, log_lik.new_zeros(log_lik.shape[1])).exp()
+
+    def _object_posterior(self, batch: Batch, rows: Tensor, positions: Tensor) -> ObjectTargets:
+        assert self.teaching.object_calibration
+        part = batch.rows(rows)
+        found = self._objects(part, object_scores(self.model, part), positions[rows])
+        probs = self.teaching.object_calibration.log_posterior(found.log_lik, found.area, found.candidates).exp()
+        return ObjectTargets(rows[found.row], found.slot, found.candidates, probs)
+
+
+def _only_objects(batch: Batch, rows: Int[Tensor, " r"], probs: Float[Tensor, "r k"]) -> ObjectTargets:
+    """Where an image's one label is also its one object's, the posterior of the image is that of the object."""
+    alone = (batch.object_labels[rows] != UNLABELLED).sum(1) == 1
+    slot = (batch.object_labels[rows] != UNLABELLED).int().argmax(1)
+    every = torch.arange(probs.shape[1], device=rows.device).expand(len(rows), -1)
+    return ObjectTargets(rows[alone], slot[alone], every[alone], probs[alone])
+
+
+def _event(kind: str, gate: Gate, tau: float, log_posterior: Tensor, log_head: Tensor, truth: Tensor) -> dict[str, Any]:
+    """The line that events.jsonl keeps of a fit."""
+
+    def accuracy(log_probs: Tensor) -> float:
+        return float((log_probs.argmax(1) == truth).sum()) / max(len(truth), 1)
+
+    return {
+        "event": "gate",
+        "kind": kind,
+        "weight": gate.weight,
+        "standard_error": gate.standard_error,
+        "teaches": gate.teaches,
+        "tau": tau,
+        "posterior_accuracy": accuracy(log_posterior),
+        "head_accuracy": accuracy(log_head),
+        "num": len(truth),
+    }

@@ -1,0 +1,166 @@
+"""The joint step: one gradient per loss, aligned where they share weights, in flat buffers that `.grad` looks into."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from genrep.aligners import Aligner
+from genrep.aligners.base import State, cosines, share_kept
+
+Loss = Callable[[], Tensor]
+
+CHUNK = 4096
+
+
+def dot(a: Float[Tensor, " n"], b: Float[Tensor, " n"]) -> Float[Tensor, ""]:
+    """<a, b> as float64: products in float32, summed in double. A float32 sum is wrong in the fourth digit at 1e7 numbers."""
+    return sum((x * y).sum(dtype=torch.float64) for x, y in zip(a.split(CHUNK * 64), b.split(CHUNK * 64), strict=True))
+
+
+@dataclass(frozen=True)
+class StepReport:
+    """What happened to the gradients in a step, as numbers on the CPU.
+
+    `kept` of a loss: which share of its gradient's part along the other's is left after alignment.
+    """
+
+    cosine: float
+    kept: tuple[float, ...]
+    norms: tuple[float, ...]
+
+
+class JointGradient:
+    """Fills `.grad` with the aligned update direction of several losses.
+
+        update = w^T C g      over the aligned set: trunk parameters that every loss reaches
+        update = sum_i w_i g_i over other parameters that several losses reach
+        update = g_i           over parameters that only loss i reaches, unweighted
+
+    One loss after the other: the least memory, as each graph is freed before the next is built. A loss may come as micro-batches,
+    which run side by side in threads of their own; on a CPU that uses its cores better than threads inside small matrix products.
+    Their gradients are averaged in order before alignment, which is not linear.
+
+    Args:
+        model: its trainable parameters.
+        aligner: coefficients from the Gramian.
+        weights: w, one per loss.
+        aligned: whether a parameter of this name may belong to the aligned set.
+    Source: equations (11) to (16).
+    """
+
+    def __init__(self, model: nn.Module, aligner: Aligner, *, weights: Mapping[str, float], aligned: Callable[[str], bool]) -> None:
+        self._named = {name: p for name, p in model.named_parameters() if p.requires_grad}
+        self._aligner, self._weights, self._aligned = aligner, weights, aligned
+        self.state: State = aligner.init(len(weights))
+        self._views: list[dict[str, Tensor]] = []
+
+    @property
+    def jobs(self) -> tuple[str, ...]:
+        """Names of the losses, in the order of the Gramian."""
+        return tuple(self._weights)
+
+    def __call__(self, losses: Mapping[str, Loss | Sequence[Loss]]) -> StepReport:
+        """Evaluate each loss, run it backward, and leave the update direction in `.grad`.
+
+        Args:
+            losses: for each name in `weights`, a function that computes the loss (called once, twice in the first step), or several,
+                one per micro-batch, whose mean is the loss.
+        Raises:
+            ValueError: other losses than there are weights for, or one that reaches no parameter.
+        """
+        if list(losses) != list(self._weights):
+            raise ValueError(f"`losses` must be {list(self._weights)}; found {list(losses)}.")
+        parts = {name: (loss,) if callable(loss) else tuple(loss) for name, loss in losses.items()}
+        if not self._views:
+            self._lay_out({name: self._reached(losses) for name, losses in parts.items()})
+        self._buffers.zero_()
+        values = [self._fill(views, losses) for views, losses in zip(self._views, parts.values(), strict=True)]
+        return self._combine(torch.stack(values).double())
+
+    def _gradient(self, loss: Loss, names: Iterable[str]) -> tuple[Tensor, tuple[Tensor | None, ...]]:
+        """Value and gradient, None where it does not reach."""
+        value = loss()
+        if not value.requires_grad:
+            return value, tuple(None for _ in names)
+        return value.detach(), torch.autograd.grad(value, [self._named[name] for name in names], allow_unused=True)
+
+    def _fill(self, views: Mapping[str, Tensor], losses: Sequence[Loss]) -> Float[Tensor, ""]:
+        """The mean gradient of the micro-batches into the views; returns the mean loss."""
+        if len(losses) == 1:
+            results = [self._gradient(losses[0], views)]
+        else:
+            with ThreadPoolExecutor(len(losses)) as pool:
+                results = list(pool.map(lambda loss: self._gradient(loss, views), losses))
+        for _, gradients in results:
+            for view, gradient in zip(views.values(), gradients, strict=True):
+                if gradient is not None:
+                    view.add_(gradient, alpha=1 / len(losses))
+        return torch.stack([value for value, _ in results]).mean()
+
+    def _reached(self, losses: Sequence[Loss]) -> set[str]:
+        """Parameters that some micro-batch of a loss reaches."""
+        found = [self._gradient(loss, self._named)[1] for loss in losses]
+        return {name for name, *gradients in zip(self._named, *found, strict=True) if any(g is not None for g in gradients)}
+
+    def _lay_out(self, reached: Mapping[str, set[str]]) -> None:
+        """One row per loss: first the aligned set, then what several losses reach, then what this one alone reaches."""
+        for name, names in reached.items():
+            if not names:
+                raise ValueError(f"loss `{name}` reaches no trainable parameter; nothing can be learnt from it.")
+        count = {name: sum(name in names for names in reached.values()) for name in self._named}
+        everywhere = [n for n in self._named if count[n] == len(reached) > 1 and self._aligned(n)]
+        several = [n for n in self._named if count[n] > 1 and n not in set(everywhere)]
+        sizes = {n: p.numel() for n, p in self._named.items()}
+        self._num_aligned, self._num_common = sum(sizes[n] for n in everywhere), sum(sizes[n] for n in everywhere + several)
+        self._common = everywhere + several
+        rows = [self._common + [n for n in self._named if count[n] == 1 and n in names] for names in reached.values()]
+        example = next(iter(self._named.values()))
+        self._buffers = torch.zeros(len(reached), max(sum(sizes[n] for n in row) for row in rows), dtype=example.dtype, device=example.device)
+        for buffer, row in zip(self._buffers, rows, strict=True):
+            offsets = torch.tensor([0] + [sizes[n] for n in row]).cumsum(0).tolist()
+            self._views.append({n: buffer[o : o + sizes[n]].view_as(self._named[n]) for n, o in zip(row, offsets[:-1], strict=True)})
+
+    def _combine(self, losses: Float[Tensor, " l"]) -> StepReport:
+        num = len(losses)
+        gram = losses.new_zeros(num, num)
+        for i in range(num):
+            for j in range(i, num):
+                gram[i, j] = gram[j, i] = dot(self._buffers[i, : self._num_aligned], self._buffers[j, : self._num_aligned])
+        weights = torch.tensor(list(self._weights.values()), dtype=torch.float64, device=gram.device)
+        coefficients, self.state = self._aligner(gram, losses, self.state)
+        self._mix(slice(0, self._num_aligned), weights @ coefficients)
+        self._mix(slice(self._num_aligned, self._num_common), weights)
+        for parameter in self._named.values():
+            parameter.grad = None
+        for views in reversed(self._views):
+            for name, view in views.items():
+                self._named[name].grad = view
+        return _report(gram, coefficients)
+
+    def _mix(self, where: slice, factors: Float[Tensor, " l"]) -> None:
+        """The weighted sum of the rows, left in the first."""
+        first = self._buffers[0, where].mul_(float(factors[0]))
+        for row, factor in zip(self._buffers[1:], factors[1:].tolist(), strict=True):
+            first.add_(row[where], alpha=factor)
+
+
+def _report(gram: Float[Tensor, "l l"], coefficients: Float[Tensor, "l l"]) -> StepReport:
+    norms = tuple(gram.diagonal().sqrt().tolist())
+    if len(gram) < 2:
+        return StepReport(1.0, (1.0,), norms)
+    kept = share_kept(coefficients, gram)
+    return StepReport(float(cosines(gram)[0, 1]), (float(kept[0, 1]), float(kept[1, 0])), norms)
+
+
+ALIGNED_SETS: dict[str, Callable[[str], bool]] = {
+    "trunk": lambda name: name.startswith("denoiser.trunk."),
+    "blocks": lambda name: name.startswith("denoiser.trunk.blocks."),
+    "attention": lambda name: name.startswith("denoiser.trunk.blocks.") and (".qkv." in name or ".proj." in name),
+}
+"""Which parameters are aligned, of those that both losses reach; `attention` is the paper's choice."""

@@ -1,0 +1,246 @@
+"""Training: two stages in one command, resumable at any step."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from genrep.config import Config
+from genrep.model import GenRep
+from genrep.objective import JOBS, generation_losses, perception_losses, require_finite
+from genrep.randomness import SampleGenerator
+from genrep.registry import lookup
+from genrep.training.checkpoint import Progress, load_checkpoint, save_checkpoint
+from genrep.training.data import RunData, filled, left_out
+from genrep.training.distillation import Teacher
+from genrep.training.joint_step import ALIGNED_SETS, JointGradient, StepReport
+from genrep.training.optimization import lr_at, make_optimizer, make_teacher, update_teacher
+from genrep.training.records import Records, Row, Screen, Silent, open_run, peak_memory_gb, write_log
+from genrep.training.run_folder import RunFolder
+from genrep.training.runtime import default_device, side_by_side
+from genrep.training.stream import Stream
+from genrep.types import Batch
+
+
+class Interrupted(Exception):
+    """Training was asked to stop; the state is saved.
+
+    Args:
+        run: the folder in which the same command goes on.
+    """
+
+    def __init__(self, run: Path) -> None:
+        super().__init__(f"stopped; the state is saved in {run}")
+        self.run = run
+
+
+def train(
+    config: Config,
+    out: Path | str,
+    *,
+    command: str = "",
+    allow_network: bool = False,
+    progress: Screen | None = None,
+    stop: Callable[[], bool] | None = None,
+    look: Look | None = None,
+) -> Path:
+    """Train, or go on training, in the run folder `out`; a finished run is left as it is.
+
+    Args:
+        command: what the user typed, for the record.
+        allow_network: whether missing data may be fetched.
+        progress: who watches.
+        stop: asked after every step; True saves the state and raises `Interrupted`.
+        look: draws the training sets into the file it is given, before the first step.
+    Returns:
+        the run folder; `out/model` holds the finished model.
+    Raises:
+        ValueError: the folder belongs to another configuration, or the data cannot be had.
+        Interrupted: asked to stop.
+        FloatingPointError: a loss or gradient is not finite; the last checkpoint is untouched.
+    """
+    run = RunFolder(Path(out))
+    if run.model.is_dir():
+        open_run(run, filled(config, RunData(config).training()), command=command, device=default_device())
+        return run.path
+    data = RunData(config, allow_network=allow_network)
+    session = Session(data, run, command=command, screen=progress or Silent(), look=look)
+    session.run_to_end(stop or (lambda: False))
+    return run.path
+
+
+class Session:
+    """One sitting of a run: everything that training holds in memory."""
+
+    def __init__(self, data: RunData, run: RunFolder, *, command: str, screen: Screen, look: Look | None) -> None:
+        sets = data.training()
+        given, self.data = data.config, data
+        self.config = config = data.config = filled(given, sets)
+        lines = [*data.lines(sets), *left_out(given, config)]
+        self.run, self.screen, self.device = run, screen, default_device()
+        self.stream = Stream(sets, seed=config.train.seed)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(config.train.seed)
+            self.model = GenRep(config.model).to(self.device)
+        open_run(run, config, command=command, device=self.device)
+        write_log(run, lines, data.problems)
+        self.steps1 = config.train.stage1_images // config.train.stage1_batch_size if "perception" in config.objective.jobs else 0
+        self.steps2 = config.train.stage2_images // config.train.batch_size
+        self.records = Records(run, screen, total_steps=self.steps1 + self.steps2, tasks=config.model.tasks)
+        self.teacher = Teacher(make_teacher(self.model), config.objective, seed=config.train.seed, bf16=config.train.bf16)
+        self.progress = Progress()
+        self._restore()
+        if look and not run.picture.is_file():
+            look(sets, run.picture)
+            lines.append(f"a look at the data: {run.picture}")
+        screen.on_start([*lines, f"{sum(p.numel() for p in self.model.parameters()) / 1e6:.2f} M parameters on {self.device}"])
+
+    @property
+    def stage(self) -> int:
+        return 1 if self.progress.step < self.steps1 else 2
+
+    def _enter_stage(self) -> None:
+        """A fresh optimizer and joint gradient for the stage that the next step belongs to."""
+        train = self.config.train
+        self.optimizer = make_optimizer(self.model, train)
+        jobs = ("perception",) if self.stage == 1 else tuple(job for job in JOBS if job in self.config.objective.jobs)
+        weights = {"perception": train.perception_weight, "generation": train.generation_weight}
+        self.joint = JointGradient(
+            self.model,
+            self.config.aligner,
+            weights={job: weights[job] if len(jobs) > 1 else 1.0 for job in jobs},
+            aligned=lookup(ALIGNED_SETS, train.aligned_set, "aligned set"),
+        )
+
+    def _restore(self) -> None:
+        folder, damaged = self.run.latest_checkpoint()
+        if folder:
+            self.progress.step = int(folder.name.removeprefix("step_"))
+        self._enter_stage()
+        if folder:
+            found = load_checkpoint(folder, model=self.model, teacher=self.teacher.model, optimizer=self.optimizer)
+            self.progress, self.teacher.teaching, state = found
+            self.joint.state = state or self.joint.state
+            self.teacher.model.calibration = self.teacher.teaching.calibration
+            self.teacher.model.object_calibration = self.teacher.teaching.object_calibration
+        self.records.cut(self.progress.step)
+        for line in damaged:
+            self.records.event({"event": "damaged_checkpoint", "what": line})
+        if folder:
+            self.records.event({"event": "resume", "step": self.progress.step})
+
+    def run_to_end(self, stop: Callable[[], bool]) -> None:
+        """All remaining steps, then the model folder."""
+        train, before, started, saved = self.config.train, self.progress.seconds, time.monotonic(), time.monotonic()
+        while self.progress.step < self.steps1 + self.steps2:
+            if self.progress.step == self.steps1 and self.steps1:
+                self._enter_stage()
+            self._maybe_fit()
+            with side_by_side(train.micro_batches):
+                row = self._step()
+            self.progress.seconds = before + time.monotonic() - started
+            if row:
+                self.records.row({**row, "seconds": round(self.progress.seconds, 3)})
+            if stop():
+                self._save()
+                raise Interrupted(self.run.path)
+            if time.monotonic() - saved > train.checkpoint_every_s:
+                self._save()
+                saved = time.monotonic()
+        self.teacher.model.save_pretrained(self.run.model, recipe=self.config.name)
+        self.records.event({"event": "end", "step": self.progress.step, "seconds": round(self.progress.seconds, 1)})
+        self.screen.on_end([str(self.run.model), str(self.run.metrics)])
+
+    def _save(self) -> None:
+        save_checkpoint(
+            self.run,
+            model=self.model,
+            teacher=self.teacher.model,
+            optimizer=self.optimizer,
+            aligner_state=self.joint.state,
+            teaching=self.teacher.teaching,
+            progress=self.progress,
+            keep=self.config.train.keep_checkpoints,
+        )
+
+    def _autocast(self) -> Any:
+        """Without torch's cache of casts, which threads would share: who fills it first would show in the last digits."""
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.train.bf16, cache_enabled=False)
+
+    def _maybe_fit(self) -> None:
+        """Calibrate and gate at the configured moments of stage 2."""
+        objective, step2 = self.config.objective, self.progress.step - self.steps1
+        if objective.posterior is None or "perception" not in objective.jobs or step2 not in {round(share * self.steps2) for share in objective.gate_at}:
+            return
+        with self._autocast():
+            for event in self.teacher.fit(self._validation()):
+                self.records.event({**event, "step": self.progress.step})
+
+    def _validation(self) -> Batch:
+        """The first labelled validation images of every set."""
+        num = self.config.objective.gate_images
+        parts = [data.batch(torch.arange(min(len(data), num))) for data in self.data.validation()]
+        return Batch.cat(parts).to(self.device)
+
+    def _step(self) -> Row | None:
+        """One update; returns a row when it is due."""
+        train, stage, began = self.config.train, self.stage, time.monotonic()
+        size = train.stage1_batch_size if stage == 1 else train.batch_size
+        batch, positions = self.stream.batch(self.progress.images, size)
+        batch, positions = batch.to(self.device), positions.to(self.device)
+        parts = [slice(i, None, train.micro_batches) for i in range(train.micro_batches)]
+        terms: list[dict[str, Tensor]] = [{} for _ in parts]
+        of_part = [partial(self._loss, batch=batch.rows(rows), positions=positions[rows], terms=kept) for rows, kept in zip(parts, terms, strict=True)]
+        report = self.joint({job: [partial(loss, job) for loss in of_part] for job in self.joint.jobs})
+        first = 0 if stage == 1 else self.steps1
+        lr = lr_at(self.progress.step - first, self.steps1 if stage == 1 else self.steps2, train)
+        norm = self._update(lr)
+        self.progress.step += 1
+        self.progress.images += size
+        if self.progress.step % train.log_every and self.progress.step != self.steps1 + self.steps2:
+            return None
+        return self._row(stage, terms, report, {"lr": lr, "grad_norm": norm, "images_per_s": size / (time.monotonic() - began)})
+
+    def _loss(self, job: str, *, batch: Batch, positions: Tensor, terms: dict[str, Tensor]) -> Tensor:
+        """One of the two losses of the current step, on a micro-batch."""
+        objective, generator = self.config.objective, SampleGenerator(self.config.train.seed, positions, f"stage{self.stage}/{job}")
+        with self._autocast():
+            if job == "perception":
+                due = self.stage == 2 and objective.posterior is not None and self.progress.step % objective.distil_every == 0
+                lessons = self.teacher.lessons(batch, positions, num=objective.distil_images // self.config.train.micro_batches) if due else None
+                found = perception_losses(self.model, batch, config=objective, generator=generator, lessons=lessons)
+            else:
+                found = generation_losses(self.model, self.teacher.model, batch, config=objective, generator=generator)
+        require_finite(found, self.progress.step)
+        terms.update({name: value.detach() for name, value in found.items()})
+        return found[job]
+
+    def _update(self, lr: float) -> float:
+        train = self.config.train
+        norm = float(torch.nn.utils.clip_grad_norm_(self.model.parameters(), train.clip_norm))
+        if not torch.isfinite(torch.tensor(norm)):
+            raise FloatingPointError(
+                f"the gradient is not finite at step {self.progress.step}; the weights are untouched. Lower `train.lr`, or set `train.bf16 false`."
+            )
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr
+        self.optimizer.step()
+        update_teacher(self.teacher.model, self.model, updates=self.progress.updates, largest=train.ema_momentum)
+        self.progress.updates += 1
+        return norm
+
+    def _row(self, stage: int, terms: list[dict[str, Tensor]], report: StepReport, numbers: dict[str, float]) -> Row:
+        row: Row = {"step": self.progress.step, "stage": stage, "images": self.progress.images, "memory_gb": round(peak_memory_gb(self.device), 3)}
+        row |= {f"loss/{name}": round(float(torch.stack([part[name] for part in terms]).mean()), 6) for name in terms[0]}
+        row |= {name: float(f"{value:.6g}") for name, value in numbers.items()}
+        if len(report.norms) == 2:
+            perception, generation = report.norms
+            row |= {"align/cosine": round(report.cosine, 6), "align/norm_ratio": float(f"{perception / max(generation, 1e-12):.6g}")}
+            row |= {"align/kept_perception": round(report.kept[0], 6), "align/kept_generation": round(report.kept[1], 6)}
+        return row

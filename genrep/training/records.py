@@ -1,0 +1,164 @@
+"""What training writes as it goes: metrics.csv, events.jsonl, and the few files that say what ran where."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import platform
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+
+from genrep.config import Config
+from genrep.overrides import to_dict
+from genrep.storage import read_json, write_json, write_text
+from genrep.training.run_folder import RunFolder
+
+COLUMNS = (
+    "step",
+    "stage",
+    "images",
+    "seconds",
+    "images_per_s",
+    "lr",
+    *(f"loss/{name}" for name in ("classification", "detection", "segmentation", "task", "distil", "denoise", "alignment", "variational")),
+    "loss/perception",
+    "loss/generation",
+    "align/cosine",
+    "align/kept_perception",
+    "align/kept_generation",
+    "align/norm_ratio",
+    "grad_norm",
+    "memory_gb",
+)
+
+Row = dict[str, float | int | None]
+
+
+@runtime_checkable
+class Screen(Protocol):
+    """Who watches a training run; the command line prints, a library user may ignore it."""
+
+    def on_start(self, lines: list[str]) -> None:
+        """What is about to run, on what, from where."""
+
+    def on_row(self, row: Row, total_steps: int) -> None:
+        """A row of metrics.csv."""
+
+    def on_event(self, event: dict[str, Any]) -> None:
+        """A line of events.jsonl."""
+
+    def on_end(self, lines: list[str]) -> None:
+        """Which files were written."""
+
+
+class Silent:
+    """Watches nothing."""
+
+    def on_start(self, lines: list[str]) -> None:
+        del lines
+
+    def on_row(self, row: Row, total_steps: int) -> None:
+        del row, total_steps
+
+    def on_event(self, event: dict[str, Any]) -> None:
+        del event
+
+    def on_end(self, lines: list[str]) -> None:
+        del lines
+
+
+class Records:
+    """Appends rows and events, and cuts back what a resumed run will write again."""
+
+    def __init__(self, run: RunFolder, screen: Screen, *, total_steps: int, tasks: Sequence[str] = ()) -> None:
+        self._run, self._screen, self._total = run, screen, total_steps
+        self._columns = (*COLUMNS, *(f"loss/{task}" for task in tasks if f"loss/{task}" not in COLUMNS))
+
+    def cut(self, step: int) -> None:
+        """Drop rows and events beyond `step`: they belong to a future that did not happen."""
+        kept: list[Row] = []
+        if self._run.metrics.is_file():
+            with self._run.metrics.open(newline="", encoding="utf-8") as file:
+                kept = [row for row in csv.DictReader(file) if int(row["step"]) <= step]  # type: ignore[misc]
+        with self._run.metrics.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, self._columns)
+            writer.writeheader()
+            writer.writerows(kept)
+        if self._run.events.is_file():
+            lines = self._run.events.read_text(encoding="utf-8").splitlines()
+            write_text(self._run.events, "".join(f"{line}\n" for line in lines if json.loads(line).get("step", 0) <= step))
+
+    def row(self, row: Row) -> None:
+        """Append to metrics.csv."""
+        with self._run.metrics.open("a", newline="", encoding="utf-8") as file:
+            csv.DictWriter(file, self._columns, restval="").writerow(row)
+        self._screen.on_row(row, self._total)
+
+    def event(self, event: dict[str, Any]) -> None:
+        """Append to events.jsonl."""
+        with self._run.events.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(event) + "\n")
+        self._screen.on_event(event)
+
+
+def environment(device: torch.device) -> dict[str, Any]:
+    """Versions and hardware."""
+    return {
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "platform": platform.platform(),
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+        "cpus": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+    }
+
+
+def open_run(run: RunFolder, config: Config, *, command: str, device: torch.device) -> None:
+    """Make the folder, or check that it belongs to this configuration.
+
+    Raises:
+        ValueError: the folder holds a run of another configuration; the first differing field is named.
+    """
+    wanted = to_dict(config)
+    if run.config.is_file():
+        difference = first_difference(read_json(run.config), wanted)
+        if difference:
+            raise ValueError(f"{run.path} holds a run of another configuration: {difference}. Name another folder with --out.")
+        return
+    if run.path.is_dir() and any(run.path.iterdir()):
+        raise ValueError(f"{run.path} exists and is not a run folder; nothing was written. Name another folder with --out.")
+    run.path.mkdir(parents=True, exist_ok=True)
+    write_json(run.config, wanted)
+    write_json(run.env, environment(device))
+    write_text(run.command, command + "\n")
+
+
+def write_log(run: RunFolder, lines: Sequence[str], problems: Mapping[str, Sequence[object]]) -> None:
+    """log.txt: what was said of the data before training, and everything that is wrong with it."""
+    found = [f"{name}: {problem}" for name, of_set in problems.items() for problem in of_set]
+    write_text(run.log, "\n".join([*lines, *(line for line in found if line not in lines)]) + "\n")
+
+
+def first_difference(found: Any, wanted: Any, path: str = "") -> str:
+    """Where two plain configurations first differ, or nothing."""
+    if isinstance(found, dict) and isinstance(wanted, dict):
+        for key in [*wanted, *(k for k in found if k not in wanted)]:
+            difference = first_difference(found.get(key), wanted.get(key), f"{path}.{key}" if path else key)
+            if difference:
+                return difference
+        return ""
+    if found == wanted or (isinstance(found, list) and isinstance(wanted, list | tuple) and found == list(wanted)):
+        return ""
+    return f"`{path}` is {found!r} there and {wanted!r} here"
+
+
+def peak_memory_gb(device: torch.device) -> float:
+    """Peak memory of the accelerator, or of the process on a CPU."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**30
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20

@@ -1,0 +1,84 @@
+"""The run folder: where each file of a run lies."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from genrep.storage import verify_folder
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Paths of a run; making one touches nothing."""
+
+    path: Path
+
+    @property
+    def config(self) -> Path:
+        return self.path / "config.json"
+
+    @property
+    def command(self) -> Path:
+        return self.path / "command.txt"
+
+    @property
+    def env(self) -> Path:
+        return self.path / "env.json"
+
+    @property
+    def metrics(self) -> Path:
+        """One row every `train.log_every` steps."""
+        return self.path / "metrics.csv"
+
+    @property
+    def events(self) -> Path:
+        """One json object a line: gates, checkpoints, resumes, warnings."""
+        return self.path / "events.jsonl"
+
+    @property
+    def picture(self) -> Path:
+        """A look at the training data."""
+        return self.path / "data.png"
+
+    @property
+    def samples(self) -> Path:
+        return self.path / "samples"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / "checkpoints"
+
+    @property
+    def model(self) -> Path:
+        """The finished model; its presence says that training is complete."""
+        return self.path / "model"
+
+    @property
+    def evaluation(self) -> Path:
+        return self.path / "eval.json"
+
+    @property
+    def report(self) -> Path:
+        return self.path / "report.html"
+
+    @property
+    def log(self) -> Path:
+        return self.path / "log.txt"
+
+    def checkpoint_folders(self) -> list[Path]:
+        """Complete checkpoint folders, newest first (a folder under its final name is complete)."""
+        found = [p for p in self.checkpoints.glob("step_*") if p.is_dir()]
+        return sorted(found, key=lambda p: int(p.name.removeprefix("step_")), reverse=True)
+
+    def latest_checkpoint(self) -> tuple[Path | None, list[str]]:
+        """The newest undamaged checkpoint, and one line for each newer one that is damaged."""
+        damaged = []
+        for folder in self.checkpoint_folders():
+            try:
+                verify_folder(folder)
+            except ValueError as error:
+                damaged.append(str(error))
+            else:
+                return folder, damaged
+        return None, damaged

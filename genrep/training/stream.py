@@ -1,0 +1,54 @@
+"""The training stream: which image stands at which position, for as long as anyone trains."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from genrep.datasets import Dataset
+from genrep.randomness import permutation
+from genrep.types import Batch
+
+
+class Stream:
+    """Data sets side by side, dealt in turn: position p is a sample of set p mod n; each set is shuffled anew every epoch.
+
+    A position's sample depends on (seed, position) alone, so neither batch size nor a resume changes what is seen.
+
+    Args:
+        sets: of one image size and one list of classes.
+        seed: of the shuffles.
+    """
+
+    def __init__(self, sets: Sequence[Dataset], *, seed: int) -> None:
+        first = sets[0]
+        for other in sets[1:]:
+            if other.class_names != first.class_names or other.image_size != first.image_size:
+                raise ValueError(f"data sets `{first.name}` and `{other.name}` differ in classes or image size; they cannot train one model together.")
+        self._sets, self._seed = sets, seed
+        self._order: dict[tuple[int, int], Tensor] = {}
+
+    def batch(self, start: int, num: int) -> tuple[Batch, Int[Tensor, " b"]]:
+        """The samples at positions start .. start + num - 1, grouped by set, and their positions."""
+        positions = torch.arange(start, start + num)
+        mine = [positions[positions % len(self._sets) == i] for i in range(len(self._sets))]
+        parts = [self._sets[i].batch(self._samples(i, where // len(self._sets))) for i, where in enumerate(mine) if len(where)]
+        return Batch.cat(parts), torch.cat(mine)
+
+    def _samples(self, which: int, turns: Int[Tensor, " m"]) -> Int[Tensor, " m"]:
+        size = len(self._sets[which])
+        epochs = turns // size
+        chosen = torch.empty_like(turns)
+        for epoch in epochs.unique().tolist():
+            here = epochs == epoch
+            chosen[here] = self._epoch(which, epoch, size)[turns[here] % size]
+        return chosen
+
+    def _epoch(self, which: int, epoch: int, size: int) -> Int[Tensor, " n"]:
+        if (which, epoch) not in self._order:
+            self._order = {key: order for key, order in self._order.items() if key[0] != which or key[1] >= epoch - 1}
+            self._order[which, epoch] = permutation(size, self._seed * 16 + which, epoch)
+        return self._order[which, epoch]

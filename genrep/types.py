@@ -1,0 +1,126 @@
+"""What travels between the parts: batches, conditions, predictions. No behaviour, no files, no device choices."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Bool, Float, Int, UInt8
+from torch import Tensor
+
+IGNORE = 255
+"""Mask value of a pixel without a label (the whole mask, where an image has none)."""
+
+UNLABELLED = -1
+"""Class index of an image, or of an unused object slot, without a label."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """Images and whatever is known of them; a missing annotation means unlabelled, never "none there".
+
+    Classes are counted from 0 everywhere but in `semantic_mask`, where 0 is the background and class c is c + 1.
+    """
+
+    image: Float[Tensor, "b 3 h w"]
+    """RGB pixels in [-1, 1]."""
+    index: Int[Tensor, " b"]
+    """Which sample of its set each row is."""
+    label: Int[Tensor, " b"]
+    """The one class of the image; -1: unlabelled, or several classes."""
+    classes: Float[Tensor, "b k"]
+    """Class set as 0/1; a row of zeros: unknown. It is also the condition `y` of the denoiser, zeros being null."""
+    object_labels: Int[Tensor, "b n"]
+    """Class of each object in order of painting (far to near); -1: empty slot."""
+    boxes_cxcywh: Float[Tensor, "b n 4"]
+    """Tight around the visible part, normalised by (width, height); zeros in empty slots."""
+    has_objects: Bool[Tensor, " b"]
+    """Whether the objects of the image are annotated at all."""
+    semantic_mask: UInt8[Tensor, "b h w"]
+    """0 background, c + 1 class c, 255 unlabelled."""
+    instance_mask: UInt8[Tensor, "b h w"]
+    """0 background, j + 1 the visible part of object j, 255 unlabelled."""
+
+    def __len__(self) -> int:
+        return len(self.image)
+
+    def to(self, device: torch.device | str) -> Batch:
+        """The batch on another device."""
+        return Batch(**{f.name: getattr(self, f.name).to(device) for f in fields(self)})
+
+    def rows(self, where: Int[Tensor, " m"] | Bool[Tensor, " b"] | slice) -> Batch:
+        """Some rows of the batch, by index, by truth value or by slice."""
+        return Batch(**{f.name: getattr(self, f.name)[where] for f in fields(self)})
+
+    @staticmethod
+    def cat(batches: list[Batch]) -> Batch:
+        """Batches of equal image size and slot count, one after the other."""
+        return Batch(**{f.name: torch.cat([getattr(b, f.name) for b in batches]) for f in fields(Batch)})
+
+
+@dataclass(frozen=True)
+class Denoised:
+    """What a denoiser says of the clean sample; always float32 (float64 for closed forms)."""
+
+    x0_hat: Float[Tensor, "b c h w"]
+    """Estimate of E[x0 | xt, y]."""
+    log_std_scale: Float[Tensor, " b"]
+    """Log of the factor on the reverse kernel's standard deviation; 0: the base variance."""
+
+
+@runtime_checkable
+class Denoise(Protocol):
+    """All that samplers see of a model: `denoise(xt [b c h w], t [b], y [b k]) -> Denoised`, t in [0, 1], y zeros = null."""
+
+    def __call__(self, xt: Tensor, t: Tensor, y: Tensor, /) -> Denoised: ...
+
+
+@runtime_checkable
+class DenoiseCandidates(Protocol):
+    """All that posterior estimators see: `f(xt [b c h w], t [b], candidates [b m k]) -> x0_hat [b m c h w]`.
+
+    A model may share work among the m candidates of an image; `posteriors.base.one_by_one` makes one from a `Denoise`.
+    """
+
+    def __call__(self, xt: Tensor, t: Tensor, candidates: Tensor, /) -> Tensor: ...
+
+
+@dataclass(frozen=True)
+class Features:
+    """What a noise-free (or lightly noised) pass offers to the perception heads."""
+
+    taps: tuple[Float[Tensor, "b d gh gw"], ...]
+    """Outputs of the tapped trunk blocks, early to late, on the token grid; normalised over channels."""
+    stem: tuple[Float[Tensor, "b _ _ _"], ...]
+    """Outputs of the stem's convolutions, fine to coarse, finer than the token grid."""
+
+
+@dataclass(frozen=True)
+class FeatureSpec:
+    """What heads may count on: channels and stride (image pixels per cell) of each tap and stem map, and the image size."""
+
+    image_size: tuple[int, int]
+    taps: tuple[int, ...]
+    tap_stride: int
+    stem: tuple[int, ...]
+    stem_strides: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Detections:
+    """Objects found in one image, best first."""
+
+    boxes_xyxy_px: Float[Tensor, "n 4"]
+    """Pixels of the model input, (x0, y0, x1, y1)."""
+    scores: Float[Tensor, " n"]
+    labels: Int[Tensor, " n"]
+
+
+@dataclass(frozen=True)
+class Perception:
+    """What the model sees in a batch of images; None where the model has no such head."""
+
+    class_log_probs: Float[Tensor, "b k"] | None
+    detections: list[Detections] | None
+    semantic_mask: UInt8[Tensor, "b h w"] | None

@@ -1,0 +1,149 @@
+"""The whole through the command line, on small files: train, stop, go on, evaluate, predict, generate, and every kind of mistake."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from genrep.recipes import RECIPES
+from genrep.storage import sha256_of, verify_folder
+
+pytestmark = pytest.mark.slow
+
+Genrep = Callable[..., tuple[str, str]]
+
+FIGURES = ("classification/top1", "detection/ap50", "segmentation/miou_foreground", "generation/sample_accuracy")
+
+
+def test_a_run_leaves_what_it_promises(run: Path) -> None:
+    assert {"config.json", "command.txt", "env.json", "metrics.csv", "events.jsonl", "model"} <= {p.name for p in run.iterdir()}
+    verify_folder(run / "model")
+    assert (run / "command.txt").read_text().startswith("genrep train tiny --data.root ")
+
+
+def test_a_finished_run_is_left_alone(run: Path, genrep: Genrep, data_root: Path) -> None:
+    before = sha256_of(run / "model" / "model.safetensors"), (run / "metrics.csv").read_bytes()
+    assert "nothing is left to train" in genrep("train", "tiny", "--data.root", str(data_root), "--out", "runs/tiny")[0]
+    other = genrep("train", "tiny", "--data.root", str(data_root), "--out", "runs/tiny", "--train.lr", "0.5", code=2)
+    assert "`train.lr` is 0.0015 there and 0.5 here" in other[1]
+    assert before == (sha256_of(run / "model" / "model.safetensors"), (run / "metrics.csv").read_bytes())
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["ctrl-c", "terminate"])
+def test_an_interrupted_run_goes_on_as_if_nothing_had_been(
+    run: Path, genrep: Genrep, data_root: Path, work: Path, environment: dict[str, str], number: signal.Signals
+) -> None:
+    out = work / "runs" / f"stopped-{number.name}"
+    arguments = ["train", "tiny", "--data.root", str(data_root), "--out", str(out)]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "genrep", *arguments], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=work, env=environment
+    )
+    while process.poll() is None and (not (out / "metrics.csv").is_file() or (out / "metrics.csv").read_text().count("\n") < 4):
+        time.sleep(0.01)
+    process.send_signal(number)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert "This continues it:\n  genrep train tiny" in err
+    assert not (out / "model").exists()
+    assert len(list((out / "checkpoints").glob("step_*"))) == 1
+    assert "Traceback" not in err
+    assert "resume" in genrep(*arguments)[0]
+    assert sha256_of(out / "model" / "model.safetensors") == sha256_of(run / "model" / "model.safetensors")
+
+
+def test_evaluation_and_report(run: Path, genrep: Genrep) -> None:
+    out = genrep("eval", "runs/tiny")[0]
+    figures = json.loads((run / "eval.json").read_text())
+    assert all(0 <= figures[name] <= 1 and name in out for name in FIGURES)
+    report = (run / "report.html").read_text()
+    assert "<html" in report and len(report) < 5 * 2**20
+    assert "http://" not in report.replace("http://www.w3.org", "") and 'src="//' not in report
+    assert "report.html" in out
+
+
+def test_the_demo_does_it_all(genrep: Genrep, data_root: Path, work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(RECIPES, "demo", RECIPES["tiny"])
+    out, _ = genrep("demo", "--data.root", str(data_root), "--out", "runs/demo", "--objective.jobs", "perception,generation")
+    assert all((work / "runs" / "demo" / name).exists() for name in ("model", "eval.json", "report.html", "samples"))
+    for text in ("targets", "logistic regression on pixels", "the judge on real test images", "look at runs/demo/report.html", "genrep predict runs/demo"):
+        assert text in out
+
+
+def test_prediction_of_files_good_and_bad(run: Path, genrep: Genrep, work: Path) -> None:
+    folder = work / "photos"
+    folder.mkdir()
+    Image.new("RGB", (60, 40), (200, 30, 30)).save(folder / "red.jpg")
+    Image.new("L", (32, 32), 90).save(folder / "grey.png")
+    (folder / "broken.png").write_text("not an image")
+    out, err = genrep("predict", "runs/tiny", "photos", "--out", "seen", "--min-score", "0")
+    assert "broken.png cannot be read" in err
+    assert "red.jpg: made grey, resized from 40 x 60 to 32 x 32" in out
+    written = json.loads((work / "seen" / "predictions.json").read_text())
+    grey, red = written["images"]
+    assert list(written["skipped"]) == ["photos/broken.png"]
+    assert sum(red["class_probabilities"].values()) == pytest.approx(1, abs=1e-5)
+    assert all(0 <= x0 <= x1 <= 61 and 0 <= y0 <= y1 <= 41 for o in red["objects"] for x0, y0, x1, y1 in [o["box_xyxy_px"]])
+    with Image.open(work / "seen" / red["mask"]) as mask, Image.open(work / "seen" / grey["overlay"]) as overlay:
+        assert mask.size == (60, 40)
+        assert overlay.size[0] > 32
+    assert grey["changes"] == ""
+    again = genrep("predict", "runs/tiny", "photos", "--out", "seen", code=2)
+    assert "predictions.json exists" in again[1]
+
+
+def test_generation_is_a_function_of_its_arguments(run: Path, genrep: Genrep, work: Path) -> None:
+    arguments = ["generate", "runs/tiny", "--classes", "boot,bag+sneaker", "--count", "2", "--steps", "2", "--sampler", "heun"]
+    genrep(*arguments, "--out", "a.png", "--single", "singles")
+    genrep(*arguments, "--out", "b.png", "--seed", "0")
+    genrep(*arguments, "--out", "c.png", "--seed", "1")
+    a, b, c = (sha256_of(work / f"{name}.png") for name in "abc")
+    assert a == b != c
+    assert sorted(p.name for p in (work / "singles").iterdir()) == ["bag_sneaker_000.png", "bag_sneaker_001.png", "boot_000.png", "boot_001.png"]
+
+
+def test_a_model_folder_is_as_good_as_its_run(run: Path, genrep: Genrep, work: Path) -> None:
+    genrep("generate", "runs/tiny/model", "--classes", "boot", "--count", "1", "--steps", "1", "--out", "from_model.png")
+    assert (work / "from_model.png").is_file()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["train", "tiny", "--data.root", "nowhere"], "nowhere is not a folder"),
+        (["train", "tiny", "--data.sets", "fashoin", "--data.root", "nowhere"], "unknown data set `fashoin`"),
+        (["train", "tiny", "--train.lrr", "1"], "unknown field `train.lrr`. Did you mean `train.lr`?"),
+        (["train", "nothing.json"], "nothing.json"),
+        (["generate", "runs/tiny", "--classes", "boots"], "unknown class `boots`"),
+        (["generate", "runs/tiny", "--sampler", "eular"], "unknown sampler `eular`"),
+        (["generate", "runs/tiny", "--count", "0"], "`--count` must be at least 1; found 0."),
+        (["predict", "runs/tiny", "no-such.png"], "no-such.png does not exist"),
+        (["predict", "runs/tiny", "empty"], "empty has no images"),
+        (["eval", "empty"], "empty has no model"),
+    ],
+)
+def test_mistakes_are_one_line(run: Path, genrep: Genrep, work: Path, arguments: list[str], message: str) -> None:
+    (work / "empty").mkdir(exist_ok=True)
+    before = sorted(os.listdir(work))
+    error = genrep(*arguments, code=2)[1]
+    assert message in error and error.startswith("genrep: error: ") and error.count("\n") == 1
+    assert sorted(os.listdir(work)) == before
+
+
+def test_a_damaged_model_is_refused_by_file_name(run: Path, genrep: Genrep, work: Path) -> None:
+    damaged = work / "damaged"
+    damaged.mkdir()
+    for file in (run / "model").iterdir():
+        (damaged / file.name).write_bytes(file.read_bytes())
+    weights = bytearray((damaged / "model.safetensors").read_bytes())
+    weights[-100] ^= 1
+    (damaged / "model.safetensors").write_bytes(weights)
+    assert "model.safetensors is damaged" in genrep("generate", "damaged", code=2)[1]

@@ -1,0 +1,113 @@
+"""A user's own folders through the command line: from the check to the report, without a line of code."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from own_folders import write_boxes, write_photos
+from PIL import Image
+
+pytestmark = pytest.mark.slow
+
+Genrep = Callable[..., tuple[str, str]]
+SHARED = Path(os.environ.get("GENREP_SHARED_DATA", "nowhere"))
+
+
+def train(genrep: Genrep, folder: Path | str, out: str, *more: str) -> str:
+    return genrep("train", "tiny", "--data.sets", str(folder), "--model.codec", "pixels", "--out", out, *more)[0]
+
+
+def test_class_folders_from_the_check_to_the_report(genrep: Genrep, work: Path) -> None:
+    write_photos(work / "own" / "photos", 80)
+    said = train(genrep, "own/photos", "runs/photos", "--model.image_size", "32,32")
+    for line in (
+        "64 training and 24 val images of photos, 32 x 32 px; classes: blue, green, red",
+        "photos has no test split",
+        "broken.jpg: cannot be read",
+        "detection is left out: no set has annotations for it",
+        "a look at the data: runs/photos/data.png",
+    ):
+        assert line in said
+    assert "detection" not in said.split("left out")[-1]
+    assert "broken.jpg" in (work / "runs/photos/log.txt").read_text()
+    said = genrep("eval", "runs/photos")[0]
+    figures = json.loads((work / "runs/photos/eval.json").read_text())
+    assert {"classification/top1", "generation/sample_accuracy", "generation/kid"} <= figures.keys()
+    assert not any(name.startswith(("detection", "segmentation")) or "kid_real" in name for name in figures)
+    assert "note: photos has no test split: its figures are of val" in said and "--classes red,blue+green" in said
+    assert "red" in (work / "runs/photos/report.html").read_text()
+    genrep("predict", "runs/photos", "own/photos/red/3.png", "--out", "own/seen")
+    entry = json.loads((work / "own/seen/predictions.json").read_text())["images"][0]
+    assert set(entry["class_probabilities"]) == {"red", "green", "blue"} and "objects" not in entry
+    genrep("generate", "runs/photos", "--classes", "red,blue+green", "--count", "2", "--steps", "2", "--out", "own/grid.png")
+    assert "nothing is left to train" in train(genrep, work / "own/photos", "runs/photos", "--model.image_size", "32,32")
+
+
+def test_boxes_at_another_size_and_too_few_images_for_a_judge(genrep: Genrep, work: Path) -> None:
+    write_boxes(work / "own" / "boxes")
+    said = train(genrep, "own/boxes", "runs/boxes", "--model.image_size", "48,64")
+    assert "boxes: instances_train.json annotation 900: unknown class 9" in said
+    assert "segmentation is left out: no set has annotations for it" in said
+    with Image.open(work / "runs/boxes/data.png") as picture:
+        assert min(picture.size) > 200
+    assert "note: samples: not measured" in genrep("eval", "runs/boxes")[0]
+    figures = json.loads((work / "runs/boxes/eval.json").read_text())
+    assert "detection/ap50" in figures and not any(name.startswith(("segmentation", "generation")) for name in figures)
+    genrep("predict", "runs/boxes", "own/boxes/images", "--out", "own/seen_boxes", "--min-score", "0")
+    objects = json.loads((work / "own/seen_boxes/predictions.json").read_text())["images"][0]["objects"]
+    assert all(0 <= x0 <= x1 <= 32.01 and 0 <= y0 <= y1 <= 24.01 for found in objects for x0, y0, x1, y1 in [found["box_xyxy_px"]])
+
+
+def test_masks_train_segmentation(genrep: Genrep, work: Path) -> None:
+    write_boxes(work / "own" / "masks", masks=True)
+    assert "left out: no set" not in train(genrep, "own/masks", "runs/masks", "--model.image_size", "24,32")
+    genrep("eval", "runs/masks")
+    assert "segmentation/miou_foreground" in json.loads((work / "runs/masks/eval.json").read_text())
+
+
+def test_one_class_and_a_handful_of_pictures_are_enough_to_train_on(genrep: Genrep, work: Path) -> None:
+    (work / "own" / "one" / "disc").mkdir(parents=True)
+    for number in range(4):
+        Image.new("RGB", (16, 16), (60 * number, 90, 90)).save(work / "own" / "one" / "disc" / f"{number}.png")
+    said = train(genrep, "own/one", "runs/one", "--model.image_size", "16,16")
+    assert "3 training and 1 val images of one, 16 x 16 px; classes: disc" in said
+    genrep("generate", "runs/one", "--count", "1", "--steps", "1", "--out", "own/one.png")
+    assert "note: samples: not measured" in genrep("eval", "runs/one")[0]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--data.sets", "own/absent"], "unknown data set `own/absent`: it is not a folder"),
+        (["--data.sets", "own/empty"], "empty has no pictures; expected CLASS/*.jpg"),
+        (["--data.sets", "own/discs", "--data.strict", "true"], "notes.txt: not one of"),
+        (["--data.sets", "own/discs", "--model.image_size", "50,64"], "must be a multiple of 4"),
+    ],
+)
+def test_mistakes_are_one_line_and_leave_nothing(genrep: Genrep, work: Path, arguments: list[str], message: str) -> None:
+    (work / "own" / "empty").mkdir(parents=True, exist_ok=True)
+    if not (work / "own" / "discs").exists():
+        write_photos(work / "own" / "discs", 4)
+    error = genrep("train", "tiny", "--model.codec", "pixels", "--out", "runs/mistake", *arguments, code=2)[1]
+    assert message in error and error.startswith("genrep: error: ") and error.count("\n") == 1
+    assert not (work / "runs" / "mistake").exists()
+
+
+@pytest.mark.skipif(not (SHARED / "eth80").is_dir(), reason="$GENREP_SHARED_DATA has no eth80")
+def test_eth80_has_all_tasks_at_96_px(genrep: Genrep, work: Path) -> None:
+    said = train(genrep, SHARED / "eth80", "runs/eth80", "--model.image_size", "96,96")
+    assert "64 training and 656 val images of eth80, 96 x 96 px; classes: apple, car, cow, cup, dog, horse, pear, tomato" in said
+    assert "left out: no set" not in said
+
+
+@pytest.mark.skipif(not (SHARED / "bccd").is_dir(), reason="$GENREP_SHARED_DATA has no bccd")
+def test_bccd_has_boxes_and_no_masks(genrep: Genrep, work: Path) -> None:
+    said = train(genrep, SHARED / "bccd", "runs/bccd", "--model.image_size", "96,128")
+    assert "64 training and 87 val images of bccd, 96 x 128 px; classes: RBC, WBC, Platelets" in said
+    assert "segmentation is left out" in said and "detection is left out" not in said
+    genrep("eval", "runs/bccd")
+    assert "detection/ap50" in json.loads((work / "runs/bccd/eval.json").read_text())

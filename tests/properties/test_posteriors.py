@@ -1,0 +1,225 @@
+"""What every posterior estimator promises, and the denoising gap against closed-form class Gaussians."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from genrep.posteriors import POSTERIORS, DenoisingGap, PosteriorEstimator, ReverseChain
+from genrep.posteriors.base import one_by_one
+from genrep.randomness import SampleGenerator
+from genrep.registry import part_to_dict
+from genrep.schedules import SCHEDULES, RectifiedFlow, Schedule
+from tests.doubles import ClassGaussians
+
+every_estimator = pytest.mark.parametrize("estimator", [cls() for cls in POSTERIORS.values()] + [ReverseChain(start=0.4, budget=20, burn_in=5)])
+every_schedule = pytest.mark.parametrize("schedule", [cls() for cls in SCHEDULES.values()], ids=SCHEDULES)
+
+
+def three_classes(schedule: Schedule | None = None) -> ClassGaussians:
+    """Two channels of 2 x 3 pixels; the means differ by little, as those of hard classes do."""
+    means = 0.4 * SampleGenerator(5, torch.arange(3), "means").normal(2, 2, 3).double()
+    variances = 0.3 + SampleGenerator(5, torch.arange(3), "variances").uniform(2, 2, 3).double()
+    return ClassGaussians(means, variances, schedule or RectifiedFlow())
+
+
+def images(denoise: ClassGaussians, num: int) -> Tensor:
+    label = torch.arange(num) % len(denoise.means)
+    noise = SampleGenerator(9, torch.arange(num), "images").normal(*denoise.means.shape[1:]).double()
+    return denoise.means[label] + denoise.variances[label].sqrt() * noise
+
+
+def estimate(estimator: PosteriorEstimator, denoise: ClassGaussians, x0: Tensor, index: Tensor | None = None) -> Tensor:
+    generator = SampleGenerator(0, torch.arange(len(x0)) if index is None else index)
+    candidates = denoise.candidates(len(x0)).to(x0)
+    return estimator(one_by_one(denoise), x0, candidates, schedule=denoise.schedule, generator=generator)
+
+
+def centred(log_lik: Tensor) -> Tensor:
+    return log_lik - log_lik.mean(1, keepdim=True)
+
+
+@every_estimator
+def test_an_image_does_not_depend_on_its_batch(estimator: PosteriorEstimator) -> None:
+    denoise, index = three_classes(), torch.tensor([5, 3, 8])
+    x0 = images(denoise, 3)
+    together = estimate(estimator, denoise, x0, index)
+    alone = torch.cat([estimate(estimator, denoise, x0[i : i + 1], index[i : i + 1]) for i in range(3)])
+    torch.testing.assert_close(together, alone, rtol=1e-12, atol=1e-12)
+
+
+@every_estimator
+def test_candidates_keep_their_order_and_equal_ones_tie(estimator: PosteriorEstimator) -> None:
+    denoise = three_classes()
+    x0, order = images(denoise, 4), torch.tensor([2, 0, 1, 0])
+    generators = [SampleGenerator(0, torch.arange(4)) for _ in range(2)]
+    candidates = denoise.candidates(4)
+    plain, permuted = (
+        estimator(one_by_one(denoise), x0, y, schedule=denoise.schedule, generator=g)
+        for y, g in zip((candidates, candidates[:, order]), generators, strict=True)
+    )
+    torch.testing.assert_close(permuted - permuted[:, 1:2], plain[:, order] - plain[:, :1], rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(permuted[:, 1], permuted[:, 3])
+
+
+@every_estimator
+def test_needs_alternatives_and_a_budget(estimator: PosteriorEstimator) -> None:
+    denoise = three_classes()
+    generator = SampleGenerator(0, torch.arange(1))
+    with pytest.raises(ValueError, match="`candidates` needs at least 2"):
+        estimator(one_by_one(denoise), images(denoise, 1), denoise.candidates(1)[:, :1], schedule=denoise.schedule, generator=generator)
+    with pytest.raises(ValueError, match="`budget` must be at least 1"):
+        type(estimator)(budget=0)
+    assert part_to_dict(POSTERIORS, estimator)["name"] in POSTERIORS
+
+
+@every_schedule
+def test_gap_is_the_integral_over_its_range(schedule: Schedule) -> None:
+    denoise = three_classes(schedule)
+    x0 = images(denoise, 3)
+    gap = centred(estimate(DenoisingGap(budget=16), denoise, x0.repeat(2000, 1, 1, 1)).unflatten(0, (2000, 3)).mean(0))
+    torch.testing.assert_close(gap, centred(denoise.gaps(x0, -8, 7)), rtol=0, atol=0.06)
+
+
+def test_exact_log_odds_are_reached_as_the_range_grows() -> None:
+    denoise = three_classes()
+    x0 = images(denoise, 8)
+    errors = [(centred(denoise.gaps(x0, low, high)) - centred(denoise.log_likelihoods(x0))).abs().max().item() for low, high in ((-4, 3), (-8, 7), (-12, 12))]
+    assert errors[1] < 0.05 and errors[0] > 5 * errors[1] and errors[2] < 1e-3
+
+
+def rms_error(num: int = 400, denoise: ClassGaussians | None = None, **options: Any) -> float:
+    """Root mean squared error of the log-odds of one image, nats, over `num` repetitions."""
+    denoise = denoise or three_classes()
+    x0 = images(denoise, 1).expand(num, -1, -1, -1)
+    gap = estimate(DenoisingGap(**options), denoise, x0)
+    return (centred(gap) - centred(denoise.gaps(x0, -8, 7))).square().mean().sqrt().item()
+
+
+def test_error_falls_like_one_over_the_root_of_the_draws() -> None:
+    few, many = (rms_error(budget=budget, stratified=False, antithetic=False) for budget in (8, 128))
+    assert few / many == pytest.approx(4, rel=0.15)
+
+
+def test_without_bias_at_any_budget() -> None:
+    denoise, num = three_classes(), 4000
+    x0 = images(denoise, 1).expand(num, -1, -1, -1)
+    for options in ({}, {"stratified": False}, {"antithetic": False, "budget": 3}, {"noise": "independent"}):
+        gap = centred(estimate(DenoisingGap(**options), denoise, x0))
+        error = gap.mean(0) - centred(denoise.gaps(x0[:1], -8, 7))[0]
+        assert (error.abs() < 4 * gap.std(0) / num**0.5).all()
+
+
+def test_sharing_the_noise_and_pairing_it_save_variance() -> None:
+    independent = rms_error(budget=16, noise="independent", stratified=False, antithetic=False)
+    shared = rms_error(budget=16, stratified=False, antithetic=False)
+    paired = rms_error(budget=16, stratified=False)
+    assert shared < independent / 5 and paired < 0.9 * shared and rms_error(budget=16) < 0.9 * paired
+
+
+def test_strata_beat_the_monte_carlo_rate_where_pairs_cancel_the_noise() -> None:
+    """With equal variances the log-odds are linear in eps: what is left is an integral over one dimension, at rate draws^-1.5."""
+    base = three_classes()
+    denoise = ClassGaussians(base.means, torch.full_like(base.variances, 0.5), base.schedule)
+    few, many = (rms_error(denoise=denoise, budget=budget) for budget in (8, 32))
+    assert few / many == pytest.approx(8, rel=0.25)
+
+
+def test_maps_add_up_and_belong_to_their_positions() -> None:
+    """Where two classes have the same distribution, the map is the same for both; elsewhere each pixel is its own integral."""
+    base = three_classes()
+    means, variances = base.means.clone(), base.variances.clone()
+    means[:, :, 0], variances[:, :, 0] = means[:1, :, 0], variances[:1, :, 0]
+    denoise = ClassGaussians(means, variances, base.schedule)
+    x0 = images(denoise, 2)
+    num, estimator = 2000, DenoisingGap(budget=16)
+    many, candidates, index = x0.repeat(num, 1, 1, 1), denoise.candidates(2 * num), torch.arange(2 * num)
+    maps = estimator.maps(one_by_one(denoise), many, candidates, schedule=denoise.schedule, generator=SampleGenerator(0, index))
+    torch.testing.assert_close(maps.sum((-2, -1)), estimate(estimator, denoise, many))
+    torch.testing.assert_close(maps[:, :, 0], torch.zeros(2 * num, 3, 3).double())
+    for row, column in ((1, 0), (1, 2)):
+        pixel = ClassGaussians(means[:, :, row, column, None, None], variances[:, :, row, column, None, None], base.schedule)
+        exact = pixel.gaps(x0[:, :, row, column, None, None], -8, 7)
+        torch.testing.assert_close(maps[:, :, row, column].unflatten(0, (num, 2)).mean(0), centred(exact), rtol=0, atol=0.04)
+
+
+def test_summed_not_averaged_over_dimensions() -> None:
+    """Four copies of an image's dimensions have four times the log-odds."""
+    small = three_classes()
+    large = ClassGaussians(small.means.repeat(1, 1, 2, 2), small.variances.repeat(1, 1, 2, 2), small.schedule)
+    x0 = images(small, 2)
+    gap = centred(estimate(DenoisingGap(budget=16), large, x0.repeat(1000, 1, 2, 2)).unflatten(0, (1000, 2)).mean(0))
+    torch.testing.assert_close(gap, 4 * centred(small.gaps(x0, -8, 7)), rtol=0, atol=0.2)
+
+
+def test_small_differences_survive_float32() -> None:
+    """Between classes that differ by a thousandth, on 32 x 32 pixels whose errors are some thousand nats."""
+    mean = SampleGenerator(1, torch.arange(1)).normal(1, 32, 32)
+    means = torch.cat([mean, mean + 1e-3])
+    errors = []
+    for dtype in (torch.float32, torch.float64):
+        denoise = ClassGaussians(means.to(dtype), torch.full_like(means, 0.5, dtype=dtype), RectifiedFlow())
+        errors.append(estimate(DenoisingGap(), denoise, (mean + 0.5).to(dtype)).double())
+    torch.testing.assert_close(errors[0], errors[1], rtol=0, atol=2e-3)
+    assert errors[1].abs().min() > 0.1
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"budget": 3}, "`budget` must be even where draws come in pairs; found 3"),
+        ({"logsnr_min": 7.0}, "`logsnr_min` must be below `logsnr_max`"),
+        ({"noise": "same"}, "`?noise`?"),
+    ],
+)
+def test_gap_refuses_what_it_would_have_to_ignore(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(Exception, match=message):
+        DenoisingGap(**options)
+
+
+def test_chain_estimates_the_density_of_noised_data() -> None:
+    """Two hundred conditions of one class with noise of their own: the mean over their chains is p_s(x0 | y), not p_0(x0 | y)."""
+    schedule, budget = RectifiedFlow(), 100
+    denoise = ClassGaussians(torch.full((1, 1, 1, 1), 0.5).double(), torch.full((1, 1, 1, 1), 0.05).double(), schedule)
+    x0 = torch.tensor([0.2, 0.5, 1.0]).double().reshape(3, 1, 1, 1)
+    same_class = torch.arange(1, 2001).double().reshape(1, -1, 1).expand(3, -1, -1)
+    estimator = ReverseChain(budget=budget, burn_in=budget // 2, thinning=budget, noise="independent")
+    log_lik = estimator(one_by_one(denoise), x0, same_class, schedule=schedule, generator=SampleGenerator(0, torch.arange(3)))
+    s = torch.tensor([1 - (budget // 2 + 1) / (budget + 1)]).double()
+    noised_var = schedule.alpha(s) ** 2 * 0.05 + schedule.sigma(s) ** 2
+    expected = torch.distributions.Normal(schedule.alpha(s) * 0.5, noised_var.sqrt()).log_prob(x0.flatten())
+    torch.testing.assert_close((log_lik.logsumexp(1) - math.log(2000)), expected, rtol=0, atol=0.05)
+    assert (expected - denoise.log_likelihoods(x0)[:, 0]).abs().max() > 0.5
+
+
+def test_one_bank_serves_every_image_and_another_seed_refreshes_it() -> None:
+    denoise, calls = three_classes(), []
+    x0 = images(denoise, 6)
+
+    def counting(xt: Tensor, t: Tensor, candidates: Tensor) -> Tensor:
+        calls.append(len(xt) * candidates.shape[1])
+        return one_by_one(denoise)(xt, t, candidates)
+
+    options = {"schedule": denoise.schedule, "generator": SampleGenerator(0, torch.arange(6))}
+    first, second = (ReverseChain(budget=10, burn_in=4, seed=seed)(counting, x0, denoise.candidates(6), **options) for seed in (0, 1))
+    assert sum(calls) == 2 * 10 * 3 and (first - second).abs().min() > 0
+    again = ReverseChain(budget=10, burn_in=4)(counting, x0, denoise.candidates(6), **options)
+    torch.testing.assert_close(again, first, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"burn_in": 200}, "`burn_in` must be at least 0 and below `budget`"),
+        ({"thinning": 0}, "`thinning` at least 1"),
+        ({"start": 0.0}, "`start` must be a time in"),
+        ({"start": 0.5, "seed": 1}, "`seed` chooses a bank"),
+    ],
+)
+def test_chain_refuses_what_it_would_have_to_ignore(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        ReverseChain(**options)

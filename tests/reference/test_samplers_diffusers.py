@@ -1,0 +1,59 @@
+"""Against the schedulers of diffusers: the same denoiser, the same noise, the same grid."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from genrep.parametrization import eps_from_x0, u_from_x0
+from genrep.randomness import SampleGenerator
+from genrep.samplers import Euler
+from genrep.schedules import CosineVP, RectifiedFlow, Schedule
+from tests.doubles import ClassGaussians
+
+diffusers = pytest.importorskip("diffusers")
+
+
+def double(schedule: Schedule) -> ClassGaussians:
+    means = torch.tensor([0.3, -0.8, 1.5, 0.0]).reshape(1, 1, 2, 2)
+    return ClassGaussians(means, means.abs() + 0.1, schedule)
+
+
+def noise() -> Tensor:
+    return SampleGenerator(0, torch.arange(5)).normal(1, 2, 2)
+
+
+def ours(denoise: ClassGaussians, num_steps: int) -> Tensor:
+    return Euler(num_steps=num_steps)(denoise, noise(), torch.ones(5, 1), schedule=denoise.schedule, generator=SampleGenerator(0, torch.arange(5)))
+
+
+def test_euler_in_rectified_flow_is_flow_match_euler() -> None:
+    scheduler = diffusers.FlowMatchEulerDiscreteScheduler(num_train_timesteps=1000, shift=1.0)
+    scheduler.set_timesteps(sigmas=[1 - i / 10 for i in range(10)])
+    denoise, xt = double(RectifiedFlow()), noise()
+    for sigma, timestep in zip(scheduler.sigmas, scheduler.timesteps, strict=False):
+        t = sigma.expand(5)
+        u = u_from_x0(denoise(xt, t, torch.ones(5, 1)).x0_hat, xt, t, denoise.schedule)
+        xt = scheduler.step(u, timestep, xt).prev_sample
+    torch.testing.assert_close(ours(denoise, 10), xt, rtol=1e-4, atol=1e-4)
+
+
+def test_euler_in_the_cosine_schedule_is_ddim() -> None:
+    """Their index i is our t = (i + 1) / 1000; betas are set so that their alphas_cumprod is our alpha^2 on that grid, short of t = 1."""
+    schedule = CosineVP()
+    t_grid = torch.linspace(0, 0.999, 1000, dtype=torch.float64)
+    alpha2 = schedule.alpha(t_grid) ** 2
+    betas = torch.cat([1 - alpha2[1:] / alpha2[:-1], torch.full((1,), 0.999, dtype=torch.float64)])
+    scheduler = diffusers.DDIMScheduler(trained_betas=betas.tolist(), clip_sample=False)
+    scheduler.set_timesteps(10)
+    denoise, xt = double(schedule), noise()
+    times = [(int(i) + 1) / 1000 for i in scheduler.timesteps] + [0.0]
+    mine = xt
+    generator = SampleGenerator(0, torch.arange(5))
+    for index, timestep in enumerate(scheduler.timesteps):
+        t, s = torch.full((5,), times[index]), torch.full((5,), times[index + 1])
+        eps = eps_from_x0(denoise(xt, t, torch.ones(5, 1)).x0_hat, xt, t, schedule)
+        xt = scheduler.step(eps, timestep, xt).prev_sample
+        mine = Euler().step(denoise, mine, t, s, y=torch.ones(5, 1), schedule=schedule, generator=generator)
+    torch.testing.assert_close(mine, xt, rtol=1e-3, atol=1e-3)

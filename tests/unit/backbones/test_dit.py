@@ -1,0 +1,123 @@
+"""The trunk: a class-free prefix and a suffix that make one pass, and a condition that is a set."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from small_models import TRUNK, awake, normal
+from torch import Tensor
+from torch.nn import functional as F
+
+from genrep.backbones import DiT, DiTConfig
+from genrep.backbones.dit import ClassEmbedding, attend, position_codes, stride_for, time_codes
+
+T = torch.tensor([0.2, 0.9])
+Y = torch.tensor([[1.0, 0.0, 0.0], [0.0, 1.0, 1.0]])
+
+
+def trunk(config: DiTConfig = TRUNK, size: tuple[int, int] = (16, 24)) -> DiT:
+    return DiT(config, channels=2, image_size=size, num_classes=3)
+
+
+def xt() -> Tensor:
+    return normal(2, 2, 16, 24)
+
+
+def test_prefix_then_suffix_is_forward() -> None:
+    model = awake(trunk())
+    whole, split = model(xt(), T, Y), model.suffix(model.prefix(xt(), T), Y)
+    assert torch.equal(whole.tokens, split.tokens) and torch.equal(model.decode(whole), model.decode(split))
+    assert all(torch.equal(a, b) for a, b in zip(whole.features.taps, split.features.taps, strict=True))
+
+
+def test_one_prefix_serves_many_conditions() -> None:
+    model, candidates = awake(trunk()), torch.eye(3).expand(2, -1, -1)
+    shared = model.decode(model.suffix(model.prefix(xt(), T).repeat(3), candidates.flatten(0, 1))).unflatten(0, (2, 3))
+    for k in range(3):
+        torch.testing.assert_close(shared[:, k], model.decode(model(xt(), T, candidates[:, k])), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("class_blocks", [1, 2, 3])
+def test_only_the_last_blocks_know_the_condition(class_blocks: int) -> None:
+    model = awake(trunk(replace(TRUNK, class_blocks=class_blocks, taps=(1, 2, 3))))
+    known, other = (model(xt(), T, y).features for y in (Y, torch.zeros(2, 3)))
+    assert [torch.equal(a, b) for a, b in zip(known.taps, other.taps, strict=True)] == [block <= 3 - class_blocks for block in (1, 2, 3)]
+    assert all(torch.equal(a, b) for a, b in zip(known.stem, other.stem, strict=True))
+    assert len(model.prefix(xt(), T).features.taps) == 3 - class_blocks
+
+
+def test_every_block_knows_the_time() -> None:
+    model = awake(trunk(replace(TRUNK, taps=(1, 2, 3))))
+    early, late = (model(xt(), torch.full((2,), t), Y).features for t in (0.1, 0.2))
+    assert all((a - b).abs().max() > 1e-3 for a, b in zip(early.taps, late.taps, strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(early.stem, late.stem, strict=True))
+
+
+def test_predicts_zero_at_initialisation() -> None:
+    model = trunk()
+    assert torch.equal(model.decode(model(xt(), T, Y)), torch.zeros(2, 2, 16, 24))
+
+
+def test_rows_do_not_see_each_other() -> None:
+    model = awake(trunk())
+    torch.testing.assert_close(model.decode(model(xt(), T, Y))[1:], model.decode(model(xt()[1:], T[1:], Y[1:])), rtol=1e-4, atol=1e-5)
+
+
+def test_features_are_what_the_specification_says() -> None:
+    for size in ((16, 24), (64, 64)):
+        model = trunk(size=size)
+        features = model(normal(1, 2, *size), T[:1], Y[:1]).features
+        spec = model.spec
+        assert [tuple(tap.shape) for tap in features.taps] == [(1, d, size[0] // spec.tap_stride, size[1] // spec.tap_stride) for d in spec.taps]
+        expected = [(1, d, size[0] // stride, size[1] // stride) for d, stride in zip(spec.stem, spec.stem_strides, strict=True)]
+        assert [tuple(m.shape) for m in features.stem] == expected
+
+
+def test_one_class_is_a_set_of_one_and_null_is_not_the_empty_set() -> None:
+    embedding = awake(ClassEmbedding(3, 8))
+    classes, of_set = embedding.classes, embedding.set
+    y = torch.tensor([[0.0, 1.0, 0.0], [1.0, 0.0, 1.0], [1.0, 1.0, 1.0], [0.0, 0.0, 0.0]])
+    expected = torch.stack([classes[1], (classes[0] + classes[2]) / 2**0.5 + of_set, classes.sum(0) / 3**0.5 + of_set, embedding.null])
+    torch.testing.assert_close(embedding(y), expected)
+    assert embedding.null.abs().min() > 0
+
+
+def test_attention_is_the_reference() -> None:
+    query, key, value = normal(3, 2, 4, 16, 8).double()
+    torch.testing.assert_close(attend(query, key, value), F.scaled_dot_product_attention(query, key, value))
+
+
+def test_codes_tell_places_and_times_apart() -> None:
+    for codes in (position_codes((12, 16), 32), time_codes(torch.linspace(0, 1, 200), 32)):
+        distances = torch.cdist(codes, codes).fill_diagonal_(torch.inf)
+        assert distances.min() > 0.1
+
+
+def test_stride_is_the_smallest_that_fits() -> None:
+    for side in (28, 32, 64, 96, 128, 256):
+        stride = stride_for((side, side), 192)
+        assert (side // stride) ** 2 <= 192 and (stride == 4 or (side // (stride // 2)) ** 2 > 192)
+    with pytest.raises(ValueError, match=r"`image_size` must be a multiple of 4 .* found \(30, 32\)"):
+        stride_for((30, 32), 192)
+    with pytest.raises(ValueError, match="multiple of 8"):
+        stride_for((100, 96), 192)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"width": 20}, "`width` must be a multiple of 8 and of 4"),
+        ({"width": 36, "num_heads": 3}, "`width` must be a multiple of 8 and of 4"),
+        ({"stem_width": 12}, "`stem_width` must be a multiple of 8"),
+        ({"class_blocks": 0}, "`class_blocks` must be in 1..depth = 3"),
+        ({"class_blocks": 4}, "`class_blocks` must be in 1..depth = 3"),
+        ({"taps": ()}, "`taps` must be increasing"),
+        ({"taps": (3, 1)}, "`taps` must be increasing"),
+        ({"taps": (1, 4)}, "`taps` must be increasing"),
+    ],
+)
+def test_impossible_sizes_are_refused(fields: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        replace(TRUNK, **fields)

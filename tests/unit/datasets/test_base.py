@@ -1,0 +1,45 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from rectangles import rectangles
+
+from genrep.datasets.base import boxes_of, labelled_rows
+
+
+def test_boxes_of_masks() -> None:
+    mask = torch.zeros(2, 4, 8, dtype=torch.uint8)
+    mask[0, 1:3, 2:8] = 1
+    mask[1, 3, 0] = 2
+    boxes = boxes_of(mask, 2)
+    assert boxes[0].tolist() == [[5 / 8, 0.5, 6 / 8, 0.5], [0, 0, 0, 0]]
+    assert boxes[1].tolist() == [[0, 0, 0, 0], [0.5 / 8, 3.5 / 4, 1 / 8, 1 / 4]]
+
+
+def test_labelled_rows_are_nested_and_fixed() -> None:
+    few, many = labelled_rows(1000, 10, seed=0), labelled_rows(1000, 100, seed=0)
+    assert few.sum() == 10 and many.sum() == 100
+    assert not (few & ~many).any()
+    assert torch.equal(few, labelled_rows(1000, 10, seed=0))
+    assert not torch.equal(few, labelled_rows(1000, 10, seed=1))
+    with pytest.raises(ValueError, match="from 0 to 1000"):
+        labelled_rows(1000, 1001, seed=0)
+
+
+def test_rows_are_samples_by_index_by_truth_value_and_by_slice() -> None:
+    data = rectangles(6, num_objects=2)
+    where = torch.tensor([4, 1])
+    picked = data.rows(where).batch(torch.arange(2))
+    assert torch.equal(picked.image, data.batch(where).image) and torch.equal(picked.boxes_cxcywh, data.batch(where).boxes_cxcywh)
+    assert torch.equal(data.rows(slice(3)).pixels, data.first(3).pixels)
+    assert len(data.rows(torch.tensor([True, False] * 3))) == 3
+
+
+def test_slots_are_added_and_cut_where_they_are_empty() -> None:
+    data = rectangles(6, num_objects=2)
+    wide, narrow = data.with_slots(7), data.with_slots(2)
+    assert wide.object_labels.shape == (6, 7) and narrow.boxes_cxcywh.shape == (6, 2, 4)
+    assert torch.equal(narrow.with_slots(4).object_labels, data.object_labels)
+    assert torch.equal(wide.batch(torch.arange(6)).classes, data.batch(torch.arange(6)).classes)
+    with pytest.raises(AssertionError):
+        data.with_slots(1)

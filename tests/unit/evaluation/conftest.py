@@ -1,0 +1,49 @@
+"""Finished runs with untrained models, in a world of rectangles."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from small_models import small_model
+from toy_runs import config, load_rectangles
+
+from genrep.config import Config
+from genrep.overrides import to_dict
+from genrep.samplers import Euler
+from genrep.training import RunFolder, data
+
+MakeRun = Callable[..., Path]
+
+GATES = [
+    {"event": "gate", "kind": kind, "weight": weight, "standard_error": 0.03, "teaches": teaches, "tau": 0.2, "posterior_accuracy": 0.6, "head_accuracy": 0.8}
+    for kind, weight, teaches in (("image", 0.18, 0.18), ("object", 0.01, 0.0))
+]
+
+
+@pytest.fixture(scope="module")
+def make_run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MakeRun]:
+    """A run folder as training leaves it; arguments are fields of the configuration."""
+
+    def make(*, tasks: tuple[str, ...] = ("classification", "detection", "segmentation"), **changes: Any) -> Path:
+        run = RunFolder(tmp_path_factory.mktemp("run") / "toy")
+        run.path.mkdir()
+        base: Config = config()
+        settings = replace(base, eval=replace(base.eval, sampler=Euler(num_steps=2)), **changes)
+        model = small_model(tasks=tasks)
+        run.config.write_text(json.dumps(to_dict(replace(settings, model=model.config))))
+        run.command.write_text("genrep train toy --note '<b>&'\n")
+        run.env.write_text(json.dumps({"torch": "1.2.3"}))
+        run.events.write_text("".join(json.dumps(gate | {"step": 7}) + "\n" for gate in GATES))
+        run.metrics.write_text("step,stage,seconds,loss/classification,align/cosine\n3,1,1.5,2.25,\n6,2,3.0,1.5,0.25\n9,2,4.5,1.25,-0.5\n")
+        model.save_pretrained(run.model)
+        return run.path
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(data, "load_dataset", load_rectangles)
+        patch.setenv("GENREP_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield make

@@ -1,0 +1,61 @@
+"""Pictures: the right pixels in the right place, names inside the frame, ten colours that differ."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from genrep.evaluation.draw import PALETTE, Annotation, colour, grid, save_png, scene, to_picture
+
+IMAGE = torch.linspace(-1, 1, 3 * 16 * 16).view(3, 16, 16)
+NAMES = tuple(f"class {k}" for k in range(12))
+
+
+def test_bytes_round_trip_through_a_file(tmp_path: Path) -> None:
+    expected = torch.arange(256, dtype=torch.uint8).view(1, 16, 16).expand(3, -1, -1)
+    save_png(expected.float().div(127.5).sub(1), tmp_path / "a.png")
+    save_png(expected.permute(1, 2, 0).numpy(), tmp_path / "b.png")
+    for name in ("a.png", "b.png"):
+        assert np.array_equal(np.asarray(Image.open(tmp_path / name)), expected.permute(1, 2, 0).numpy())
+
+
+def test_a_grid_without_gaps_is_its_images() -> None:
+    images = torch.stack([IMAGE, -IMAGE, IMAGE.flip(1), IMAGE.flip(2)])
+    found = grid(images, columns=2, scale=2, gap_px=0)
+    assert found.shape == (64, 64, 3)
+    assert np.array_equal(found[::2, ::2][:16, 16:], to_picture(-IMAGE))
+    assert np.array_equal(found[1::2, 1::2][16:, :16], to_picture(IMAGE.flip(1)))
+
+
+def test_names_make_room_for_themselves() -> None:
+    plain, named = (grid(IMAGE[None].expand(4, -1, -1, -1), columns=2, row_names=names) for names in ((), ("short", "much longer")))
+    assert named.shape[0] == plain.shape[0] and named.shape[1] > plain.shape[1] + 60
+
+
+def test_nothing_known_leaves_the_image() -> None:
+    unlabelled = torch.full((16, 16), 255, dtype=torch.uint8)
+    found = scene(IMAGE, Annotation(semantic_mask=unlabelled), NAMES, scale=8)
+    assert np.array_equal(found[::8, ::8], to_picture(IMAGE))
+
+
+def test_a_mask_tints_its_pixels_alone() -> None:
+    mask = torch.zeros(16, 16, dtype=torch.uint8)
+    mask[4:8] = 3
+    changed = (scene(IMAGE, Annotation(semantic_mask=mask), NAMES, scale=1) != to_picture(IMAGE)).any(-1)
+    assert changed[4:8].all() and not changed[:4].any() and not changed[8:].any()
+
+
+@pytest.mark.parametrize("box", [[2.0, 2.0, 9.0, 12.0], [-5.0, -5.0, 40.0, 40.0], [15.9, 15.9, 16.0, 16.0]])
+def test_a_box_is_drawn_in_the_colour_of_its_class_inside_the_picture(box: list[float]) -> None:
+    found = scene(torch.zeros(3, 16, 16), Annotation(boxes_xyxy_px=torch.tensor([box]), labels=[11], scores=[0.5]), NAMES, scale=8)
+    assert found.shape == (128, 128, 3)
+    assert int((found == np.array(colour(11))).all(-1).sum()) > 40
+
+
+def test_ten_colours_differ() -> None:
+    values = torch.tensor(PALETTE).double()
+    assert float((torch.cdist(values, values) + 1e3 * torch.eye(10)).min()) > 40

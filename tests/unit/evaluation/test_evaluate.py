@@ -1,0 +1,90 @@
+"""Whole evaluations of untrained models: every figure and file, what is left out, and that nothing is drawn twice differently."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from toy_runs import config
+
+from genrep.evaluation import evaluate
+from genrep.objective import ObjectiveConfig
+
+MakeRun = Callable[..., Path]
+
+INTERVALS = ("classification/top1", "classification/logistic_regression_top1", "generation/kid", "generation/kid_real", "generation/sample_accuracy")
+SINGLE = (
+    *INTERVALS,
+    *(f"classification/{name}" for name in ("ece", "nll")),
+    *(f"detection/{name}" for name in ("ap", "ap50")),
+    *(f"segmentation/{name}" for name in ("miou", "miou_foreground")),
+    *(f"generation/{name}" for name in ("fid", "fid_real", "precision", "recall", "recall_unguided", "recall_real", "judge_accuracy", "guidance", "n")),
+)
+
+
+@pytest.fixture(scope="module")
+def run(make_run: MakeRun) -> Path:
+    path = make_run()
+    evaluate(path)
+    return path
+
+
+def test_every_figure_is_there(run: Path) -> None:
+    figures = json.loads((run / "eval.json").read_text())
+    assert set(SINGLE) <= set(figures)
+    assert {"fashion/detection/ap50", "fashion/segmentation/miou"} <= set(figures)
+    assert all(figures[f"{name}_low"] <= figures[name] <= figures[f"{name}_high"] for name in INTERVALS)
+    assert all(isinstance(value, float | int) for value in figures.values())
+
+
+def test_tables_say_what_was_measured_on_what(run: Path) -> None:
+    details = json.loads((run / "eval_details.json").read_text())
+    assert [details[task]["set"] for task in ("classification", "detection", "segmentation", "generation")] == ["fashion", *["fashion-scenes"] * 2, "fashion"]
+    assert details["generation"]["judge"].startswith("fashion-judge-v") and details["generation"]["resize"] == "none"
+    assert {gate["kind"]: gate["teaches"] for gate in details["gates"]} == {"image": 0.18, "object": 0.0}
+    assert {row["guidance"] for row in details["generation"]["guidance_tried"]} == {1.0, 2.0}
+    assert sum(map(sum, details["classification"]["confusion"])) == details["classification"]["n"] == 16
+
+
+def test_pictures_are_written(run: Path) -> None:
+    files = {path.name for path in (run / "samples").iterdir()}
+    assert {"generated.png", "denoising.png", "scenes.png", "class_00.png", "film_0.png", "neighbours_00.png"} <= files
+
+
+def test_again_gives_the_same(run: Path) -> None:
+    before = {path.name: path.read_bytes() for path in (run / "samples").iterdir()}
+    assert evaluate(run) == json.loads((run / "eval.json").read_text())
+    assert before == {path.name: path.read_bytes() for path in (run / "samples").iterdir()}
+
+
+def test_one_task_and_scenes_alone(make_run: MakeRun) -> None:
+    base = config()
+    path = make_run(tasks=("segmentation",), data=replace(base.data, sets=("fashion-scenes",)))
+    figures = evaluate(path)
+    assert {name.split("/")[0] for name in figures} == {"segmentation"}
+    notes = " ".join(json.loads((path / "eval_details.json").read_text())["notes"])
+    assert "samples: not measured, no set has one label per image." in notes and "detection on fashion-scenes: not measured" in notes
+
+
+def test_single_garments_alone_without_generation(make_run: MakeRun) -> None:
+    base = config()
+    path = make_run(tasks=("classification",), data=replace(base.data, sets=("fashion",)), objective=ObjectiveConfig(jobs=("perception",)))
+    figures = evaluate(path)
+    assert "classification/top1" in figures and "classification/logistic_regression_top1" in figures
+    assert not any(name.startswith(("generation", "detection")) for name in figures)
+    assert "the run trained no generation" in " ".join(json.loads((path / "eval_details.json").read_text())["notes"])
+
+
+def test_generation_alone(make_run: MakeRun) -> None:
+    path = make_run(objective=ObjectiveConfig(jobs=("generation",)))
+    figures = evaluate(path)
+    assert {name.split("/")[0] for name in figures} == {"generation"}
+    assert "perception: not measured, the run trained none." in json.loads((path / "eval_details.json").read_text())["notes"]
+
+
+def test_an_unfinished_run_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="not a finished run"):
+        evaluate(tmp_path)

@@ -1,0 +1,91 @@
+"""Samples: a model that draws from the data itself reaches the floor, guidance is fixed without test images, films end in samples."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from rectangles import rectangles
+from small_models import small_model
+from torch import Tensor
+
+from genrep.config import EvalConfig
+from genrep.evaluation import generation
+from genrep.evaluation.generation import Studio, choose_guidance, film, measure_generation, nearest
+from genrep.evaluation.judge import Judge, load_judge
+from genrep.model import GenRep
+from genrep.samplers import Euler
+
+SOURCE, VAL, TEST = (rectangles(200, size=16, seed=seed) for seed in (3, 4, 5))
+CONFIG = EvalConfig(num_samples=80, num_guidance_samples=80, guidance_grid=(2.0, 4.0), sampler=Euler(num_steps=4))
+
+
+def painter(*, wrong: bool = False) -> GenRep:
+    """Copies pictures it was given; under strong guidance it makes one picture per class over and over."""
+    model = small_model()
+
+    def generate(label: Tensor, *, guidance: float, **_: Any) -> Tensor:
+        turn = torch.arange(len(label)) // 4 if guidance < 4 else torch.zeros_like(label)
+        return SOURCE.batch(4 * turn + (label + wrong) % 4).image
+
+    model.generate = generate  # type: ignore[assignment, method-assign]
+    return model
+
+
+@pytest.fixture(scope="module")
+def judge(tmp_path_factory: pytest.TempPathFactory) -> Judge:
+    return load_judge(rectangles(96, size=16), cache=tmp_path_factory.mktemp("cache"))
+
+
+def studio(judge: Judge, **changes: Any) -> Studio:
+    return Studio(painter(**changes), judge, CONFIG)
+
+
+def test_samples_from_the_data_reach_the_floor(judge: Judge) -> None:
+    found, made = measure_generation(studio(judge), VAL, TEST)
+    figures = found.figures
+    assert figures["sample_accuracy"] > 0.9 and figures["judge_accuracy"] > 0.9
+    assert figures["kid_low"] < figures["kid_real_high"] and figures["recall"] > figures["recall_real"] - 0.1
+    assert len(made.image) == figures["n"] == found.tables["n"] == 80 and found.tables["n_recall"] == 80
+    assert found.tables["judge"] == judge.name
+
+
+def test_samples_of_the_wrong_class_are_not_recognised(judge: Judge) -> None:
+    assert measure_generation(studio(judge, wrong=True), VAL, TEST)[0].figures["sample_accuracy"] < 0.1
+
+
+def test_guidance_may_not_cost_recall(judge: Judge) -> None:
+    guidance, rows = choose_guidance(studio(judge), VAL)
+    recall = {row["guidance"]: row["recall"] for row in rows}
+    assert set(recall) == {1.0, 2.0, 4.0}
+    assert recall[4.0] < recall[1.0] - generation.RECALL_TOLERANCE
+    assert guidance < 4
+
+
+def test_a_given_guidance_is_taken(judge: Judge) -> None:
+    given = replace(studio(judge), config=replace(CONFIG, guidance=3.0))
+    assert choose_guidance(given, VAL) == (3.0, [])
+
+
+def test_nearest_finds_the_image_itself(judge: Judge) -> None:
+    features, _ = judge(SOURCE.batch(torch.arange(40)).image)
+    assert torch.equal(torch.cdist(features, features).gather(1, nearest(features, features, k=1)), torch.cdist(features, features).amin(1, keepdim=True))
+
+
+@pytest.mark.parametrize("guidance", [1.0, 2.0])
+def test_a_film_ends_in_the_sample(judge: Judge, guidance: float) -> None:
+    model = small_model()
+    labels = torch.arange(4)
+    held, expected = film(Studio(model, judge, CONFIG), labels, guidance=guidance, num_frames=4)
+    sample = model.generate(labels, seed=0, sampler=CONFIG.sampler, guidance=guidance)
+    assert held.shape == (4, 4, 3, 16, 16)
+    torch.testing.assert_close(held[-1], sample, atol=1e-4, rtol=1e-4)
+    assert torch.equal(held[-1], expected[-1])
+
+
+def test_a_sample_depends_on_its_index_alone(judge: Judge) -> None:
+    several = Studio(small_model(), judge, replace(CONFIG, batch_size=3)).samples(8, 1.0, seed=0)
+    few = Studio(small_model(), judge, CONFIG).samples(4, 1.0, seed=0)
+    torch.testing.assert_close(several.image[:4], few.image, atol=1e-4, rtol=1e-4)

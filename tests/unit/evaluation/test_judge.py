@@ -1,0 +1,54 @@
+"""The judge learns, is the same for the same seed, leaves the global generator alone, and survives a damaged cache."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from rectangles import rectangles
+
+from genrep.evaluation.judge import NUM_FEATURES, fit_judge, load_judge
+
+TRAIN = rectangles(96, size=16)
+TEST = rectangles(40, size=16, seed=1)
+
+
+def test_it_recognises_what_it_was_shown(tmp_path: Path) -> None:
+    test = TEST.batch(torch.arange(40))
+    features, judged = load_judge(TRAIN, cache=tmp_path)(test.image, batch_size=7)
+    assert features.shape == (40, NUM_FEATURES)
+    assert float((judged == test.label).double().mean()) > 0.9
+
+
+def test_a_seed_is_a_judge_and_the_global_generator_stays() -> None:
+    few = TRAIN.first(16)
+    before = torch.random.get_rng_state()
+    one, same, other = (fit_judge(few, seed=seed).state_dict() for seed in (0, 0, 1))
+    assert all(torch.equal(one[name], same[name]) for name in one)
+    assert not torch.equal(one["classify.weight"], other["classify.weight"])
+    assert torch.equal(before, torch.random.get_rng_state())
+
+
+def test_it_is_kept_and_made_again_when_damaged(tmp_path: Path) -> None:
+    few = TRAIN.first(16)
+    first = load_judge(few, cache=tmp_path)
+    file = next(tmp_path.glob("judges/*/judge.safetensors"))
+    written = file.read_bytes()
+    load_judge(few, cache=tmp_path)
+    assert file.read_bytes() == written
+    file.write_bytes(written[:-1] + bytes([written[-1] ^ 1]))
+    again = load_judge(few, cache=tmp_path)
+    assert again.name == first.name and file.read_bytes() == written
+
+
+def test_other_images_or_labels_are_another_judge(tmp_path: Path) -> None:
+    few = TRAIN.first(8)
+    others = (few, replace(few, label=few.label.flip(0)), replace(few, pixels=few.pixels.flip(-1)))
+    assert len({load_judge(data, cache=tmp_path).name for data in others}) == 3
+
+
+def test_it_needs_every_label() -> None:
+    with pytest.raises(ValueError, match="found 4 without"):
+        fit_judge(TRAIN.with_labels_for(torch.arange(96) >= 4))

@@ -1,0 +1,74 @@
+"""A model that sees exactly what is there has every figure at its best, and what is missing is said."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from rectangles import rectangles
+from torch.nn.functional import one_hot
+
+from genrep.boxes import to_xyxy_px
+from genrep.datasets import ArrayDataset
+from genrep.evaluation.evaluate import homes_of
+from genrep.evaluation.perception import Seen, agreement, measure_classification, measure_detection, measure_segmentation
+from genrep.types import Detections, Perception
+
+NAMES = ("a", "b", "c", "d")
+
+
+def perfect(data: ArrayDataset) -> Seen:
+    truth = data.batch(torch.arange(len(data)))
+    found = []
+    for boxes, labels in zip(to_xyxy_px(truth.boxes_cxcywh, data.image_size), truth.object_labels, strict=True):
+        used = labels >= 0
+        found.append(Detections(boxes[used], torch.ones(int(used.sum())), labels[used]))
+    log_probs = one_hot(truth.label.clamp(min=0), 4).float().mul(50).log_softmax(1)
+    return Seen(data.name, truth, Perception(log_probs, found, truth.semantic_mask))
+
+
+SINGLE, SCENES = perfect(rectangles(12, name="single")), perfect(rectangles(12, num_objects=3, name="scenes"))
+
+
+def test_perfect_output() -> None:
+    found = measure_classification(SINGLE, NAMES)
+    assert (found.figures["top1"], found.figures["top1_high"]) == (1, 1)
+    assert found.figures["ece"] == pytest.approx(0, abs=1e-6)
+    assert found.tables["confusion"] == (3 * torch.eye(4, dtype=torch.int64)).tolist()
+    assert measure_detection(SCENES, NAMES).figures == {"ap": pytest.approx(1), "ap50": pytest.approx(1)}
+    assert measure_segmentation(SCENES, NAMES).figures == {"miou": 1, "miou_foreground": 1}
+    assert agreement(SCENES).tolist() == [1.0] * 12
+
+
+def test_agreement_counts_missed_invented_and_confused_pixels() -> None:
+    truth = torch.zeros(3, 32, 32, dtype=torch.uint8)
+    truth[:, 0, :4] = 2
+    found = truth.clone()
+    found[0, 0, :2] = 0  # missed
+    found[1, 1, :4] = 2  # invented
+    found[2, 0, :3] = 1  # confused
+    few = SCENES.truth.rows(slice(3))
+    seen = Seen("scenes", replace(few, semantic_mask=truth), Perception(None, None, found))
+    assert agreement(seen).tolist() == [0.5, 0.5, 0.25]
+
+
+@pytest.mark.parametrize("measure", [measure_classification, measure_detection, measure_segmentation])
+def test_a_missing_head_is_said(measure: object) -> None:
+    blind = Seen("single", SINGLE.truth, Perception(None, None, None))
+    found = measure(blind, NAMES)  # type: ignore[operator]
+    assert not found.figures and "no such head" in found.notes[0]
+
+
+def test_missing_annotations_are_said() -> None:
+    assert "no labels of single images" in measure_classification(SCENES, NAMES).notes[0]
+    unknown = rectangles(4).with_labels_for(torch.zeros(4, dtype=torch.bool))
+    seen = Seen("unknown", unknown.batch(torch.arange(4)), SINGLE.perception)
+    assert "no annotated objects" in measure_detection(seen, NAMES).notes[0]
+    assert "no masks" in measure_segmentation(seen, NAMES).notes[0]
+
+
+def test_figures_without_prefix_come_from_single_images_and_from_scenes() -> None:
+    assert homes_of([SINGLE, SCENES]) == {"classification": "single", "detection": "scenes", "segmentation": "scenes"}
+    assert homes_of([SINGLE]) == {"classification": "single", "detection": "single", "segmentation": "single"}
+    assert homes_of([SCENES])["classification"] is None

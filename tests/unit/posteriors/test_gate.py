@@ -1,0 +1,101 @@
+"""The gate opens for information, not for noise."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from genrep.posteriors.calibration import fit_calibration
+from genrep.posteriors.gate import Gate, fit_gate
+from genrep.randomness import SampleGenerator
+
+
+def experts(num: int, weight: float) -> tuple[Tensor, Tensor, Tensor]:
+    """log q, log p and labels drawn from q * p^weight, normalised."""
+    draws = SampleGenerator(1, torch.arange(num))
+    log_q, log_p = (2 * draws.normal(5).double()).log_softmax(1), (2 * draws.normal(5).double()).log_softmax(1)
+    chosen = (log_q + weight * log_p).softmax(1).cumsum(1)
+    return log_q, log_p, (chosen < draws.uniform(1)).sum(1).clamp(max=4)
+
+
+@pytest.mark.parametrize("weight", [0.0, 0.4, 1.0, 1.5])
+def test_recovers_the_weight_within_its_standard_error(weight: float) -> None:
+    gate = fit_gate(*experts(20_000, weight))
+    assert abs(gate.weight - weight) < 3 * gate.standard_error < 0.05
+
+
+def test_standard_error_is_the_spread_of_the_fit() -> None:
+    log_q, log_p, labels = experts(40_000, 0.5)
+    parts = [fit_gate(q, p, y) for q, p, y in zip(log_q.split(400), log_p.split(400), labels.split(400), strict=True)]
+    spread = torch.tensor([part.weight for part in parts]).std().item()
+    assert spread == pytest.approx(parts[0].standard_error, rel=0.25)
+
+
+def test_is_the_maximum_of_the_likelihood() -> None:
+    log_q, log_p, labels = experts(2000, 0.7)
+    gate = fit_gate(log_q, log_p, labels)
+
+    def log_posterior_of(w: float) -> float:
+        picked = (log_q + w * log_p).log_softmax(1).gather(1, labels[:, None])
+        return float(picked.sum()) - w**2 / 2
+
+    best = log_posterior_of(gate.weight)
+    assert best > log_posterior_of(gate.weight - 1e-3) and best > log_posterior_of(gate.weight + 1e-3)
+
+
+def test_a_posterior_that_repeats_the_head_does_not_teach() -> None:
+    log_q, _, labels = experts(5000, 0.0)
+    gate = fit_gate(log_q, log_q, labels)
+    assert abs(gate.weight) < 3 * gate.standard_error and gate.teaches == 0
+
+
+def test_a_posterior_against_the_labels_does_not_teach() -> None:
+    log_q, log_p, labels = experts(5000, -0.5)
+    gate = fit_gate(log_q, log_p, labels)
+    assert gate.weight == pytest.approx(-0.5, abs=0.1) and gate.teaches == 0
+
+
+def test_a_flat_posterior_says_nothing() -> None:
+    log_q, _, labels = experts(100, 0.0)
+    gate = fit_gate(log_q, torch.full((100, 5), -math.log(5)), labels)
+    assert gate.weight == pytest.approx(0, abs=1e-9) and gate.standard_error == pytest.approx(1) and gate.teaches == 0
+
+
+def test_a_posterior_that_is_never_wrong_teaches_at_full_weight() -> None:
+    labels = torch.arange(200) % 5
+    log_p = (5 * torch.nn.functional.one_hot(labels, 5).double()).log_softmax(1)
+    gate = fit_gate(torch.full((200, 5), -math.log(5)), log_p, labels)
+    assert math.isfinite(gate.weight) and gate.teaches == 1
+
+
+@pytest.mark.parametrize("at", [0, 1])
+def test_impossible_candidates_stay_finite(at: int) -> None:
+    log_q, log_p, labels = experts(200, 1.0)
+    log_p[:, at] = -math.inf
+    log_q[:, 4] = -math.inf
+    gate = fit_gate(log_q, log_p, labels)
+    assert math.isfinite(gate.weight) and 0 < gate.standard_error <= 1
+
+
+def test_noise_calibrated_on_other_images_keeps_the_gate_shut() -> None:
+    """On its own images the biases, fitted to ten class frequencies, pass for knowledge; on others they do not."""
+    opened = {"own": 0.0, "other": 0.0}
+    for seed in range(20):
+        draws = SampleGenerator(seed, torch.arange(512))
+        labels, log_lik = draws.integers(10, 1)[:, 0], draws.normal(10).double()
+        log_q = draws.normal(10).double().log_softmax(1)
+        here, there, prior = slice(0, 256), slice(256, 512), torch.zeros(10)
+        for name, fitted_on in (("own", here), ("other", there)):
+            posterior = fit_calibration(log_lik[fitted_on], labels[fitted_on], prior).log_posterior(log_lik[here], prior)
+            opened[name] += (fit_gate(log_q[here], posterior, labels[here]).teaches > 0) / 20
+    assert opened["other"] <= 0.1 and opened["own"] > 0.5
+
+
+@pytest.mark.parametrize(("weight", "error", "teaches"), [(3.0, 1.0, 1.0), (0.5, 0.2, 0.5), (0.5, 0.25, 0.0), (-1.0, 0.1, 0.0)])
+def test_teaches_two_standard_errors_above_zero(weight: float, error: float, teaches: float) -> None:
+    gate = Gate(weight=weight, standard_error=error)
+    assert gate.teaches == teaches
+    assert gate.to_dict() == {"weight": weight, "standard_error": error}

@@ -1,0 +1,123 @@
+"""Model folders: what is loaded is what was saved, or nothing is."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from rectangles import rectangles
+from small_models import small_model
+
+from genrep.model import GenRep
+from genrep.posteriors import DenoisingGap
+from genrep.posteriors.calibration import Calibration, ObjectCalibration
+from genrep.samplers import Ancestral
+from genrep.schedules import CosineVP
+from genrep.storage import MANIFEST, read_json, sha256_of, write_json
+
+FILES = ("config.json", "model.safetensors", "README.md", MANIFEST)
+
+
+@pytest.fixture(scope="module")
+def model() -> GenRep:
+    model = small_model(schedule=CosineVP(max_logsnr=18.0), prediction="v", tasks=("segmentation", "classification"))
+    model.calibration = Calibration(tau=0.3, bias=(0.1, 0.2, 0.3, 0.4))
+    model.object_calibration = ObjectCalibration(tau=0.2, gamma=0.5, bias=(0.0, 0.0, 0.1, -0.1))
+    return model
+
+
+@pytest.fixture
+def folder(model: GenRep, tmp_path: Path) -> Path:
+    model.save_pretrained(tmp_path / "model", results={"classification/top1": 0.8765}, recipe="demo")
+    return tmp_path / "model"
+
+
+def reseal(folder: Path) -> None:
+    """A manifest that fits whatever the files now are."""
+    write_json(folder / MANIFEST, {name: sha256_of(folder / name) for name in FILES if name != MANIFEST})
+
+
+def test_a_loaded_model_is_the_saved_one(model: GenRep, folder: Path) -> None:
+    found = GenRep.from_pretrained(folder)
+    assert found.config == model.config and not found.training
+    assert (found.calibration, found.object_calibration) == (model.calibration, model.object_calibration)
+    image = rectangles(3, size=16).batch(torch.arange(3)).image
+    seen, expected = found.perceive(image), model.perceive(image)
+    assert torch.equal(seen.class_log_probs, expected.class_log_probs) and torch.equal(seen.semantic_mask, expected.semantic_mask)
+    sampler, estimator = Ancestral(num_steps=3), DenoisingGap(budget=2)
+    made = [m.generate(torch.tensor([0, 3]), guidance=2.0, sampler=sampler) for m in (found, model)]
+    assert torch.equal(*made)
+    assert torch.equal(found.posterior(image, estimator=estimator), model.posterior(image, estimator=estimator))
+
+
+def test_a_model_without_calibration_comes_back_without(tmp_path: Path) -> None:
+    small_model().save_pretrained(tmp_path / "model")
+    found = GenRep.from_pretrained(tmp_path / "model")
+    assert found.calibration is None and found.object_calibration is None
+
+
+def test_the_folder_holds_four_files_and_a_card_with_the_figures(folder: Path) -> None:
+    assert sorted(p.name for p in folder.iterdir()) == sorted(FILES)
+    card = (folder / "README.md").read_text()
+    assert "| classification/top1 | 0.8765 |" in card and "Classes: a, b, c, d." in card and "Made by `demo`" in card
+    assert "segmentation, classification" in card and str(folder.parent) not in card
+
+
+def test_the_cards_example_runs(folder: Path) -> None:
+    """With this folder for the place holder."""
+    code = (folder / "README.md").read_text().split("```python\n")[1].split("```")[0].replace("PATH_OF_THIS_FOLDER", str(folder))
+    found: dict[str, object] = {}
+    exec(code, found)
+    assert found["images"].shape == (3, 3, 16, 16) and found["seen"].class_log_probs.shape == (3, 4)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_flipped_byte_is_refused_by_file_name(folder: Path, name: str) -> None:
+    file = folder / name
+    whole = file.read_bytes()
+    for place in (0, len(whole) // 2, len(whole) - 3):
+        file.write_bytes(whole[:place] + bytes([whole[place] ^ 4]) + whole[place + 1 :])
+        with pytest.raises(ValueError, match=name):
+            GenRep.from_pretrained(folder)
+    file.write_bytes(whole)
+    GenRep.from_pretrained(folder)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_missing_file_is_refused_by_name(folder: Path, name: str) -> None:
+    (folder / name).unlink()
+    with pytest.raises(ValueError, match=name):
+        GenRep.from_pretrained(folder)
+
+
+def test_a_missing_folder_is_said_to_be_missing(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"nowhere is not a model folder: there is no such folder"):
+        GenRep.from_pretrained(tmp_path / "nowhere")
+
+
+def test_weights_of_another_model_are_refused(folder: Path, tmp_path: Path) -> None:
+    other = small_model(tasks=("classification",))
+    other.save_pretrained(tmp_path / "other")
+    shutil.copy(tmp_path / "other" / "model.safetensors", folder / "model.safetensors")
+    reseal(folder)
+    with pytest.raises(ValueError, match=r"model\.safetensors does not fit its config\.json: first at `denoiser\.trunk\.|first at `heads\.segmentation"):
+        GenRep.from_pretrained(folder)
+
+
+@pytest.mark.parametrize(("key", "value", "message"), [("format", 99, "format 99; this version reads 1"), ("config", {"codecs": "grey"}, "`codec`")])
+def test_configurations_it_does_not_know_are_refused(folder: Path, key: str, value: object, message: str) -> None:
+    stored = read_json(folder / "config.json")
+    write_json(folder / "config.json", {**stored, key: value})
+    reseal(folder)
+    with pytest.raises(ValueError, match=message):
+        GenRep.from_pretrained(folder)
+
+
+def test_saving_again_replaces_the_folder(model: GenRep, folder: Path) -> None:
+    other = small_model(seed=1)
+    other.save_pretrained(folder)
+    found = GenRep.from_pretrained(folder)
+    assert found.config == other.config != model.config
+    assert [p.name for p in folder.parent.iterdir()] == ["model"]

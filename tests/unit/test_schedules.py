@@ -1,0 +1,60 @@
+"""Schedules: limits, slopes and inverses."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from genrep.schedules import SCHEDULES, Schedule, expand
+
+every_schedule = pytest.mark.parametrize("schedule", [cls() for cls in SCHEDULES.values()], ids=SCHEDULES)
+INSIDE = torch.linspace(0.001, 0.999, 200, dtype=torch.float64)
+
+
+@every_schedule
+def test_goes_from_data_to_noise(schedule: Schedule) -> None:
+    ends = torch.tensor([0.0, 1.0]).double()
+    torch.testing.assert_close(schedule.alpha(ends), torch.tensor([1.0, 0.0]).double())
+    torch.testing.assert_close(schedule.sigma(ends), torch.tensor([0.0, 1.0]).double())
+    assert schedule.logsnr(ends).tolist() == [20.0, -20.0]
+    assert (schedule.alpha(INSIDE).diff() < 0).all() and (schedule.sigma(INSIDE).diff() > 0).all() and (schedule.logsnr(INSIDE).diff() < 0).all()
+
+
+@every_schedule
+def test_at_time_zero_the_sample_is_untouched_bit_for_bit(schedule: Schedule) -> None:
+    x0, eps = torch.randn(2, 3, 1, 4, 4, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(schedule.noised(x0, torch.zeros(3), eps), x0, rtol=0, atol=0)
+
+
+@every_schedule
+def test_rates_are_the_slopes(schedule: Schedule) -> None:
+    t = INSIDE.clone().requires_grad_()
+    for value, rate in zip((schedule.alpha(t), schedule.sigma(t)), schedule.rates(INSIDE), strict=True):
+        (slope,) = torch.autograd.grad(value.sum(), t)
+        torch.testing.assert_close(rate, slope)
+
+
+@every_schedule
+@pytest.mark.parametrize(("dtype", "atol"), [(torch.float64, 1e-9), (torch.float32, 1e-3)])
+def test_time_and_logsnr_are_inverses(schedule: Schedule, dtype: torch.dtype, atol: float) -> None:
+    logsnr = torch.linspace(-8, 7, 100, dtype=dtype)
+    t = schedule.t_of_logsnr(logsnr)
+    assert ((t > 0) & (t < 1)).all()
+    torch.testing.assert_close(schedule.logsnr(t), logsnr, rtol=0, atol=atol)
+    torch.testing.assert_close(2 * (schedule.alpha(t) / schedule.sigma(t)).log(), logsnr, rtol=0, atol=atol)
+
+
+def test_families_are_what_they_are_called() -> None:
+    alpha, sigma = SCHEDULES["cosine"]().alpha(INSIDE), SCHEDULES["cosine"]().sigma(INSIDE)
+    torch.testing.assert_close(alpha**2 + sigma**2, torch.ones_like(INSIDE))
+    torch.testing.assert_close(SCHEDULES["flow"]().alpha(INSIDE) + SCHEDULES["flow"]().sigma(INSIDE), torch.ones_like(INSIDE))
+
+
+def test_flow_logsnr_has_the_slope_of_its_equation() -> None:
+    t = INSIDE.clone().requires_grad_()
+    (slope,) = torch.autograd.grad(SCHEDULES["flow"]().logsnr(t).sum(), t)
+    torch.testing.assert_close(slope, -2 / (INSIDE * (1 - INSIDE)))
+
+
+def test_expand_multiplies_rows() -> None:
+    assert expand(torch.tensor([2.0, 3.0]), torch.ones(2, 1, 4, 4)).shape == (2, 1, 1, 1)

@@ -1,0 +1,232 @@
+"""Generation teaches perception: who is taught what, by whom, and that a closed gate costs nothing."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from rectangles import rectangles
+from small_models import small_model
+from torch import Tensor
+
+from genrep.objective import ObjectiveConfig
+from genrep.posteriors import DenoisingGap
+from genrep.posteriors.calibration import Calibration, ObjectCalibration
+from genrep.posteriors.gate import Gate
+from genrep.training import distillation
+from genrep.training.distillation import Teacher, Teaching, halves, object_log_likelihoods, object_scores
+from genrep.training.optimization import make_teacher
+from genrep.types import UNLABELLED, Batch
+
+OPEN, CLOSED = Gate(weight=0.5, standard_error=0.1), Gate(weight=0.5, standard_error=0.4)
+CALIBRATION = Calibration(tau=0.05, bias=(0.0, 0.1, 0.2, 0.3))
+OBJECT_CALIBRATION = ObjectCalibration(tau=0.05, gamma=0.5, bias=(0.0, 0.1, 0.2, 0.3))
+CONFIG = ObjectiveConfig(posterior=DenoisingGap(budget=2), distil_images=3)
+
+
+def teaching(*, image: Gate = CLOSED, objects: Gate = CLOSED) -> Teaching:
+    return Teaching(calibration=CALIBRATION, image_gate=image, object_calibration=OBJECT_CALIBRATION, object_gate=objects)
+
+
+def teacher(state: Teaching | None = None, config: ObjectiveConfig = CONFIG) -> Teacher:
+    made = Teacher(make_teacher(small_model()), config, seed=0)
+    made.teaching = state or Teaching()
+    return made
+
+
+def batch_of(num: int = 6) -> Batch:
+    """Half of the images have one object, half three."""
+    some = torch.arange(num // 2)
+    return Batch.cat([rectangles(num // 2, size=16).batch(some), rectangles(num // 2, num_objects=3, size=16, seed=1).batch(some)])
+
+
+def forbid(monkeypatch: pytest.MonkeyPatch, model: torch.nn.Module) -> None:
+    def called(*_: object) -> None:
+        raise AssertionError("the network was asked")
+
+    monkeypatch.setattr(model.denoiser.trunk, "prefix", called)
+
+
+def test_weights_are_what_the_gates_let_through() -> None:
+    assert (Teaching().image_weight, Teaching().object_weight) == (0.0, 0.0)
+    assert (teaching(image=OPEN).image_weight, teaching(image=OPEN).object_weight) == (0.5, 0.0)
+    assert teaching(objects=OPEN).object_weight == 0.5
+
+
+@pytest.mark.parametrize("state", [Teaching(), teaching(), teaching(image=OPEN, objects=OPEN)])
+def test_what_was_fitted_comes_back_from_json(state: Teaching) -> None:
+    assert Teaching.from_dict(json.loads(json.dumps(state.to_dict(), allow_nan=False))) == state
+
+
+@pytest.mark.parametrize("state", [Teaching(), teaching(), Teaching(image_gate=OPEN, object_gate=OPEN)])
+def test_a_closed_gate_costs_no_evaluation(state: Teaching, monkeypatch: pytest.MonkeyPatch) -> None:
+    closed = teacher(state)
+    forbid(monkeypatch, closed.model)
+    assert closed.lessons(batch_of(), torch.arange(6)) is None
+
+
+def test_nobody_to_teach_costs_no_evaluation(monkeypatch: pytest.MonkeyPatch) -> None:
+    opened = teacher(teaching(image=OPEN, objects=OPEN))
+    forbid(monkeypatch, opened.model)
+    batch = replace(batch_of(), label=torch.full((6,), UNLABELLED), object_labels=torch.full((6, 4), UNLABELLED))
+    assert opened.lessons(batch, torch.arange(6)) is None
+
+
+def test_image_lessons_are_the_calibrated_posterior_of_some_labelled_images() -> None:
+    opened = teacher(teaching(image=OPEN))
+    batch = replace(batch_of(8), label=torch.tensor([UNLABELLED, 1, 2, 3, 0, UNLABELLED, 1, 2]))
+    positions = torch.arange(100, 108)
+    lessons = opened.lessons(batch, positions)
+    assert lessons is not None and lessons.image_rows.tolist() == [1, 2, 3] and lessons.image_weight == 0.5
+    torch.testing.assert_close(lessons.image_probs.sum(1), torch.ones(3))
+    assert not lessons.image_probs.requires_grad and lessons.image_probs.std() > 1e-3
+    rows = torch.tensor([2, 3])
+    others = opened.lessons(batch.rows(rows), positions[rows])
+    torch.testing.assert_close(others.image_probs, lessons.image_probs[1:], rtol=1e-3, atol=1e-4)
+
+
+def test_posteriors_do_not_know_the_label() -> None:
+    opened, batch, positions = teacher(teaching(image=OPEN)), batch_of(), torch.arange(6)
+    relabelled = replace(batch, label=torch.where(batch.label >= 0, (batch.label + 1) % 4, -1), classes=batch.classes.roll(1, 1))
+    assert torch.equal(opened.lessons(relabelled, positions).image_probs, opened.lessons(batch, positions).image_probs)
+
+
+def test_the_posterior_of_an_image_of_one_object_is_that_of_the_object() -> None:
+    batch = replace(batch_of(), label=torch.tensor([0, UNLABELLED, 2, 3, 0, 1]))
+    lessons = teacher(teaching(image=OPEN)).lessons(batch, torch.arange(6))
+    assert lessons is not None and lessons.image_rows.tolist() == [0, 2, 3]
+    ((targets, weight),) = lessons.objects
+    assert weight == 0.5 and targets.row.tolist() == [0, 2] and targets.slot.tolist() == [0, 0]
+    assert targets.candidates.tolist() == [[0, 1, 2, 3]] * 2 and torch.equal(targets.probs, lessons.image_probs[:2])
+
+
+def test_object_lessons_are_for_images_of_several_objects() -> None:
+    opened = teacher(teaching(objects=OPEN))
+    batch, positions = batch_of(), torch.arange(50, 56)
+    lessons = opened.lessons(batch, positions)
+    assert lessons is not None and len(lessons.image_rows) == 0
+    ((targets, weight),) = lessons.objects
+    assert weight == 0.5
+    assert set(targets.row.tolist()) <= {3, 4, 5} and (batch.object_labels[targets.row, targets.slot] != UNLABELLED).all()
+    torch.testing.assert_close(targets.probs.sum(1), torch.ones(len(targets.row)))
+    assert not targets.probs.requires_grad
+    rows = torch.tensor([4])
+    ((alone, _),) = opened.lessons(batch.rows(rows), positions[rows]).objects
+    torch.testing.assert_close(alone.probs, targets.probs[targets.row == 4], rtol=1e-3, atol=1e-4)
+
+
+Likelihoods = Callable[..., tuple[distillation.ObjectLikelihoods, Tensor]]
+
+
+@pytest.fixture
+def likelihoods(monkeypatch: pytest.MonkeyPatch) -> Likelihoods:
+    """`object_log_likelihoods` with an estimator that prefers the second candidate everywhere, and the sets it was asked about."""
+    asked = []
+
+    def maps(self: object, denoise: object, x0: Tensor, candidates: Tensor, **_: object) -> Tensor:
+        asked.append(candidates)
+        return torch.zeros(*candidates.shape[:2], *x0.shape[2:]).index_fill(1, torch.tensor([1]), 1.0)
+
+    monkeypatch.setattr(DenoisingGap, "maps", maps)
+
+    def call(batch: Batch, scores: Tensor, num_candidates: int = 2) -> tuple[distillation.ObjectLikelihoods, Tensor]:
+        options: dict[str, Any] = {"estimator": DenoisingGap(), "index": batch.index, "seed": 0, "num_candidates": num_candidates}
+        return object_log_likelihoods(small_model(), batch, scores, **options), asked[-1]
+
+    return call
+
+
+def test_candidates_are_the_heads_favourites_with_the_rest_as_it_is(likelihoods: Likelihoods) -> None:
+    """Objects whose class is not among them are left out: adding it would leak the label."""
+    batch = rectangles(4, num_objects=3, size=16).batch(torch.arange(4))
+    scores = torch.tensor([4.0, 3.0, 2.0, 1.0]).log_softmax(0).expand(4, 4, 4)
+    found, sets = likelihoods(batch, scores)
+    assert found.candidates.tolist() == [[0, 1]] * len(found.row)
+    expected = [(r, s) for r in range(4) for s in range(3) if batch.object_labels[r, s] in (0, 1)]
+    assert list(zip(found.row.tolist(), found.slot.tolist(), strict=True)) == expected
+    label = batch.object_labels[found.row, found.slot]
+    assert torch.equal(found.truth, label)
+    for r, (row, own) in enumerate(zip(found.row, label, strict=True)):
+        for candidate in (0, 1):
+            others = {int(c) for c in batch.object_labels[row] if c >= 0} - {int(own)}
+            assert set(torch.nonzero(sets[r, candidate]).squeeze(1).tolist()) == others | {candidate}
+    pixels = torch.stack([(batch.instance_mask[r] == s + 1).sum() for r, s in zip(found.row, found.slot, strict=True)]).float()
+    assert torch.equal(found.area, pixels)
+    torch.testing.assert_close(found.log_lik, torch.stack([torch.zeros_like(pixels), pixels], dim=1))
+
+
+def test_a_class_that_another_object_has_stays(likelihoods: Likelihoods) -> None:
+    batch = rectangles(1, num_objects=2, size=16).batch(torch.arange(1))
+    batch = replace(batch, object_labels=torch.tensor([[2, 2, -1, -1]]), classes=torch.tensor([[0.0, 0.0, 1.0, 0.0]]))
+    found, sets = likelihoods(batch, torch.tensor([0.0, 1.0, 4.0, 3.0]).expand(1, 4, 4))
+    assert found.candidates.tolist() == [[2, 3], [2, 3]]
+    assert sets.tolist() == [[[0, 0, 1, 0], [0, 0, 1, 1]]] * 2
+
+
+def test_there_are_no_more_candidates_than_classes(likelihoods: Likelihoods) -> None:
+    found, _ = likelihoods(batch_of(), torch.zeros(6, 4, 4), num_candidates=9)
+    assert found.candidates.shape == (3 + 9, 4)
+
+
+def test_the_heads_opinion_of_an_object_is_the_mean_over_its_tokens() -> None:
+    model, batch = small_model(), batch_of()
+    head = model.heads["detection"]
+    scores = object_scores(model, batch)
+    with torch.no_grad():
+        output, slot = head(model.clean_features(model.encode(batch.image))), head.match(batch)
+    for row in range(6):
+        for which in torch.nonzero(batch.object_labels[row] >= 0).squeeze(1):
+            torch.testing.assert_close(scores[row, which], output.class_logits[row][slot[row] == which].mean(0).log_softmax(0))
+
+
+# fitting
+
+
+def test_calibration_and_gate_never_see_the_same_label() -> None:
+    for num in range(6):
+        fit, judge = halves(num)
+        rows = list(range(num))
+        assert sorted(rows[fit] + rows[judge]) == rows and not set(rows[fit]) & set(rows[judge])
+
+
+@pytest.mark.parametrize("knows", [True, False])
+def test_the_gate_opens_for_knowledge_and_not_for_noise(knows: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    fitted = teacher()
+    val = batch_of(160)
+    noise = torch.randn(160, 4, generator=torch.Generator().manual_seed(0))
+
+    def log_lik(*_: object, **__: object) -> Tensor:
+        return 3.0 * torch.eye(4)[val.label[:80]] * knows + noise[:80]
+
+    monkeypatch.setattr(type(fitted.model), "log_likelihood", log_lik)
+    fitted.model.heads.pop("detection")
+    (event,) = fitted.fit(val)
+    assert (event["kind"], event["num"]) == ("image", 40) and event["teaches"] == fitted.teaching.image_weight
+    assert (event["teaches"] > 0.5 and event["posterior_accuracy"] > 0.8) if knows else event["teaches"] == 0
+    assert fitted.model.calibration == fitted.teaching.calibration is not None
+    json.dumps(event, allow_nan=False)
+
+
+def test_both_kinds_are_fitted_on_what_is_labelled() -> None:
+    fitted = teacher()
+    images, objects = fitted.fit(batch_of(40))
+    assert (images["kind"], images["num"], objects["kind"]) == ("image", 10, "object")
+    assert fitted.model.object_calibration == fitted.teaching.object_calibration is not None
+    (event,) = teacher().fit(replace(batch_of(40), label=torch.full((40,), UNLABELLED)))
+    assert event["kind"] == "object"
+
+
+def test_too_few_objects_leave_the_gate_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """None of them on its shortlist, say."""
+    fitted = teacher()
+    batch = rectangles(3, num_objects=2, size=16).batch(torch.arange(3))
+    outside = 10.0 * (1 - batch.classes)[:, None].expand(-1, 4, -1)
+    monkeypatch.setattr(distillation, "object_scores", lambda model, val: outside)
+    fitted.config = replace(CONFIG, distil_candidates=2)
+    (event,) = fitted.fit(batch)
+    assert (event["num"], event["teaches"]) == (0, 0.0) and fitted.teaching.object_weight == 0
+    json.dumps([event, fitted.teaching.to_dict()], allow_nan=False)

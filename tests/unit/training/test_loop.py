@@ -1,0 +1,127 @@
+"""Nothing bad gets into the weights, no hidden label either, and each job and aligned set makes a run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from rectangles import rectangles
+from torch import Tensor
+from toy_runs import OBJECTS, STEPS1, STEPS2, assert_same_model_tensors, config, load_rectangles, rows
+
+from genrep.config import Config
+from genrep.datasets import ArrayDataset, labelled_rows
+from genrep.model import GenRep
+from genrep.storage import verify_folder
+from genrep.training import RunFolder, loop, train
+from genrep.training import data as data_module
+from genrep.training.data import RunData
+from genrep.training.loop import Session
+from genrep.training.records import Silent
+
+pytestmark = pytest.mark.usefixtures("toy_world")
+
+
+def session(run: Path, settings: Config | None = None) -> Session:
+    return Session(RunData(settings or config()), RunFolder(run), command="", screen=Silent(), look=None)
+
+
+def weights(sitting: Session) -> dict[str, Tensor]:
+    parts = {"model": sitting.model, "teacher": sitting.teacher.model}
+    return {f"{part}.{name}": value.clone() for part, module in parts.items() for name, value in module.state_dict().items()}
+
+
+@pytest.mark.parametrize(
+    ("job", "term", "step"), [("perception", "segmentation", 0), ("perception", "classification", STEPS1 + 1), ("generation", "alignment", STEPS1 + 1)]
+)
+def test_a_non_finite_loss_is_named_and_leaves_the_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, job: str, term: str, step: int) -> None:
+    sitting = session(tmp_path / "run")
+    losses = getattr(loop, f"{job}_losses")
+
+    def spoilt(*arguments: Any, **options: Any) -> dict[str, Tensor]:
+        found: dict[str, Tensor] = losses(*arguments, **options)
+        return {name: value * torch.nan if name in (term, job) else value for name, value in found.items()} if sitting.progress.step == step else found
+
+    monkeypatch.setattr(loop, f"{job}_losses", spoilt)
+    before = [weights(sitting)]
+
+    def watch() -> bool:
+        before.append(weights(sitting))
+        return False
+
+    with pytest.raises(FloatingPointError, match=f"loss term `{term}` is nan at step {step}; the weights are untouched"):
+        sitting.run_to_end(watch)
+    now = weights(sitting)
+    assert len(before) == step + 1 and all(torch.equal(now[name], value) for name, value in before[-1].items())
+
+
+def test_a_non_finite_gradient_leaves_the_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sitting = session(tmp_path / "run")
+    losses = loop.perception_losses
+
+    def spoilt(model: GenRep, *arguments: Any, **options: Any) -> dict[str, Tensor]:
+        found = losses(model, *arguments, **options)
+        return {**found, "perception": found["perception"] + (0 * model.denoiser.trunk.embedding.null).sqrt().sum()}
+
+    monkeypatch.setattr(loop, "perception_losses", spoilt)
+    before = weights(sitting)
+    with pytest.raises(FloatingPointError, match="the gradient is not finite at step 0; the weights are untouched"):
+        sitting.run_to_end(lambda: False)
+    assert all(torch.equal(value, before[name]) for name, value in weights(sitting).items())
+
+
+def test_hidden_labels_do_not_leak(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Random labels in place of the hidden ones give the same weights, bit for bit; in place of the others they do not."""
+    few = replace(config(), data=replace(config().data, labelled_fraction=0.5))
+
+    def relabelled(hidden: bool) -> Callable[..., ArrayDataset]:
+        def load(name: str, split: str, **options: Any) -> ArrayDataset:
+            data = load_rectangles(name, split, **options)
+            if split != "train":
+                return data
+            chosen = labelled_rows(len(data), len(data) // 2, seed=0) ^ hidden
+            other = rectangles(len(data), num_objects=OBJECTS[name], size=16, seed=99)
+            spoilt = {
+                field: torch.where(chosen.view(-1, *[1] * (value.ndim - 1)), getattr(other, field).roll(1, 0), value)
+                for field, value in vars(data).items()
+                if isinstance(value, Tensor) and field != "pixels"
+            }
+            return replace(data, **spoilt)
+
+        return load
+
+    runs = [train(few, tmp_path / "few")]
+    for hidden in (True, False):
+        with monkeypatch.context() as patch:
+            patch.setattr(data_module, "load_dataset", relabelled(hidden))
+            runs.append(train(few, tmp_path / str(hidden)))
+    assert_same_model_tensors(runs[0], runs[1])
+    assert rows(runs[0]) == rows(runs[1]) != rows(runs[2])
+    assert [int((data.object_labels[:, 0] >= 0).sum()) for data in RunData(few).training()] == [6, 6]
+
+
+@pytest.mark.parametrize("jobs", [("perception",), ("generation",)])
+def test_one_job_alone_is_a_run_too(tmp_path: Path, jobs: tuple[str, ...]) -> None:
+    alone = replace(config(), objective=replace(config().objective, jobs=jobs, posterior=None))
+    run = train(alone, tmp_path / "run")
+    verify_folder(RunFolder(run).model)
+    assert len(rows(run)) == STEPS2 + (STEPS1 if jobs == ("perception",) else 0)
+    other = "generation" if jobs == ("perception",) else "perception"
+    assert all(row[f"loss/{other}"] == "" and row[f"loss/{jobs[0]}"] != "" for row in rows(run))
+
+
+@pytest.mark.parametrize("aligned_set", ["attention", "blocks"])
+def test_narrower_aligned_sets_train(tmp_path: Path, aligned_set: str) -> None:
+    narrow = replace(config(), train=replace(config().train, aligned_set=aligned_set, stage1_images=8, stage2_images=12))
+    assert len(rows(train(narrow, tmp_path / "run"))) == 3
+
+
+def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(ValueError, match=r"exists and is not a run folder; nothing was written"):
+        train(config(), tmp_path)
+    assert [p.name for p in tmp_path.iterdir()] == ["notes.txt"]

@@ -1,0 +1,142 @@
+"""A whole run in small: resumed it is the same bit for bit, and what is there is not lost."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from toy_runs import (
+    STEPS1,
+    STEPS2,
+    after,
+    assert_same_model,
+    assert_same_model_tensors,
+    assert_same_state,
+    config,
+    events,
+    newest,
+    rows,
+    stopped,
+)
+
+from genrep.aligners import GenRepRule
+from genrep.model import GenRep
+from genrep.storage import load_tensors, read_json
+from genrep.training import RunFolder, train
+
+pytestmark = pytest.mark.usefixtures("toy_world")
+
+
+@pytest.fixture(scope="module")
+def whole(toy_world: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of one sitting, stopped after its last step and then finished, so that its last state and its model are both there."""
+    run = stopped(tmp_path_factory.mktemp("runs") / "whole", STEPS1 + STEPS2)
+    assert not RunFolder(run).model.exists()
+    return train(config(), run)
+
+
+def test_everything_is_at_work(whole: Path) -> None:
+    found = rows(whole)
+    assert [(int(row["step"]), row["stage"]) for row in found] == [(i, "1" if i <= STEPS1 else "2") for i in range(1, STEPS1 + STEPS2 + 1)]
+    assert int(found[-1]["images"]) == STEPS1 * 8 + STEPS2 * 6
+    assert [float(row["loss/distil"]) > 0 for row in found] == [False] * 4 + [True, False, True, False, True]
+    assert all((row["align/cosine"] != "") == (row["stage"] == "2") == (row["loss/denoise"] != "") for row in found)
+    assert [(event["kind"], event["step"]) for event in events(whole, "gate")] == [("image", 4), ("object", 4), ("image", 7), ("object", 7)]
+    model = GenRep.from_pretrained(RunFolder(whole).model)
+    assert model.class_names == ("a", "b", "c", "d") and model.calibration is not None and model.object_calibration is not None
+
+
+@pytest.mark.parametrize("sittings", [(1,), (STEPS1,), (STEPS1 + 1,), (5,), (7, 1), (2, 1, 1, 1, 1, 1)], ids=str)
+def test_a_resumed_run_is_the_uninterrupted_one(whole: Path, tmp_path: Path, sittings: tuple[int, ...]) -> None:
+    run, total = tmp_path / "run", STEPS1 + STEPS2
+    for steps in sittings:
+        stopped(run, steps)
+    assert newest(run).name == f"step_{sum(sittings)}" and rows(run) == rows(whole)[: sum(sittings)]
+    stopped(run, total - sum(sittings))
+    assert_same_state(newest(run), newest(whole))
+    train(config(), run)
+    assert_same_model(run, whole)
+    assert rows(run) == rows(whole)
+    assert len(events(run, "resume")) == len(sittings) + 1
+
+
+def test_the_aligners_state_is_resumed_too(tmp_path: Path) -> None:
+    balanced = replace(config(), aligner=GenRepRule(balance=True), objective=replace(config().objective, posterior=None))
+    straight, broken = stopped(tmp_path / "straight", STEPS1 + 3, balanced), stopped(tmp_path / "broken", STEPS1 + 1, balanced)
+    stopped(broken, 2, balanced)
+    assert_same_state(newest(broken), newest(straight))
+    assert any(name.startswith("aligner.") for name in load_tensors(newest(broken) / "state.safetensors"))
+
+
+def test_checkpoints_do_not_change_the_run_and_a_damaged_one_is_passed_over(whole: Path, tmp_path: Path) -> None:
+    often = replace(config(), train=replace(config().train, checkpoint_every_s=0.0))
+    run = stopped(tmp_path / "run", 6, often)
+    assert [folder.name for folder in RunFolder(run).checkpoint_folders()] == ["step_6", "step_5"]
+    file = newest(run) / "state.safetensors"
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+    train(often, run)
+    (damaged,), (resume,) = events(run, "damaged_checkpoint"), events(run, "resume")
+    assert str(file) in damaged["what"] and resume["step"] == 5
+    assert_same_model_tensors(run, whole)
+    assert rows(run) == rows(whole)
+
+
+def test_rows_of_a_future_that_did_not_happen_are_cut(whole: Path, tmp_path: Path) -> None:
+    """A process that dies loses what it did after its last checkpoint."""
+    run = stopped(tmp_path / "run", 4)
+    with pytest.raises(KeyboardInterrupt):
+        train(config(), run, stop=_dies_after(3))
+    assert len(rows(run)) == 7 and newest(run).name == "step_4"
+    train(config(), run)
+    assert rows(run) == rows(whole)
+    assert_same_model(run, whole)
+
+
+def _dies_after(steps: int) -> Callable[[], bool]:
+    asks = after(steps)
+
+    def die() -> bool:
+        if asks():
+            raise KeyboardInterrupt
+        return False
+
+    return die
+
+
+def test_a_finished_run_is_not_touched(whole: Path) -> None:
+    def files() -> dict[Path, tuple[int, bytes]]:
+        return {p: (p.stat().st_mtime_ns, p.read_bytes()) for p in whole.rglob("*") if p.is_file()}
+
+    before = files()
+    assert train(config(), whole) == whole and files() == before
+
+
+def test_a_run_of_another_configuration_is_refused_by_its_first_difference(whole: Path, tmp_path: Path) -> None:
+    unfinished = stopped(tmp_path / "run", 1)
+    other = replace(config(), train=replace(config().train, weight_decay=0.5, clip_norm=3.0))
+    for run in (whole, unfinished):
+        before = sorted((p, p.stat().st_mtime_ns) for p in run.rglob("*"))
+        with pytest.raises(ValueError, match=r"holds a run of another configuration: `train.weight_decay` is 0.02 there and 0.5 here. .*--out"):
+            train(other, run)
+        assert sorted((p, p.stat().st_mtime_ns) for p in run.rglob("*")) == before
+
+
+def test_the_same_seed_gives_the_same_model_and_another_does_not(whole: Path, tmp_path: Path) -> None:
+    torch.manual_seed(1234)
+    again = train(config(), tmp_path / "again")
+    assert_same_model(again, whole)
+    assert torch.initial_seed() == 1234
+    other = train(replace(config(), train=replace(config().train, seed=1)), tmp_path / "other")
+    assert rows(other)[0] != rows(whole)[0]
+
+
+def test_the_folder_says_what_ran_where(whole: Path, tmp_path: Path) -> None:
+    run = RunFolder(stopped(tmp_path / "run", 1))
+    assert read_json(run.env).keys() >= {"python", "torch", "device", "threads"} and run.command.is_file()
+    assert read_json(run.config)["model"]["class_names"] == ["a", "b", "c", "d"]
+    assert read_json(run.config) == read_json(RunFolder(whole).config)

@@ -1,0 +1,75 @@
+"""Run folders and checkpoints: the newest good one is found, and one of another model is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from small_models import small_model
+
+from genrep.config import TrainConfig
+from genrep.model import GenRep
+from genrep.storage import write_folder, write_text
+from genrep.training.checkpoint import Progress, load_checkpoint, save_checkpoint
+from genrep.training.distillation import Teaching
+from genrep.training.optimization import make_optimizer, make_teacher
+from genrep.training.records import first_difference
+from genrep.training.run_folder import RunFolder
+
+
+def save(run: RunFolder, model: GenRep, step: int, keep: int = 2) -> Path:
+    optimizer = make_optimizer(model, TrainConfig())
+    progress = Progress(step=step, images=10 * step, updates=step, seconds=1.5)
+    state = {"norm2": torch.ones(2, dtype=torch.float64)}
+    return save_checkpoint(
+        run, model=model, teacher=make_teacher(model), optimizer=optimizer, aligner_state=state, teaching=Teaching(), progress=progress, keep=keep
+    )
+
+
+def test_making_one_touches_nothing(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path / "run")
+    assert run.latest_checkpoint() == (None, []) and not run.path.exists()
+
+
+def test_newest_is_by_number_and_only_so_many_are_kept(tmp_path: Path) -> None:
+    run, model = RunFolder(tmp_path), small_model()
+    for step in (8, 9, 10, 100):
+        save(run, model, step, keep=3)
+    assert [p.name for p in run.checkpoint_folders()] == ["step_100", "step_10", "step_9"]
+    assert run.latest_checkpoint() == (run.checkpoints / "step_100", [])
+
+
+def test_unfinished_and_damaged_folders_are_passed_over(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path)
+    for step in (1, 2, 3):
+        write_folder(run.checkpoints / f"step_{step}", lambda folder: write_text(folder / "state.json", "{}"))
+    write_text(run.checkpoints / "step_3" / "state.json", "{ }")
+    (run.checkpoints / "step_2" / "manifest.json").unlink()
+    (run.checkpoints / ".step_4.tmp99").mkdir()
+    found, damaged = run.latest_checkpoint()
+    assert found == run.checkpoints / "step_1" and len(damaged) == 2
+    assert "step_3/state.json is damaged" in damaged[0] and "step_2 has no manifest.json" in damaged[1]
+
+
+def test_state_comes_back(tmp_path: Path) -> None:
+    run, model, other = RunFolder(tmp_path), small_model(), small_model(seed=1)
+    folder, teacher = save(run, model, 5), make_teacher(other)
+    progress, teaching, state = load_checkpoint(folder, model=other, teacher=teacher, optimizer=make_optimizer(other, TrainConfig()))
+    assert progress == Progress(step=5, images=50, updates=5, seconds=1.5) and teaching == Teaching() and state["norm2"].tolist() == [1.0, 1.0]
+    for part in (other, teacher):
+        assert all(torch.equal(value, model.state_dict()[name]) for name, value in part.state_dict().items())
+
+
+def test_a_checkpoint_of_another_model_is_refused(tmp_path: Path) -> None:
+    folder, other = save(RunFolder(tmp_path), small_model(), 5), small_model(tasks=("detection",))
+    with pytest.raises(ValueError, match="step_5 holds another model than the configuration describes"):
+        load_checkpoint(folder, model=other, teacher=make_teacher(other), optimizer=make_optimizer(other, TrainConfig()))
+
+
+def test_configurations_differ_first_where_they_differ() -> None:
+    same = {"a": 1, "b": {"c": [1, 2], "d": None}}
+    assert first_difference(same, {"a": 1, "b": {"c": (1, 2), "d": None}}) == ""
+    assert first_difference(same, {"a": 1, "b": {"c": [1, 3], "d": 4}}) == "`b.c` is [1, 2] there and [1, 3] here"
+    assert first_difference({"a": 1}, {}) == "`a` is 1 there and None here"
+    assert first_difference({"p": {"name": "x"}}, {"p": None}) == "`p` is {'name': 'x'} there and None here"

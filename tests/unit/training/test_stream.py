@@ -1,0 +1,75 @@
+"""The training stream: a position's sample depends on the seed and the position alone."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from rectangles import rectangles
+
+from genrep.datasets import ArrayDataset
+from genrep.training import stream as stream_module
+from genrep.training.stream import Stream
+
+
+def sets() -> list[ArrayDataset]:
+    return [rectangles(7, size=16, name="one"), rectangles(5, num_objects=2, size=16, name="two")]
+
+
+def visited(stream: Stream, start: int, num: int) -> dict[int, int]:
+    """Sample number by position."""
+    batch, positions = stream.batch(start, num)
+    return dict(zip(positions.tolist(), batch.index.tolist(), strict=True))
+
+
+def test_what_stands_where_does_not_depend_on_batches() -> None:
+    whole = visited(Stream(sets(), seed=3), 0, 60)
+    assert sorted(whole) == list(range(60))
+    for size in (1, 4, 9):
+        pieces: dict[int, int] = {}
+        for start in range(0, 60, size):
+            pieces |= visited(Stream(sets(), seed=3), start, min(size, 60 - start))
+        assert pieces == whole
+    stream = Stream(sets(), seed=3)
+    assert visited(stream, 40, 20) | visited(stream, 0, 40) == whole
+
+
+def test_sets_are_dealt_in_turn_and_each_epoch_visits_every_sample_once() -> None:
+    batch, positions = Stream(sets(), seed=0).batch(0, 2 * 35)
+    of_first = positions % 2 == 0
+    assert torch.equal((batch.object_labels >= 0).sum(1), torch.where(of_first, 1, 2))
+    for which, size in ((of_first, 7), (~of_first, 5)):
+        epochs = batch.index[which].view(-1, size)
+        assert torch.equal(epochs.sort(1).values, torch.arange(size).expand_as(epochs))
+        assert len(epochs.unique(dim=0)) == len(epochs)
+
+
+def test_batches_hold_the_samples_they_name() -> None:
+    first = sets()[0]
+    batch, positions = Stream([first], seed=1).batch(10, 6)
+    assert positions.tolist() == list(range(10, 16))
+    assert torch.equal(batch.image, first.batch(batch.index).image) and torch.equal(batch.label, first.label[batch.index])
+
+
+def test_seeds_shuffle_differently() -> None:
+    assert visited(Stream(sets(), seed=0), 0, 24) != visited(Stream(sets(), seed=1), 0, 24)
+
+
+def test_orders_are_kept_while_they_are_needed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where a small set is epochs ahead of a large one."""
+    drawn: list[tuple[int, int, int]] = []
+    permutation = stream_module.permutation
+
+    def counted(num: int, seed: int, epoch: int) -> torch.Tensor:
+        drawn.append((num, seed, epoch))
+        return permutation(num, seed, epoch)
+
+    monkeypatch.setattr(stream_module, "permutation", counted)
+    stream = Stream([rectangles(40, size=16), rectangles(3, size=16)], seed=0)
+    for start in range(0, 120, 4):
+        stream.batch(start, 4)
+    assert len(drawn) == len(set(drawn))
+
+
+def test_sets_that_cannot_share_a_model_are_refused() -> None:
+    with pytest.raises(ValueError, match="data sets `one` and `big` differ in classes or image size"):
+        Stream([rectangles(2, size=16, name="one"), rectangles(2, size=32, name="big")], seed=0)
