@@ -53,7 +53,7 @@ class ObjectiveConfig:
     posterior: PosteriorEstimator | None = field(default_factory=DenoisingGap)
     """What is distilled into perception; None: nothing."""
     distil_weight: float = 1.0
-    distil_every: int = 4
+    distil_every: int = 8
     """Steps between lessons."""
     distil_images: int = 16
     """Images taught in such a step."""

@@ -81,7 +81,7 @@ class ClassEmbedding(nn.Module):
     def __init__(self, num_classes: int, width: int) -> None:
         super().__init__()
         self.classes = nn.Parameter(0.5 * torch.randn(num_classes, width))
-        self.set = nn.Parameter(torch.zeros(width))
+        self.set = nn.Parameter(0.5 * torch.randn(width))
         self.null = nn.Parameter(torch.zeros(width))
 
     def forward(self, y: Float[Tensor, "b k"]) -> Float[Tensor, "b d"]:

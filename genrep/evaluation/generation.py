@@ -21,9 +21,6 @@ from genrep.randomness import SampleGenerator
 from genrep.samplers.guidance import ClassifierFreeGuidance
 from genrep.types import Denoised
 
-RECALL_TOLERANCE = 0.05
-"""How much recall, against unguided samples, a guidance may cost."""
-
 _VAL_SEED, _TEST_SEED = 1, 0
 
 
@@ -80,7 +77,7 @@ def choose_guidance(studio: Studio, val: ArrayDataset) -> tuple[float, list[dict
         precision, recall = precision_recall(real, made.features)
         rows.append({"guidance": guidance, "accuracy": made.num_right / num, "precision": precision, "recall": recall})
     unguided = next(row["recall"] for row in rows if row["guidance"] == 1.0)
-    kept = [row for row in rows if row["recall"] >= unguided - RECALL_TOLERANCE]
+    kept = [row for row in rows if row["recall"] >= unguided - config.recall_tolerance]
     return max(kept, key=lambda row: row["accuracy"])["guidance"], rows
 
 

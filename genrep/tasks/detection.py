@@ -84,7 +84,7 @@ class Detection(Task[DetectionOutput, list[Detections]]):
             "box": 2 * extent / num,
         }
 
-    def results(self, output: DetectionOutput, max_objects: int = 20, overlap: float = 0.6, floor: float = 0.02) -> list[Detections]:
+    def results(self, output: DetectionOutput, max_objects: int = 100, overlap: float = 0.6, floor: float = 0.02) -> list[Detections]:
         """Score = objectness times class probability; per-class suppression above `overlap` IoU."""
         scores, labels = (output.objectness.sigmoid()[..., None] * output.class_logits.softmax(-1)).max(-1)
         height, width = self.image_size

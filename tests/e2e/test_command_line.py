@@ -85,7 +85,7 @@ def test_prediction_of_files_good_and_bad(run: Path, genrep: Genrep, work: Path)
     Image.new("L", (32, 32), 90).save(folder / "grey.png")
     (folder / "broken.png").write_text("not an image")
     out, err = genrep("predict", "runs/tiny", "photos", "--out", "seen", "--min-score", "0")
-    assert "broken.png cannot be read" in err
+    assert "broken.png: cannot be read" in err
     assert "red.jpg: made grey, resized from 40 x 60 to 32 x 32" in out
     written = json.loads((work / "seen" / "predictions.json").read_text())
     grey, red = written["images"]

@@ -9,9 +9,9 @@ import pytest
 import torch
 from PIL import Image
 
-from genrep.cli import images
 from genrep.cli.images import find_images, read_picture
 from genrep.cli.predict import unique_stems
+from genrep.datasets import images
 
 
 def write_image(path: Path, size: tuple[int, int] = (32, 32), mode: str = "L") -> Path:
@@ -42,20 +42,20 @@ def test_colour_becomes_grey_and_sizes_fit(tmp_path: Path) -> None:
 def test_broken_files_are_named(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "broken.png"
     path.write_bytes(content)
-    with pytest.raises(ValueError, match=r"broken\.png cannot be read"):
+    with pytest.raises(ValueError, match=r"broken\.png: cannot be read"):
         read_picture(path, (32, 32), grey=True)
 
 
 def test_a_truncated_file_is_named(tmp_path: Path) -> None:
     path = write_image(tmp_path / "a.png")
     path.write_bytes(path.read_bytes()[:-200])
-    with pytest.raises(ValueError, match=r"a\.png cannot be read"):
+    with pytest.raises(ValueError, match=r"a\.png: cannot be read"):
         read_picture(path, (32, 32), grey=True)
 
 
 def test_too_many_pixels_are_refused_from_the_header(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(images, "MAX_PIXELS", 1000)
-    with pytest.raises(ValueError, match="32 x 32 pixels are more than 1000"):
+    with pytest.raises(ValueError, match=r"a\.png: 32 x 32 are more than 1000 pixels"):
         read_picture(write_image(tmp_path / "a.png"), (32, 32), grey=True)
 
 
