@@ -55,7 +55,7 @@ def test_a_truncated_file_is_named(tmp_path: Path) -> None:
 
 def test_too_many_pixels_are_refused_from_the_header(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(images, "MAX_PIXELS", 1000)
-    with pytest.raises(ValueError, match=r"a\.png: 32 x 32 are more than 1000 pixels"):
+    with pytest.raises(ValueError, match=r"a\.png: .*32 x 32 are more than 1000 pixels"):
         read_picture(write_image(tmp_path / "a.png"), (32, 32), grey=True)
 
 
