@@ -132,7 +132,7 @@ def _modulate(tokens: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
 def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     """softmax(q k^T / sqrt(d)) v, [b heads n d].
 
-    On a CPU as two products: there the fused kernel's backward pass takes seven times as long at 64 tokens (torch 2.14, bf16).
+    On a CPU as two products: there the fused kernel's backward pass takes over six times as long at 64 tokens (torch 2.14, bf16).
     """
     if query.device.type != "cpu":
         return F.scaled_dot_product_attention(query, key, value)
