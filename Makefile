@@ -17,9 +17,10 @@ $(STAMP): pyproject.toml constraints.txt
 demo: setup  ## data, training, evaluation, report: about 12 minutes on 2 cores
 	$(BIN)/genrep demo --out runs/demo
 
-showcase: setup  ## a longer run, meant to take an hour on 2 cores, resumable
+showcase: setup  ## the model that comes with the package: an hour on 2 cores, resumable
 	$(BIN)/genrep train showcase --out runs/showcase
 	$(BIN)/genrep eval runs/showcase
+	$(BIN)/genrep pack runs/showcase --out genrep/packaged --overwrite
 
 check: setup  ## before every commit, under 3 minutes
 	$(BIN)/ruff format --check .

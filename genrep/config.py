@@ -82,8 +82,6 @@ class EvalConfig:
     """Guidance scale; None: fixed on validation data among `guidance_grid`."""
     guidance_grid: tuple[float, ...] = (1.0, 1.5, 2.0, 3.0)
     num_guidance_samples: int = 300
-    recall_tolerance: float = 0.05
-    """How much recall guidance may cost, against unguided samples, when it is chosen."""
     batch_size: int = 250
 
 

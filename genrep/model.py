@@ -218,22 +218,28 @@ class GenRep(nn.Module):
         log_lik = self.log_likelihood(image, estimator=estimator, seed=seed, batch_size=batch_size, bf16=bf16)
         return self.calibration.log_posterior(log_lik, torch.zeros(len(self.class_names)))
 
-    def save_pretrained(self, folder: Path | str, *, results: Mapping[str, float] | None = None, recipe: str = "") -> None:
-        """Write a model folder: config.json, model.safetensors, README.md (model card), manifest.json."""
+    def save_pretrained(self, folder: Path | str, *, results: Mapping[str, float] | None = None, recipe: str = "", half: bool = False) -> None:
+        """Write a model folder: config.json, model.safetensors, README.md (model card), manifest.json.
+
+        Args:
+            results: measured figures for the card, by name, with `_low` and `_high` ends of 95 % intervals.
+            recipe: how the model was made, for the card.
+            half: store the weights as float16, half the size; they are computed with in float32 all the same.
+        """
         from genrep.model_folder import save_model
 
-        save_model(self, Path(folder), results=results or {}, recipe=recipe)
+        save_model(self, Path(folder), results=results or {}, recipe=recipe, half=half)
 
     @classmethod
-    def from_pretrained(cls, folder: Path | str) -> GenRep:
-        """Read a model folder.
+    def from_pretrained(cls, folder: Path | str | None = None) -> GenRep:
+        """Read a model folder; None: the model that comes with the package.
 
         Raises:
             ValueError: incomplete or damaged; the message names the file.
         """
-        from genrep.model_folder import load_model
+        from genrep.model_folder import PACKAGED, load_model
 
-        return load_model(Path(folder))
+        return load_model(PACKAGED if folder is None else Path(folder))
 
 
 def _join(parts: list[Perception]) -> Perception:

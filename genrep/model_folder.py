@@ -11,6 +11,9 @@ from genrep.overrides import from_dict, to_dict
 from genrep.posteriors.calibration import Calibration, ObjectCalibration
 from genrep.storage import load_tensors, read_json, save_tensors, verify_folder, write_folder, write_json, write_text
 
+PACKAGED = Path(__file__).parent / "packaged"
+"""The model that comes with the package, made by `make showcase`."""
+
 FORMAT = 1
 """Version of the folder format; older ones keep loading."""
 
@@ -48,23 +51,30 @@ def state_of(model: GenRep) -> dict[str, Any]:
 
 def model_card(model: GenRep, results: Mapping[str, float], recipe: str) -> str:
     """The README.md of a model folder."""
-    rows = "\n".join(f"| {name} | {value:.4g} |" for name, value in results.items())
+    rows = "\n".join(_row(name, results) for name in results if not name.endswith(("_low", "_high")))
     return CARD.format(
         tasks=", ".join(model.config.tasks),
         height=model.image_size[0],
         width=model.image_size[1],
         classes=", ".join(model.class_names),
-        recipe=f"\nMade by `{recipe}`.\n" if recipe else "",
-        results=f"| figure | value |\n|---|---|\n{rows}" if rows else "Not measured yet: `genrep eval RUN` does.",
+        recipe=f"\nMade by {recipe}.\n" if recipe else "",
+        results=f"| figure | value | 95 % interval |\n|---|---|---|\n{rows}" if rows else "Not measured yet: `genrep eval RUN` does.",
     )
 
 
-def save_model(model: GenRep, folder: Path, *, results: Mapping[str, float], recipe: str) -> None:
+def _row(name: str, results: Mapping[str, float]) -> str:
+    low, high = (results.get(f"{name}_{end}") for end in ("low", "high"))
+    return f"| {name} | {results[name]:.4g} | {'' if low is None or high is None else f'{low:.4g} to {high:.4g}'} |"
+
+
+def save_model(model: GenRep, folder: Path, *, results: Mapping[str, float], recipe: str, half: bool = False) -> None:
     """Write the folder in one move."""
 
     def fill(path: Path) -> None:
         write_json(path / "config.json", {"format": FORMAT, **state_of(model)})
-        save_tensors(path / "model.safetensors", model.state_dict())
+        save_tensors(
+            path / "model.safetensors", {name: tensor.half() if half and tensor.is_floating_point() else tensor for name, tensor in model.state_dict().items()}
+        )
         write_text(path / "README.md", model_card(model, results, recipe))
 
     write_folder(folder, fill)

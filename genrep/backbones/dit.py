@@ -90,14 +90,29 @@ class ClassEmbedding(nn.Module):
         return torch.where(count == 0, self.null, embedded)
 
 
+class StandardConv2d(nn.Conv2d):
+    """A convolution whose filters have zero mean and unit norm, times a learned gain per channel.
+
+    Source: weight standardisation, Qiao et al. 2019, arXiv:1903.10520.
+    """
+
+    def __init__(self, before: int, after: int, size: int, *, stride: int = 1) -> None:
+        super().__init__(before, after, size, stride=stride, padding=1)
+        self.gain = nn.Parameter(torch.ones(after, 1, 1, 1))
+
+    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d hh ww"]:
+        standard = F.layer_norm(self.weight, self.weight.shape[1:]) * self.weight[0].numel() ** -0.5
+        return F.conv2d(x, self.gain * standard, self.bias, self.stride, self.padding)
+
+
 class Halving(nn.Module):
     """A strided convolution and a residual one."""
 
     def __init__(self, before: int, after: int) -> None:
         super().__init__()
-        self.down = nn.Conv2d(before, after, 4, stride=2, padding=1)
+        self.down = StandardConv2d(before, after, 4, stride=2)
         self.norm = nn.GroupNorm(8, after)
-        self.conv = nn.Conv2d(after, after, 3, padding=1)
+        self.conv = StandardConv2d(after, after, 3)
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d hh ww"]:
         x = self.down(x)
@@ -105,7 +120,10 @@ class Halving(nn.Module):
 
 
 class Stem(nn.Module):
-    """Convolutions from pixels to tokens, halving the resolution `log2(stride)` times; its maps are the pyramid's fine levels.
+    """From pixels to tokens: convolutions that halve the resolution `log2(stride)` times, and a linear embedding of the patches.
+
+    The filters have zero mean, so that they see shapes rather than the light; what a patch holds on average comes by the embedding.
+    The convolutions' maps are the pyramid's fine levels.
 
     Source: early convolutions help small transformers see, Xiao et al. 2021, arXiv:2106.14881.
     """
@@ -114,7 +132,8 @@ class Stem(nn.Module):
         super().__init__()
         levels = stride.bit_length() - 1
         self.widths = tuple(config.stem_width * 2**i for i in range(levels))
-        self.first = nn.Conv2d(channels, self.widths[0], 3, padding=1)
+        self.embed = nn.Conv2d(channels, config.width, stride, stride=stride)
+        self.first = StandardConv2d(channels, self.widths[0], 3)
         self.down = nn.ModuleList(Halving(a, b) for a, b in pairwise((*self.widths, config.width)))
 
     def forward(self, xt: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
@@ -122,7 +141,7 @@ class Stem(nn.Module):
         maps = [self.first(xt)]
         for halving in self.down:
             maps.append(halving(F.silu(maps[-1])))
-        return maps[-1], tuple(maps[:-1])
+        return maps[-1] + self.embed(xt), tuple(maps[:-1])
 
 
 def _modulate(tokens: Tensor, shift: Tensor, scale: Tensor) -> Tensor:

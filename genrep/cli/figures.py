@@ -116,5 +116,5 @@ def print_next(run: Path) -> None:
     rows = shlex.quote(",".join([names[-1], "+".join(names[-3:-1])]) if len(names) > 2 else ",".join(names))
     name = shlex.quote(str(run))
     print(f"\nlook at {run / 'report.html'}\nnext:")
-    print(f"  genrep generate {name} --classes {rows} --count 8 --out grid.png")
-    print(f"  genrep predict {name} IMAGE... --out predictions")
+    print(f"  genrep generate --model {name} --classes {rows} --count 8 --out grid.png")
+    print(f"  genrep predict IMAGE... --model {name} --out predictions")

@@ -15,7 +15,7 @@ TAKES_OVERRIDES = False
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What `generate` accepts."""
-    parser.add_argument("model", type=Path, metavar="RUN|MODEL", help="a finished run, or a model folder")
+    parser.add_argument("--model", type=Path, metavar="RUN|MODEL", help="a finished run, or a model folder; default: the model that comes with genrep")
     parser.add_argument("--classes", metavar="A,B+C", help="rows of the grid: class names; `+` puts several into one image; default: every class")
     parser.add_argument("--count", type=int, default=8, help="images per row (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="image i depends on the seed and i alone (default: %(default)s)")

@@ -20,8 +20,8 @@ UNITS = "boxes: (x0, y0, x1, y1) in pixels of the image file; masks: 0 backgroun
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What `predict` accepts."""
-    parser.add_argument("model", type=Path, metavar="RUN|MODEL", help="a finished run, or a model folder")
     parser.add_argument("images", type=Path, nargs="+", metavar="IMAGE|FOLDER", help="image files, or folders of them")
+    parser.add_argument("--model", type=Path, metavar="RUN|MODEL", help="a finished run, or a model folder; default: the model that comes with genrep")
     parser.add_argument("--out", type=Path, default=Path("predictions"), help="folder for predictions.json, masks and overlays (default: %(default)s)")
     parser.add_argument("--min-score", type=float, default=0.3, help="boxes scored below are left out, 0 to 1 (default: %(default)s)")
     parser.add_argument("--overwrite", action="store_true", help="replace predictions that exist")
@@ -33,6 +33,7 @@ def run(args: argparse.Namespace) -> int:
 
     from genrep.cli.images import find_images
     from genrep.cli.runs import load_model, refuse_existing
+    from genrep.model_folder import PACKAGED
     from genrep.storage import write_json
 
     target = args.out / "predictions.json"
@@ -43,7 +44,7 @@ def run(args: argparse.Namespace) -> int:
     args.out.mkdir(parents=True, exist_ok=True)
     names = unique_stems([picture.path for picture in pictures])
     entries = [write_entry(model, picture, (seen, i), args.out / names[i], min_score=args.min_score) for i, picture in enumerate(pictures)]
-    write_json(target, {"model": str(args.model), "class_names": list(model.class_names), "units": UNITS, "images": entries, "skipped": skipped})
+    write_json(target, {"model": str(args.model or PACKAGED), "class_names": list(model.class_names), "units": UNITS, "images": entries, "skipped": skipped})
     print(f"wrote {target} and, beside it, masks and overlays of {len(entries)} images" + (f"; skipped: {len(skipped)}" if skipped else ""))
     return 0
 

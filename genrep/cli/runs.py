@@ -51,11 +51,11 @@ def model_folder(path: Path) -> Path:
     raise FileNotFoundError(f"{path} has no model: expected a finished run or a folder with model.safetensors.")
 
 
-def load_model(path: Path) -> GenRep:
-    """The model of a run folder or a model folder."""
+def load_model(path: Path | None) -> GenRep:
+    """The model of a run folder or a model folder; None: the one that comes with the package."""
     from genrep.model import GenRep
 
-    return GenRep.from_pretrained(model_folder(path))
+    return GenRep.from_pretrained(model_folder(path) if path else None)
 
 
 def refuse_existing(path: Path, *, overwrite: bool) -> None:

@@ -23,6 +23,9 @@ from genrep.types import Denoised
 
 _VAL_SEED, _TEST_SEED = 1, 0
 
+RECALL_TOLERANCE = 0.05
+"""How much recall guidance may cost, against unguided samples, when it is chosen."""
+
 
 @dataclass(frozen=True)
 class Samples:
@@ -77,7 +80,7 @@ def choose_guidance(studio: Studio, val: ArrayDataset) -> tuple[float, list[dict
         precision, recall = precision_recall(real, made.features)
         rows.append({"guidance": guidance, "accuracy": made.num_right / num, "precision": precision, "recall": recall})
     unguided = next(row["recall"] for row in rows if row["guidance"] == 1.0)
-    kept = [row for row in rows if row["recall"] >= unguided - config.recall_tolerance]
+    kept = [row for row in rows if row["recall"] >= unguided - RECALL_TOLERANCE]
     return max(kept, key=lambda row: row["accuracy"])["guidance"], rows
 
 

@@ -7,7 +7,7 @@ from genrep.backbones import DiTConfig
 from genrep.config import Config, DataConfig, EvalConfig, TrainConfig
 from genrep.model import ModelConfig
 from genrep.objective import ObjectiveConfig
-from genrep.samplers import Euler
+from genrep.samplers import Ancestral, Euler
 
 
 def demo() -> Config:
@@ -19,10 +19,18 @@ def demo() -> Config:
         name="demo",
         data=DataConfig(num_train=24_000),
         model=ModelConfig(trunk=DiTConfig(width=128, class_blocks=3)),
-        objective=ObjectiveConfig(gate_at=(0.5,), gate_images=192),
+        objective=ObjectiveConfig(draws=1, segmentation_weight=3.0, gate_at=(0.5,), gate_images=192),
         aligner=GenRepRule(balance=True),
-        train=TrainConfig(stage1_images=14_400, stage2_images=12_800, stage1_batch_size=16, batch_size=16, lr=2.5e-3),
-        eval=EvalConfig(num_samples=500, num_guidance_samples=150, guidance_grid=(1.0, 2.0, 4.0), sampler=Euler(num_steps=18)),
+        train=TrainConfig(
+            stage1_images=14_400,
+            stage2_images=19_200,
+            stage1_batch_size=8,
+            batch_size=8,
+            lr=2.5e-3,
+            perception_weight=0.8,
+            generation_weight=0.2,
+        ),
+        eval=EvalConfig(num_samples=500, num_guidance_samples=150, guidance_grid=(1.0, 2.0, 4.0), sampler=Ancestral(num_steps=18)),
     )
 
 

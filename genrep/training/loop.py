@@ -153,7 +153,7 @@ class Session:
             if time.monotonic() - saved > train.checkpoint_every_s:
                 self._save()
                 saved = time.monotonic()
-        self.teacher.model.save_pretrained(self.run.model, recipe=self.config.name)
+        self.teacher.model.save_pretrained(self.run.model, recipe=f"recipe `{self.config.name}`")
         self.records.event({"event": "end", "step": self.progress.step, "seconds": round(self.progress.seconds, 1)})
         self.screen.on_end([str(self.run.model), str(self.run.metrics)])
 

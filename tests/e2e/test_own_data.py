@@ -40,10 +40,10 @@ def test_class_folders_from_the_check_to_the_report(genrep: Genrep, work: Path) 
     assert not any(name.startswith(("detection", "segmentation")) or "kid_real" in name for name in figures)
     assert "note: photos has no test split: its figures are of val" in said and "--classes red,blue+green" in said
     assert "red" in (work / "runs/photos/report.html").read_text()
-    genrep("predict", "runs/photos", "own/photos/red/3.png", "--out", "own/seen")
+    genrep("predict", "own/photos/red/3.png", "--model", "runs/photos", "--out", "own/seen")
     entry = json.loads((work / "own/seen/predictions.json").read_text())["images"][0]
     assert set(entry["class_probabilities"]) == {"red", "green", "blue"} and "objects" not in entry
-    genrep("generate", "runs/photos", "--classes", "red,blue+green", "--count", "2", "--steps", "2", "--out", "own/grid.png")
+    genrep("generate", "--model", "runs/photos", "--classes", "red,blue+green", "--count", "2", "--steps", "2", "--out", "own/grid.png")
     assert "nothing is left to train" in train(genrep, work / "own/photos", "runs/photos", "--model.image_size", "32,32")
 
 
@@ -57,7 +57,7 @@ def test_boxes_at_another_size_and_too_few_images_for_a_judge(genrep: Genrep, wo
     assert "note: samples: not measured" in genrep("eval", "runs/boxes")[0]
     figures = json.loads((work / "runs/boxes/eval.json").read_text())
     assert "detection/ap50" in figures and not any(name.startswith(("segmentation", "generation")) for name in figures)
-    genrep("predict", "runs/boxes", "own/boxes/images", "--out", "own/seen_boxes", "--min-score", "0")
+    genrep("predict", "own/boxes/images", "--model", "runs/boxes", "--out", "own/seen_boxes", "--min-score", "0")
     objects = json.loads((work / "own/seen_boxes/predictions.json").read_text())["images"][0]["objects"]
     assert all(0 <= x0 <= x1 <= 32.01 and 0 <= y0 <= y1 <= 24.01 for found in objects for x0, y0, x1, y1 in [found["box_xyxy_px"]])
 
@@ -75,7 +75,7 @@ def test_one_class_and_a_handful_of_pictures_are_enough_to_train_on(genrep: Genr
         Image.new("RGB", (16, 16), (60 * number, 90, 90)).save(work / "own" / "one" / "disc" / f"{number}.png")
     said = train(genrep, "own/one", "runs/one", "--model.image_size", "16,16")
     assert "3 training and 1 val images of one, 16 x 16 px; classes: disc" in said
-    genrep("generate", "runs/one", "--count", "1", "--steps", "1", "--out", "own/one.png")
+    genrep("generate", "--model", "runs/one", "--count", "1", "--steps", "1", "--out", "own/one.png")
     assert "note: samples: not measured" in genrep("eval", "runs/one")[0]
 
 

@@ -23,15 +23,15 @@ def test_negative_and_empty_values() -> None:
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        (["trian"], "unknown verb `trian`; known: bench, config, data, demo, eval, generate, predict, recipes, train. Did you mean `train`?"),
+        (["trian"], "unknown verb `trian`; known: bench, config, data, demo, eval, generate, pack, predict, recipes, train. Did you mean `train`?"),
         (["train"], "the following arguments are required: RECIPE|CONFIG.json; see `genrep train --help`."),
         (["train", "tiny", "--train.lr"], "`--train.lr` needs a value: `--train.lr VALUE`."),
         (["train", "tiny", "--train.lr", "--out", "a"], "`--train.lr` needs a value"),
         (["train", "tiny", "--a.b", "1", "--a.b=2"], "`--a.b` is given twice: `1` and `2`. Keep one."),
-        (["generate", "runs/a", "--stesp", "3"], "`genrep generate` has no option `--stesp`. Did you mean `--steps`?"),
-        (["generate", "runs/a", "--steps", "many"], "argument --steps: invalid int value: 'many'"),
+        (["generate", "--stesp", "3"], "`genrep generate` has no option `--stesp`. Did you mean `--steps`?"),
+        (["generate", "--steps", "many"], "argument --steps: invalid int value: 'many'"),
         (["eval", "no-such-run"], "no-such-run has no model: expected a finished run or a folder with model.safetensors."),
-        (["predict", "no-such-run", "a.png"], "no-such-run has no model"),
+        (["predict", "a.png", "--model", "no-such-run"], "no-such-run has no model"),
     ],
 )
 def test_mistakes_are_one_line(argv: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
