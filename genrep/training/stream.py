@@ -14,28 +14,40 @@ from genrep.types import Batch
 
 
 class Stream:
-    """Data sets side by side, dealt in turn: position p is a sample of set p mod n; each set is shuffled anew every epoch.
+    """Data sets side by side, dealt in turn: with shares (1, 2) the positions belong to sets 0 1 1 0 1 1 ...; each set is shuffled anew every epoch.
 
     A position's sample depends on (seed, position) alone, so neither batch size nor a resume changes what is seen.
 
     Args:
         sets: of one image size and one list of classes.
         seed: of the shuffles.
+        shares: how many positions in a row belong to each set; empty: one.
+    Raises:
+        ValueError: the sets do not fit together, or the shares do not fit the sets.
     """
 
-    def __init__(self, sets: Sequence[Dataset], *, seed: int) -> None:
+    def __init__(self, sets: Sequence[Dataset], *, seed: int, shares: Sequence[int] = ()) -> None:
+        if shares and (len(shares) != len(sets) or min(shares) < 1):
+            raise ValueError(f"`data.shares` needs a whole number of at least 1 for each of the {len(sets)} data sets; found {tuple(shares)}.")
         first = sets[0]
         for other in sets[1:]:
             if other.class_names != first.class_names or other.image_size != first.image_size:
                 raise ValueError(f"data sets `{first.name}` and `{other.name}` differ in classes or image size; they cannot train one model together.")
         self._sets, self._seed = sets, seed
+        self._shares = tuple(shares) or (1,) * len(sets)
         self._order: dict[tuple[int, int], Tensor] = {}
 
     def batch(self, start: int, num: int) -> tuple[Batch, Int[Tensor, " b"]]:
         """The samples at positions start .. start + num - 1, grouped by set, and their positions."""
         positions = torch.arange(start, start + num)
-        mine = [positions[positions % len(self._sets) == i] for i in range(len(self._sets))]
-        parts = [self._sets[i].batch(self._samples(i, where // len(self._sets))) for i, where in enumerate(mine) if len(where)]
+        round_of, place = positions // sum(self._shares), positions % sum(self._shares)
+        parts, mine, first = [], [], 0
+        for i, share in enumerate(self._shares):
+            dealt = (place >= first) & (place < first + share)
+            if dealt.any():
+                parts.append(self._sets[i].batch(self._samples(i, round_of[dealt] * share + place[dealt] - first)))
+                mine.append(positions[dealt])
+            first += share
         return Batch.cat(parts), torch.cat(mine)
 
     def _samples(self, which: int, turns: Int[Tensor, " m"]) -> Int[Tensor, " m"]:

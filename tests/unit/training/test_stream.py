@@ -43,6 +43,23 @@ def test_sets_are_dealt_in_turn_and_each_epoch_visits_every_sample_once() -> Non
         assert len(epochs.unique(dim=0)) == len(epochs)
 
 
+def test_shares_are_kept_in_every_round() -> None:
+    batch, positions = Stream(sets(), seed=0, shares=(1, 2)).batch(0, 3 * 35)
+    of_first = positions % 3 == 0
+    assert torch.equal((batch.object_labels >= 0).sum(1), torch.where(of_first, 1, 2))
+    for which, size in ((of_first, 7), (~of_first, 5)):
+        assert torch.equal(batch.index[which].view(-1, size).sort(1).values, torch.arange(size).expand(which.sum() // size, -1))
+    whole = visited(Stream(sets(), seed=3, shares=(1, 2)), 0, 60)
+    assert visited(Stream(sets(), seed=3, shares=(1, 2)), 7, 20) == {p: whole[p] for p in range(7, 27)}
+    assert visited(Stream(sets(), seed=3, shares=(1, 1)), 0, 60) == visited(Stream(sets(), seed=3), 0, 60)
+
+
+@pytest.mark.parametrize("shares", [(1,), (1, 0), (1, 2, 3)])
+def test_shares_that_do_not_fit_the_sets_are_refused(shares: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match="`data.shares` needs a whole number of at least 1 for each of the 2 data sets"):
+        Stream(sets(), seed=0, shares=shares)
+
+
 def test_batches_hold_the_samples_they_name() -> None:
     first = sets()[0]
     batch, positions = Stream([first], seed=1).batch(10, 6)
