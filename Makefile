@@ -20,6 +20,7 @@ demo: setup  ## data, training, evaluation, report: about 12 minutes on 2 cores
 showcase: setup  ## the model that comes with the package: an hour on 2 cores, resumable
 	$(BIN)/genrep train showcase --out runs/showcase
 	$(BIN)/genrep eval runs/showcase
+	$(BIN)/genrep bench showcase
 	$(BIN)/genrep pack runs/showcase --out genrep/packaged --overwrite
 
 check: setup  ## before every commit, under 3 minutes

@@ -1,6 +1,6 @@
 """Everything a run depends on, as frozen dataclasses; recipes are functions that return a `Config`.
 
-A part without weights is its own config (`Euler(num_steps=20)`); a part with weights has an `XxxConfig` beside it.
+A part without weights is its own config (`Ancestral(num_steps=20)`); a part with weights has an `XxxConfig` beside it.
 Reading, writing and overriding by dotted name is in `genrep.overrides`.
 """
 
@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from genrep.aligners import Aligner, GenRepRule
 from genrep.model import ModelConfig
 from genrep.objective import ObjectiveConfig
-from genrep.samplers import Euler, Sampler
+from genrep.samplers import Ancestral, Sampler
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,7 +79,7 @@ class EvalConfig:
     """Test images per set."""
     num_samples: int = 1_000
     """Class-conditional samples, equal shares of the classes."""
-    sampler: Sampler = field(default_factory=lambda: Euler(num_steps=25))
+    sampler: Sampler = field(default_factory=lambda: Ancestral(num_steps=25))
     guidance: float | None = None
     """Guidance scale; None: fixed on validation data among `guidance_grid`."""
     guidance_grid: tuple[float, ...] = (1.0, 1.5, 2.0, 3.0)

@@ -20,7 +20,7 @@ from genrep.posteriors import DenoisingGap, PosteriorEstimator
 from genrep.posteriors.calibration import Calibration, ObjectCalibration
 from genrep.randomness import SampleGenerator
 from genrep.registry import lookup
-from genrep.samplers import Euler, Sampler
+from genrep.samplers import Ancestral, Sampler
 from genrep.samplers.guidance import ClassifierFreeGuidance
 from genrep.schedules import RectifiedFlow, Schedule
 from genrep.tasks import TASKS, Task
@@ -162,6 +162,7 @@ class GenRep(nn.Module):
         Args:
             classes: labels (-1: any) or class sets.
             index: seeds within `seed`, default 0 to b - 1.
+            sampler: default `Ancestral(num_steps=25)`.
             guidance: 1 follows the condition as learnt, above 1 exaggerates it (two passes per step).
         """
         y = self.condition(classes)
@@ -172,7 +173,7 @@ class GenRep(nn.Module):
             generator = SampleGenerator(seed, index[rows], "generate")
             xt = generator.normal(self.codec.channels, *self.image_size)
             with torch.autocast(xt.device.type, torch.bfloat16, enabled=bf16):
-                x0 = (sampler or Euler(num_steps=25))(denoise, xt, y[rows], schedule=self.schedule, generator=generator)
+                x0 = (sampler or Ancestral(num_steps=25))(denoise, xt, y[rows], schedule=self.schedule, generator=generator)
             parts.append(self.codec.decode(x0).cpu())
         return torch.cat(parts)
 

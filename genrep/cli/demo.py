@@ -16,7 +16,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Train unless that is done, evaluate, and set the figures beside their targets."""
     from genrep.cli.eval import evaluate_run
-    from genrep.cli.figures import demo_figures, print_figures, print_next, print_targets, write_demo
+    from genrep.cli.figures import figures_of, print_figures, print_next, print_targets, write_figures
     from genrep.cli.runs import default_run
     from genrep.cli.train import train_into
 
@@ -25,7 +25,8 @@ def run(args: argparse.Namespace) -> int:
     if code == 0:
         measured = evaluate_run(out, allow_network=True)
         print_figures(measured)
-        print_targets(demo_figures(measured))
-        print(f"wrote {write_demo(out, demo_figures(measured))}")
+        figures = figures_of("demo", measured)
+        print_targets(figures)
+        print(f"wrote {write_figures(out, 'demo', figures)}")
         print_next(out)
     return code

@@ -22,8 +22,8 @@ def demo() -> Config:
         objective=ObjectiveConfig(draws=1, segmentation_weight=3.0, gate_at=(0.5,), gate_images=192),
         aligner=GenRepRule(balance=True),
         train=TrainConfig(
-            stage1_images=14_400,
-            stage2_images=19_200,
+            stage1_images=22_400,
+            stage2_images=17_600,
             stage1_batch_size=8,
             batch_size=8,
             lr=2.5e-3,
@@ -54,7 +54,7 @@ def showcase() -> Config:
             perception_weight=0.8,
             generation_weight=0.2,
         ),
-        eval=EvalConfig(guidance_grid=(1.0, 2.0, 3.0, 4.0), sampler=Ancestral(num_steps=25)),
+        eval=EvalConfig(guidance_grid=(1.0, 2.0, 3.0, 4.0)),
     )
 
 

@@ -115,6 +115,27 @@ def test_a_model_folder_is_as_good_as_its_run(run: Path, genrep: Genrep, work: P
     assert (work / "from_model.png").is_file()
 
 
+def test_a_measured_run_is_packed_into_a_folder_to_share(run: Path, genrep: Genrep, work: Path) -> None:
+    genrep("eval", "runs/tiny")
+    out, _ = genrep("pack", "runs/tiny", "--out", "shared")
+    assert "MB, weights in float16" in out
+    card, figures = (work / "shared" / "README.md").read_text(), json.loads((run / "eval.json").read_text())
+    assert (
+        f"| segmentation/miou | {figures['segmentation/miou']:.4g} |" in card
+        and "recipe `tiny`: 64 + 128 images of fashion, fashion-scenes, seed 0, on cpu" in card
+    )
+    genrep("generate", "--model", "shared", "--classes", "boot", "--count", "1", "--steps", "1", "--out", "from_shared.png")
+    assert "shared exists; name another `--out`" in genrep("pack", "runs/tiny", "--out", "shared", code=2)[1]
+    assert "has no eval.json, so its card would have no figures" in genrep("pack", "shared", "--out", "again", code=2)[1]
+
+
+def test_without_a_run_the_packaged_model_is_used(genrep: Genrep, work: Path) -> None:
+    genrep("generate", "--classes", "boot", "--count", "1", "--steps", "12", "--out", "packaged.png", "--single", "packaged")
+    genrep("predict", "packaged/boot_000.png", "--out", "packaged_seen")
+    probabilities = json.loads((work / "packaged_seen" / "predictions.json").read_text())["images"][0]["class_probabilities"]
+    assert max(probabilities, key=probabilities.get) == "boot"
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from genrep.backbones import DiT, DiTConfig
-from genrep.backbones.dit import ClassEmbedding, attend, position_codes, stride_for, time_codes
+from genrep.backbones.dit import ClassEmbedding, StandardConv2d, attend, position_codes, stride_for, time_codes
 
 T = torch.tensor([0.2, 0.9])
 Y = torch.tensor([[1.0, 0.0, 0.0], [0.0, 1.0, 1.0]])
@@ -53,6 +53,24 @@ def test_every_block_knows_the_time() -> None:
     early, late = (model(xt(), torch.full((2,), t), Y).features for t in (0.1, 0.2))
     assert all((a - b).abs().max() > 1e-3 for a, b in zip(early.taps, late.taps, strict=True))
     assert all(torch.equal(a, b) for a, b in zip(early.stem, late.stem, strict=True))
+
+
+def test_filters_of_the_stem_have_zero_mean_and_a_norm_of_their_own() -> None:
+    conv, flat = StandardConv2d(2, 5, 3), torch.full((1, 2, 6, 7), 3.0)
+    torch.testing.assert_close(conv(flat)[:, :, 1:-1, 1:-1], conv.bias[None, :, None, None].expand(1, 5, 4, 5), rtol=0, atol=1e-5)
+    x = normal(1, 2, 6, 7)
+    before = conv(x)
+    with torch.no_grad():
+        conv.weight.mul_(7).add_(0.5)
+    torch.testing.assert_close(conv(x), before, rtol=1e-3, atol=1e-3)
+    with torch.no_grad():
+        conv.gain.mul_(2)
+    torch.testing.assert_close(conv(x) - conv.bias[:, None, None], 2 * (before - conv.bias[:, None, None]), rtol=1e-3, atol=2e-3)
+
+
+def test_the_light_reaches_the_tokens_all_the_same() -> None:
+    dark, light = (trunk().stem(torch.full((1, 2, 16, 24), level))[0] for level in (-0.5, 0.5))
+    assert (dark - light)[:, :, 1:-1, 1:-1].abs().amax((0, 2, 3)).min() > 1e-4
 
 
 def test_predicts_zero_at_initialisation() -> None:

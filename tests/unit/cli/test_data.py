@@ -106,3 +106,14 @@ def test_bench_writes_figures_and_exits_by_the_targets(tmp_path: Path, capsys: p
         assert main(["bench", "demo", str(tmp_path), "--check"]) == 1
     assert "missed: AP50" in capsys.readouterr().out
     assert main(["bench", "demo", str(tmp_path / "absent")]) == 2
+
+
+def test_the_showcase_may_lose_a_twentieth_of_recall(tmp_path: Path) -> None:
+    good = {
+        "classification/top1": 0.9, "classification/logistic_regression_top1": 0.85, "detection/ap50": 0.7, "segmentation/miou_foreground": 0.65,
+        "generation/sample_accuracy": 0.9, "generation/recall": 0.46, "generation/recall_unguided": 0.5,
+    }  # fmt: skip
+    for recall, code in ((0.46, 0), (0.44, 1)):
+        (tmp_path / "eval.json").write_text(json.dumps(good | {"generation/recall": recall}))
+        assert main(["bench", "showcase", str(tmp_path), "--check"]) == code
+    assert main(["bench", "showcse", str(tmp_path)]) == 2

@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 from rich.live import Live
 
-from genrep.cli.figures import demo_figures, print_figures, print_targets
+from genrep.cli.figures import figures_of, print_figures, print_targets
 from genrep.cli.screen import LiveProgress, PlainProgress, Row, duration, event_text, make_progress
 from genrep.cli.stopping import stop_on_signal
 
@@ -71,7 +71,7 @@ def test_durations_and_events() -> None:
 def test_targets_are_set_beside_the_figures(capsys: pytest.CaptureFixture[str]) -> None:
     figures = {"classification/top1": 0.9, "classification/top1_low": 0.88, "classification/top1_high": 0.92, "detection/ap50": 0.1}
     print_figures(figures)
-    print_targets(demo_figures(figures))
+    print_targets(figures_of("demo", figures))
     out = capsys.readouterr().out
     first, second = (next(line for line in out.splitlines() if name in line) for name in ("top-1", "AP50"))
     assert "yes" in first and "0.84" in first

@@ -56,7 +56,7 @@ def test_shares_are_kept_in_every_round() -> None:
 
 @pytest.mark.parametrize("shares", [(1,), (1, 0), (1, 2, 3)])
 def test_shares_that_do_not_fit_the_sets_are_refused(shares: tuple[int, ...]) -> None:
-    with pytest.raises(ValueError, match="`data.shares` needs a whole number of at least 1 for each of the 2 data sets"):
+    with pytest.raises(ValueError, match=r"`data\.shares` needs a whole number of at least 1 for each of the 2 data sets"):
         Stream(sets(), seed=0, shares=shares)
 
 
