@@ -19,9 +19,8 @@ class DataConfig:
     """Which images, and how many of them carry labels."""
 
     sets: tuple[str, ...] = ("fashion", "fashion-scenes")
-    """Embedded sets by name, or folders of your own (pictures in class folders, or with COCO json)."""
-    shares: tuple[int, ...] = ()
-    """How many images in a row come from each set: `1,2` is one of the first, then two of the second; empty: equal shares."""
+    """Embedded sets by name, or folders of your own (pictures in class folders, or with COCO json). Equal shares of the images come
+    from each; one that is named twice has two shares."""
     root: str | None = None
     """Folder with the raw files; None: cache, installed package, then (where asked) the network."""
     num_train: int | None = None

@@ -35,6 +35,6 @@ def how_made(run: Path) -> str:
     from genrep.storage import read_json
 
     config, machine = read_json(run / "config.json"), read_json(run / "env.json")
-    train, sets = config["train"], ", ".join(config["data"]["sets"])
+    train, sets = config["train"], ", ".join(dict.fromkeys(config["data"]["sets"]))
     images = f"{train['stage1_images']:,} + {train['stage2_images']:,} images of {sets}"
     return f"recipe `{config['name']}`: {images}, seed {train['seed']}, on {machine['device']}, {machine['cpus']} cores"

@@ -9,6 +9,9 @@ from genrep.model import ModelConfig
 from genrep.objective import ObjectiveConfig
 from genrep.samplers import Ancestral, Euler
 
+SCENES_TWICE = ("fashion", "fashion-scenes", "fashion-scenes")
+"""A scene is harder to see than one garment."""
+
 
 def demo() -> Config:
     """The whole method on one sitting's compute.
@@ -17,7 +20,7 @@ def demo() -> Config:
     """
     return Config(
         name="demo",
-        data=DataConfig(num_train=24_000, shares=(1, 2)),
+        data=DataConfig(sets=SCENES_TWICE, num_train=24_000),
         model=ModelConfig(trunk=DiTConfig(width=128, class_blocks=3)),
         objective=ObjectiveConfig(draws=1, segmentation_weight=3.0, gate_at=(0.5,), gate_images=192),
         aligner=GenRepRule(balance=True),
@@ -41,7 +44,7 @@ def showcase() -> Config:
     """
     return Config(
         name="showcase",
-        data=DataConfig(shares=(1, 2)),
+        data=DataConfig(sets=SCENES_TWICE),
         model=ModelConfig(trunk=DiTConfig(width=128, class_blocks=3)),
         objective=ObjectiveConfig(draws=1, segmentation_weight=3.0, distil_every=16),
         aligner=GenRepRule(balance=True),

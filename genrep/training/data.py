@@ -27,7 +27,7 @@ class RunData:
     Args:
         allow_network: whether missing embedded data may be fetched.
     Raises:
-        ValueError: no set, two of one name, or a set that is neither embedded nor a folder.
+        ValueError: no set, two different ones of one name, or a set that is neither embedded nor a folder.
     """
 
     def __init__(self, config: Config, *, allow_network: bool = False) -> None:
@@ -41,6 +41,12 @@ class RunData:
     def names(self) -> tuple[str, ...]:
         """The sets, in order."""
         return tuple(self._folders)
+
+    @property
+    def shares(self) -> tuple[int, ...]:
+        """How often each set is named in the configuration."""
+        named = [name for each in self.config.data.sets for name in folders_of((each,))]
+        return tuple(named.count(name) for name in self.names)
 
     def is_folder(self, name: str) -> bool:
         """Whether a set is the user's own."""
@@ -131,7 +137,7 @@ def folders_of(sets: tuple[str, ...]) -> dict[str, Path | None]:
     """The sets of a configuration by name: the folder of a user's own, None for an embedded one.
 
     Raises:
-        ValueError: no set, two of one name, or a set that is neither embedded nor a folder.
+        ValueError: no set, two different ones of one name, or a set that is neither embedded nor a folder.
     """
     found: dict[str, Path | None] = {}
     for name in sets:
@@ -140,7 +146,7 @@ def folders_of(sets: tuple[str, ...]) -> dict[str, Path | None]:
             known = ", ".join(sorted(DATASETS))
             raise ValueError(f"unknown data set `{name}`: it is not a folder, nor one of {known}.{nearest(name, DATASETS)}")
         key = folder.name if folder is not None else name
-        if key in found:
+        if key in found and found[key] != folder:
             raise ValueError(f"two data sets are called `{key}`; rename one of the folders.")
         found[key] = folder
     if not found:
@@ -154,13 +160,13 @@ def filled(config: Config, sets: list[ArrayDataset]) -> Config:
     Raises:
         ValueError: none of the tasks has any.
     """
-    folders = folders_of(config.data.sets)
+    whole = tuple(str(folder or name) for each in config.data.sets for name, folder in folders_of((each,)).items())
     tasks = tuple(task for task in config.model.tasks if any(_is_annotated(data, task) for data in sets))
     if config.model.tasks and not tasks:
         raise ValueError(f"none of the training images is annotated for {', '.join(config.model.tasks)}; there is nothing to learn. Label some of them.")
     return replace(
         config,
-        data=replace(config.data, sets=tuple(str(folder or name) for name, folder in folders.items())),
+        data=replace(config.data, sets=whole),
         model=replace(config.model, class_names=config.model.class_names or sets[0].class_names, tasks=tasks),
     )
 

@@ -84,7 +84,7 @@ class Session:
         self.config = config = data.config = filled(given, sets)
         lines = [*data.lines(sets), *left_out(given, config)]
         self.run, self.screen, self.device = run, screen, default_device()
-        self.stream = Stream(sets, seed=config.train.seed, shares=config.data.shares)
+        self.stream = Stream(sets, seed=config.train.seed, shares=self.data.shares)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.train.seed)
             self.model = GenRep(config.model).to(self.device)

@@ -21,20 +21,19 @@ class Stream:
     Args:
         sets: of one image size and one list of classes.
         seed: of the shuffles.
-        shares: how many positions in a row belong to each set; empty: one.
+        shares: how many positions in a row belong to each set, at least 1; default 1.
     Raises:
-        ValueError: the sets do not fit together, or the shares do not fit the sets.
+        ValueError: the sets do not fit together.
     """
 
     def __init__(self, sets: Sequence[Dataset], *, seed: int, shares: Sequence[int] = ()) -> None:
-        if shares and (len(shares) != len(sets) or min(shares) < 1):
-            raise ValueError(f"`data.shares` needs a whole number of at least 1 for each of the {len(sets)} data sets; found {tuple(shares)}.")
         first = sets[0]
         for other in sets[1:]:
             if other.class_names != first.class_names or other.image_size != first.image_size:
                 raise ValueError(f"data sets `{first.name}` and `{other.name}` differ in classes or image size; they cannot train one model together.")
         self._sets, self._seed = sets, seed
         self._shares = tuple(shares) or (1,) * len(sets)
+        assert len(self._shares) == len(sets)
         self._order: dict[tuple[int, int], Tensor] = {}
 
     def batch(self, start: int, num: int) -> tuple[Batch, Int[Tensor, " b"]]:

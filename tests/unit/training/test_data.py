@@ -41,6 +41,12 @@ def test_class_folders_train_classification_alone(photos: Path) -> None:
     assert sets[0].image_size == (24, 32) and sets[0].pixels.shape[1] == 3
 
 
+def test_a_set_named_twice_is_read_once_and_has_two_shares(photos: Path, boxes: Path) -> None:
+    data = RunData(config_for(photos, boxes, photos / "."))
+    assert (data.names, data.shares) == (("photos", "boxes"), (2, 1))
+    assert filled(data.config, data.training()).data.sets == (str(photos), str(boxes), str(photos))
+
+
 def test_masks_decide_whether_segmentation_is_trained(boxes: Path, tmp_path: Path) -> None:
     tasks = {}
     for folder in (boxes, write_boxes(tmp_path / "masks", masks=True)):

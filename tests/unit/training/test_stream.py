@@ -54,12 +54,6 @@ def test_shares_are_kept_in_every_round() -> None:
     assert visited(Stream(sets(), seed=3, shares=(1, 1)), 0, 60) == visited(Stream(sets(), seed=3), 0, 60)
 
 
-@pytest.mark.parametrize("shares", [(1,), (1, 0), (1, 2, 3)])
-def test_shares_that_do_not_fit_the_sets_are_refused(shares: tuple[int, ...]) -> None:
-    with pytest.raises(ValueError, match=r"`data\.shares` needs a whole number of at least 1 for each of the 2 data sets"):
-        Stream(sets(), seed=0, shares=shares)
-
-
 def test_batches_hold_the_samples_they_name() -> None:
     first = sets()[0]
     batch, positions = Stream([first], seed=1).batch(10, 6)
