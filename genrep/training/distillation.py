@@ -107,9 +107,17 @@ def object_scores(model: GenRep, batch: Batch) -> Float[Tensor, "b n k"]:
     return mean.log_softmax(-1)
 
 
-def halves(num: int) -> tuple[slice, slice]:
-    """Rows to calibrate on, and rows to judge the calibrated posterior by: a gate that has seen its judge's labels opens for noise."""
-    return slice(0, (num + 1) // 2), slice((num + 1) // 2, num)
+def halves(row: Int[Tensor, " r"], num_images: int) -> tuple[slice, slice]:
+    """What to calibrate on, and what to judge the calibrated posterior by: a gate that has seen its judge's labels opens for noise.
+
+    Args:
+        row: which of the `num_images` images each entry is of, ascending; an image is in one half as a whole.
+
+    >>> halves(torch.tensor([0, 0, 1, 2, 2, 3]), 4)
+    (slice(0, 3, None), slice(3, 6, None))
+    """
+    cut = int((row < (num_images + 1) // 2).sum())
+    return slice(0, cut), slice(cut, len(row))
 
 
 class Teacher:
@@ -143,7 +151,7 @@ class Teacher:
         head = self.model.heads["classification"]
         log_head = head.results(head(self.model.clean_features(x0))).cpu()  # type: ignore[operator]
         label, uniform = val.label.cpu(), torch.zeros(log_lik.shape[1])
-        fit, judge = halves(len(label))
+        fit, judge = halves(torch.arange(len(label)), len(label))
         calibration = fit_calibration(log_lik[fit], label[fit], uniform)
         log_posterior = calibration.log_posterior(log_lik, uniform)
         gate = fit_gate(log_head[judge], log_posterior[judge], label[judge])
@@ -157,9 +165,9 @@ class Teacher:
         found = self._objects(val, scores, val.index)
         truth = found.truth.cpu()
         log_lik, area, candidates = found.log_lik.cpu(), found.area.cpu(), found.candidates.cpu()
-        if len(truth) < 2:  # nothing to calibrate on, or nothing to judge by
+        fit, judge = halves(found.row, len(val))
+        if not len(truth[fit]) or not len(truth[judge]):  # nothing to calibrate on, or nothing to judge by
             return _event("object", Gate(weight=0.0, standard_error=1.0), 1.0, log_lik, log_lik, truth)
-        fit, judge = halves(len(truth))
         calibration = fit_object_calibration(log_lik[fit], truth[fit], area=area[fit], classes=candidates[fit], num_classes=scores.shape[2])
         log_posterior = calibration.log_posterior(log_lik, area, candidates)
         log_head = scores[found.row, found.slot].gather(1, found.candidates).log_softmax(1).cpu()

@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from rectangles import rectangles
 from small_models import small_model
 from torch import Tensor
@@ -186,11 +188,11 @@ def test_the_heads_opinion_of_an_object_is_the_mean_over_its_tokens() -> None:
 # fitting
 
 
-def test_calibration_and_gate_never_see_the_same_label() -> None:
-    for num in range(6):
-        fit, judge = halves(num)
-        rows = list(range(num))
-        assert sorted(rows[fit] + rows[judge]) == rows and not set(rows[fit]) & set(rows[judge])
+@given(st.lists(st.integers(0, 6), max_size=20).map(sorted))
+def test_calibration_and_gate_never_see_the_same_image(row: list[int]) -> None:
+    fit, judge = halves(torch.tensor(row, dtype=torch.int64), 7)
+    assert row[fit] + row[judge] == row and not set(row[fit]) & set(row[judge])
+    assert all(image < 4 for image in row[fit]) and all(image >= 4 for image in row[judge])
 
 
 @pytest.mark.parametrize("knows", [True, False])
