@@ -16,7 +16,8 @@ SCENES_TWICE = ("fashion", "fashion-scenes", "fashion-scenes")
 def demo() -> Config:
     """The whole method on one sitting's compute.
 
-    `genrep demo`: about 12 minutes on two CPU cores, data, judge, evaluation and report included.
+    `genrep demo`: 12 to 14 minutes on two CPU cores, data, judge, evaluation and report included. On test, seed 0: top-1 .883, AP50 .538,
+    mIoU without background .416, samples recognised .636.
     """
     return Config(
         name="demo",
@@ -40,7 +41,8 @@ def demo() -> Config:
 def showcase() -> Config:
     """The demo, longer: the model that comes with the package.
 
-    `make showcase`: meant for less than an hour on two CPU cores.
+    `make showcase`: 46 min 36 s on two CPU cores, evaluation included. On test, seed 0: top-1 .914, AP50 .646, mIoU without
+    background .492, samples recognised .867; what it should reach is in `cli/figures.py::TARGETS`.
     """
     return Config(
         name="showcase",
