@@ -10,8 +10,6 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from genrep.registry import lookup
-
 
 @dataclass(frozen=True)
 class Figure:
@@ -69,12 +67,8 @@ TARGETS = {"demo": _common(0.84, 0.40, 0.40, 0.60), "showcase": (*_common(0.88, 
 
 
 def figures_of(name: str, figures: Mapping[str, float]) -> list[Figure]:
-    """The figures of `eval.json` that a recipe is measured by, each with its target.
-
-    Raises:
-        ValueError: a recipe without targets; the nearest is named.
-    """
-    return [_figure(figures, target) for target in lookup(TARGETS, name, "bench")]
+    """The figures of `eval.json` that the recipe `name` of `TARGETS` is measured by, each with its target."""
+    return [_figure(figures, target) for target in TARGETS[name]]
 
 
 def _figure(figures: Mapping[str, float], target: Target) -> Figure:
