@@ -43,8 +43,8 @@ class TrainConfig:
     stage1_batch_size: int = 64
     batch_size: int = 32
     """Clean images of a joint step."""
-    micro_batches: int = 2
-    """Parts of a step that run side by side in threads, gradients averaged before alignment; divides both batch sizes."""
+    side_by_side: int = 2
+    """Graphs that compute at once, in threads: the losses of a step, or micro-batches of one loss where it is alone. 1 on a GPU."""
     lr: float = 1.5e-3
     """Peak learning rate of AdamW; linear warm-up, then cosine to `final_lr_fraction` of it over each stage."""
     final_lr_fraction: float = 0.02

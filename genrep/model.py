@@ -23,7 +23,7 @@ from genrep.registry import lookup
 from genrep.samplers import Ancestral, Sampler
 from genrep.samplers.guidance import ClassifierFreeGuidance
 from genrep.schedules import RectifiedFlow, Schedule
-from genrep.tasks import TASKS, Task
+from genrep.tasks import TASKS, Task, run_tasks
 from genrep.types import Denoised, Detections, Features, Perception
 
 
@@ -42,6 +42,8 @@ class ModelConfig:
     """What the trunk's output means: residual, u, v, eps or x0 (`parametrization`)."""
     tasks: tuple[str, ...] = ("classification", "detection", "segmentation")
     modulator: str = "semantic"
+    proposals: int = 0
+    """Boxes per image that the detector looks at a second time, so that segmentation knows them too; 0: none."""
 
 
 class GenRep(nn.Module):
@@ -61,7 +63,9 @@ class GenRep(nn.Module):
         make = lookup(MODULATORS, config.modulator, "modulator")
         modulator = make(width=config.trunk.width, patch=trunk.stride, channels=self.codec.channels)
         self.denoiser = Denoiser(trunk, modulator, schedule=config.schedule, prediction=config.prediction)
-        self.heads = nn.ModuleDict({name: lookup(TASKS, name, "task")(trunk.spec, num_classes) for name in config.tasks})
+        heads = {name: lookup(TASKS, name, "task") for name in config.tasks}
+        options = {"detection": {"num_proposals": config.proposals}}
+        self.heads = nn.ModuleDict({name: heads[name](trunk.spec, num_classes, **options.get(name, {})) for name in TASKS if name in heads})
         width = config.trunk.width
         self.projector = nn.Sequential(nn.Linear(width, width), nn.SiLU(), nn.Linear(width, width))
         self.calibration: Calibration | None = None
@@ -84,7 +88,7 @@ class GenRep(nn.Module):
         return next(self.parameters()).device
 
     def tasks(self) -> Iterator[tuple[str, Task[Any, Any]]]:
-        """The heads by name."""
+        """The heads by name, in the registry's order: detection before segmentation, which sees its objects."""
         for name, head in self.heads.items():
             assert isinstance(head, Task)
             yield name, head
@@ -122,7 +126,7 @@ class GenRep(nn.Module):
         x0 = self.encode(image.to(self.device))
         with torch.autocast(x0.device.type, torch.bfloat16, enabled=bf16):
             features = self.clean_features(x0)
-            found = {name: head.results(head(features)) for name, head in self.heads.items()}  # type: ignore[operator]
+            found = {name: head.results(output) for name, head, output in run_tasks(self.tasks(), features)}
         log_probs, mask = found.get("classification"), found.get("segmentation")
         objects = found.get("detection")
         return Perception(

@@ -15,7 +15,7 @@ from genrep.parametrization import reverse_kernel, u_error
 from genrep.posteriors import DenoisingGap, PosteriorEstimator
 from genrep.randomness import SampleGenerator
 from genrep.schedules import expand
-from genrep.tasks import ObjectTargets, Task
+from genrep.tasks import ObjectTargets, Task, run_tasks
 from genrep.types import Batch
 
 JOBS = ("perception", "generation")
@@ -97,8 +97,7 @@ def perception_losses(model: GenRep, batch: Batch, *, config: ObjectiveConfig, g
     features = model.denoiser.features(xt, t)
     terms: dict[str, Tensor] = {}
     task = distil = x0.new_zeros(())
-    for name, head in model.tasks():
-        output = head(features)
+    for name, head, output in run_tasks(model.tasks(), features):
         losses = head.loss(output, batch)
         weight = getattr(config, f"{name}_weight", 1.0)
         task = task + weight * sum(losses.values())

@@ -87,6 +87,15 @@ class DenoiseCandidates(Protocol):
 
 
 @dataclass(frozen=True)
+class Objects:
+    """Candidate objects of each image, as one task offers them to the next ones."""
+
+    class_logits: Float[Tensor, "b m k"]
+    owner_logits: Float[Tensor, "b m h w"]
+    """Whose each pixel is, against a logit of 0 for nobody's."""
+
+
+@dataclass(frozen=True)
 class Features:
     """What a noise-free (or lightly noised) pass offers to the perception heads."""
 
@@ -94,6 +103,8 @@ class Features:
     """Outputs of the tapped trunk blocks, early to late, on the token grid; normalised over channels."""
     stem: tuple[Float[Tensor, "b _ _ _"], ...]
     """Outputs of the stem's convolutions, fine to coarse, finer than the token grid."""
+    objects: Objects | None = None
+    """What a task before this one has found."""
 
 
 @dataclass(frozen=True)

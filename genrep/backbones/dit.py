@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from genrep.backbones.base import Backbone, Hidden
+from genrep.layers import StandardConv2d
 from genrep.types import Features, FeatureSpec
 
 
@@ -88,21 +89,6 @@ class ClassEmbedding(nn.Module):
         count = y.sum(1, keepdim=True)
         embedded = y @ self.classes / count.clamp(min=1).sqrt() + (count > 1) * self.set
         return torch.where(count == 0, self.null, embedded)
-
-
-class StandardConv2d(nn.Conv2d):
-    """A convolution whose filters have zero mean and unit norm, times a learned gain per channel.
-
-    Source: weight standardisation, Qiao et al. 2019, arXiv:1903.10520.
-    """
-
-    def __init__(self, before: int, after: int, size: int, *, stride: int = 1) -> None:
-        super().__init__(before, after, size, stride=stride, padding=1)
-        self.gain = nn.Parameter(torch.ones(after, 1, 1, 1))
-
-    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d hh ww"]:
-        standard = F.layer_norm(self.weight, self.weight.shape[1:]) * self.weight[0].numel() ** -0.5
-        return F.conv2d(x, self.gain * standard, self.bias, self.stride, self.padding)
 
 
 class Halving(nn.Module):

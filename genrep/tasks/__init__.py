@@ -2,11 +2,11 @@
 
 from typing import Any
 
-from genrep.tasks.base import ObjectTargets, Task
+from genrep.tasks.base import ObjectTargets, Task, run_tasks
 from genrep.tasks.classification import Classification
 from genrep.tasks.detection import Detection
 from genrep.tasks.segmentation import Segmentation
 
 TASKS: dict[str, type[Task[Any, Any]]] = {"classification": Classification, "detection": Detection, "segmentation": Segmentation}
 
-__all__ = ["TASKS", "Classification", "Detection", "ObjectTargets", "Segmentation", "Task"]
+__all__ = ["TASKS", "Classification", "Detection", "ObjectTargets", "Segmentation", "Task", "run_tasks"]

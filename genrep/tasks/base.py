@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
-from typing import Generic, TypeVar
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any, Generic, TypeVar
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from genrep.types import Batch, Features, FeatureSpec
+from genrep.types import Batch, Features, FeatureSpec, Objects
 
 Output = TypeVar("Output")
 Result = TypeVar("Result")
@@ -49,6 +50,11 @@ class Task(nn.Module, ABC, Generic[Output, Result]):
     def results(self, output: Output) -> Result:
         """What a user gets."""
 
+    def offer(self, output: Output) -> Objects | None:
+        """What the tasks after this one may see of its findings."""
+        del output
+        return None
+
     def distil_image(self, output: Output, rows: Tensor, probs: Tensor) -> Tensor | None:
         """KL(p || q), [r] nats, from the class posteriors `probs` [r k] of the images `rows` [r], which have one class each."""
         del output, rows, probs
@@ -58,6 +64,14 @@ class Task(nn.Module, ABC, Generic[Output, Result]):
         """KL(p || q), [r] nats, from object posteriors over shortlists (q renormalised over the candidates)."""
         del output, batch, targets
         return None
+
+
+def run_tasks(tasks: Iterable[tuple[str, Task[Any, Any]]], features: Features) -> Iterator[tuple[str, Task[Any, Any], Any]]:
+    """Name, head and raw output of each task in turn; what one of them offers, the next ones see."""
+    for name, task in tasks:
+        output = task(features)
+        features = replace(features, objects=task.offer(output) or features.objects)
+        yield name, task, output
 
 
 class Fuse(nn.Module):

@@ -1,31 +1,34 @@
-"""Object detection: every token answers whether it sits in the middle of an object, of which class, and how far its sides are."""
+"""Object detection: every token answers whether it sits in the middle of an object, of which class, and how far its sides are;
+the best answers may be looked at again."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.ops import batched_nms, complete_box_iou_loss
 
 from genrep.boxes import paired_iou, to_xyxy_px
 from genrep.tasks.base import Fuse, ObjectTargets, Task, shortlist_kl
-from genrep.types import UNLABELLED, Batch, Detections, Features, FeatureSpec
+from genrep.tasks.regions import RegionOutput, Regions, propose, region_losses
+from genrep.types import UNLABELLED, Batch, Detections, Features, FeatureSpec, Objects
 
 
 @dataclass(frozen=True)
 class DetectionOutput:
-    """Per token: class logits [b n k], objectness logit [b n], box [b n 4] in pixels (x0 y0 x1 y1)."""
+    """Per token: class logits [b n k], objectness logit [b n], box [b n 4] in pixels (x0 y0 x1 y1). The second look, if there is one."""
 
     class_logits: Tensor
     objectness: Tensor
     boxes_xyxy_px: Tensor
+    regions: RegionOutput | None = None
 
 
 class Detection(Task[DetectionOutput, list[Detections]]):
-    """A dense, anchor-free head on the token grid.
+    """A dense, anchor-free head on the token grid, whose `num_proposals` best boxes are recognised again at one size (`regions`).
 
     A token is matched to the object nearest to it (in units of the object's size) whose middle part covers it; objectness
     learns the IoU of the token's own box, the class is a softmax of its own at matched tokens, boxes learn by complete IoU.
@@ -35,12 +38,14 @@ class Detection(Task[DetectionOutput, list[Detections]]):
 
     centres_px: Tensor
 
-    def __init__(self, spec: FeatureSpec, num_classes: int, width: int = 128) -> None:
+    def __init__(self, spec: FeatureSpec, num_classes: int, width: int = 128, num_proposals: int = 0) -> None:
         super().__init__()
         self.stride, self.image_size = spec.tap_stride, spec.image_size
         self.fuse = Fuse(spec, width)
         self.tower = nn.Sequential(nn.Conv2d(width, width, 3, padding=1), nn.SiLU())
         self.read = nn.Conv2d(width, num_classes + 5, 1)
+        self.num_proposals = min(num_proposals, (spec.image_size[0] // spec.tap_stride) * (spec.image_size[1] // spec.tap_stride))
+        self.regions = Regions(spec, width, num_classes) if num_proposals else None
         nn.init.constant_(self.read.bias[num_classes : num_classes + 1], -3.0)  # type: ignore[index]
         height, wide = (size // self.stride for size in self.image_size)
         y, x = torch.meshgrid(torch.arange(height), torch.arange(wide), indexing="ij")
@@ -48,11 +53,21 @@ class Detection(Task[DetectionOutput, list[Detections]]):
 
     def forward(self, features: Features) -> DetectionOutput:
         fused = self.fuse(features)
-        read = self.read(fused + self.tower(fused)).float().flatten(2).transpose(1, 2)
+        tokens = fused + self.tower(fused)
+        read = self.read(tokens).float().flatten(2).transpose(1, 2)
         class_logits, objectness, sides = read.split([read.shape[-1] - 5, 1, 4], dim=-1)
         reach = F.softplus(sides + 1) * self.stride
         boxes = torch.cat([self.centres_px - reach[..., :2], self.centres_px + reach[..., 2:]], dim=-1)
-        return DetectionOutput(class_logits, objectness.squeeze(-1), boxes)
+        dense = DetectionOutput(class_logits, objectness.squeeze(-1), boxes)
+        return dense if self.regions is None else replace(dense, regions=self._look_again(self.regions, features, tokens, dense))
+
+    def _look_again(self, regions: Regions, features: Features, tokens: Float[Tensor, "b d gh gw"], dense: DetectionOutput) -> RegionOutput:
+        best, exists = propose(dense.objectness, dense.boxes_xyxy_px, num=self.num_proposals)
+        boxes, class_logits = (value.gather(1, best[..., None].expand(-1, -1, value.shape[-1])) for value in (dense.boxes_xyxy_px.detach(), dense.class_logits))
+        return regions(features, tokens, boxes, exists, class_logits=class_logits, objectness=dense.objectness.gather(1, best))
+
+    def offer(self, output: DetectionOutput) -> Objects | None:
+        return Objects(output.regions.class_logits, output.regions.owner_logits()) if output.regions else None
 
     def match(self, batch: Batch) -> Int[Tensor, "b n"]:
         """The object slot each token is matched to, -1 for none. Every object has at least one."""
@@ -78,32 +93,47 @@ class Detection(Task[DetectionOutput, list[Detections]]):
         presence = F.binary_cross_entropy_with_logits(output.objectness, quality, reduction="none")
         classes = F.cross_entropy(output.class_logits[row, token], batch.object_labels[row, chosen], reduction="sum")
         extent = complete_box_iou_loss(boxes, truth, reduction="sum")
-        return {
-            "objectness": presence[batch.has_objects].sum() / num,
-            "object_class": classes / num,
-            "box": 2 * extent / num,
-        }
+        terms = {"objectness": presence[batch.has_objects].sum() / num, "object_class": classes / num, "box": 2 * extent / num}
+        return {**terms, **region_losses(output.regions, batch)} if output.regions else terms
 
-    def results(self, output: DetectionOutput, max_objects: int = 100, overlap: float = 0.6, floor: float = 0.02) -> list[Detections]:
-        """Score = objectness times class probability; per-class suppression above `overlap` IoU."""
-        scores, labels = (output.objectness.sigmoid()[..., None] * output.class_logits.softmax(-1)).max(-1)
+    def results(self, output: DetectionOutput, max_objects: int = 100, floor: float = 0.02) -> list[Detections]:
+        """Best first, suppressed per class; score = objectness times class probability.
+
+        Of each token only its best class counts, of each proposal every class: a token has neighbours that may think otherwise.
+        """
+        regions = output.regions
+        look, overlap = (regions, 0.5) if regions else (output, 0.6)
+        probs = look.class_logits.softmax(-1)
+        if regions is None:
+            probs = probs * (probs == probs.amax(-1, keepdim=True))
         height, width = self.image_size
-        limit = output.boxes_xyxy_px.new_tensor([width, height, width, height])
-        boxes = torch.minimum(output.boxes_xyxy_px.clamp(min=0), limit)
+        limit = look.boxes_xyxy_px.new_tensor([width, height, width, height])
+        boxes = torch.minimum(look.boxes_xyxy_px.clamp(min=0), limit)
         found = []
-        for box, score, label in zip(boxes, scores, labels, strict=True):
-            box, score, label = (value[score > floor] for value in (box, score, label))
+        for box, score in zip(boxes, look.objectness.sigmoid()[..., None] * probs, strict=True):
+            which, label = torch.nonzero(score > floor, as_tuple=True)
+            box, score = box[which], score[which, label]
             keep = batched_nms(box, score, label, overlap)[:max_objects]
             found.append(Detections(box[keep], score[keep], label[keep]))
         return found
 
+    def object_logits(self, output: DetectionOutput, batch: Batch) -> Float[Tensor, "b n k"]:
+        """What the head says of each annotated object: mean class logits of the proposals matched to it, of its tokens where there is none."""
+        of_tokens = _mean_of(output.class_logits, self.match(batch), batch.object_labels.shape[1])
+        if output.regions is None:
+            return of_tokens
+        slot = output.regions.match(batch)
+        proposed = (slot[:, None] == torch.arange(of_tokens.shape[1], device=slot.device)[None, :, None]).any(-1)
+        return torch.where(proposed[..., None], _mean_of(output.regions.class_logits, slot, of_tokens.shape[1]), of_tokens)
+
     def distil_objects(self, output: DetectionOutput, batch: Batch, targets: ObjectTargets) -> Float[Tensor, " r"]:
-        matched: Bool[Tensor, "r n"] = self.match(batch)[targets.row] == targets.slot[:, None]
-        which, token = torch.nonzero(matched, as_tuple=True)
-        per_object = ObjectTargets(targets.row[which], targets.slot[which], targets.candidates[which], targets.probs[which])
-        divergence = shortlist_kl(output.class_logits[per_object.row, token], per_object)
-        total = divergence.new_zeros(len(targets.row)).index_add(0, which, divergence)
-        return total / matched.sum(1).clamp(min=1)
+        return shortlist_kl(self.object_logits(output, batch)[targets.row, targets.slot], targets)
+
+
+def _mean_of(logits: Float[Tensor, "b m k"], slot: Int[Tensor, "b m"], num: int) -> Float[Tensor, "b n k"]:
+    """Mean logits of the places matched to each of `num` objects."""
+    place = (slot[:, None] == torch.arange(num, device=slot.device)[None, :, None]).float()
+    return torch.einsum("bnm,bmk->bnk", place, logits) / place.sum(-1, keepdim=True).clamp(min=1)
 
 
 def _with_rescued(slot: Int[Tensor, "b n"], distance: Float[Tensor, "b n o"]) -> Int[Tensor, "b n"]:

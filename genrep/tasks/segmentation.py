@@ -8,13 +8,21 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from genrep.tasks.base import Fuse, ObjectTargets, Task, mean_where, shortlist_kl
-from genrep.types import IGNORE, Batch, Features, FeatureSpec
+from genrep.types import IGNORE, Batch, Features, FeatureSpec, Objects
+
+
+def classes_by_owner(objects: Objects) -> Float[Tensor, "b k h w"]:
+    """Class logits of the objects, mixed at each pixel by whose it is; zero where it is nobody's."""
+    owner = F.pad(objects.owner_logits, (0, 0, 0, 0, 1, 0)).softmax(1)[:, 1:]
+    return torch.einsum("bmhw,bmk->bkhw", owner, objects.class_logits)
 
 
 class Segmentation(Task[Tensor, Tensor]):
-    """What each token holds, drawn out to pixels, plus a fine correction that sees the stem's finest map.
+    """What each token holds, drawn out to pixels, plus a fine correction that sees the stem's finest map, plus what each pixel's object is.
 
-        logits = upsampled(classes of tokens) + read(fine),   fine = unfolded tokens + stem
+        logits = upsampled(classes of tokens) + read(fine) + classes by owner,   fine = unfolded tokens + stem
+
+    The objects are those of a task before this one; without them the last summand is missing.
 
     `forward`: logits [b 1+k h w], channel 0 the background. `loss`: cross-entropy over labelled pixels, averaged over images.
     `results`: class of each pixel, 0 background, c + 1 class c.
@@ -36,7 +44,8 @@ class Segmentation(Task[Tensor, Tensor]):
         tokens = fused + self.tower(fused)
         fine = F.silu(F.pixel_shuffle(self.unfold(tokens), self.stride) + self.skip(features.stem[0]))
         coarse = F.interpolate(self.classify(tokens), scale_factor=self.stride, mode="bilinear")
-        return (coarse + self.read(fine + F.silu(self.refine(fine)))).float()
+        logits = (coarse + self.read(fine + F.silu(self.refine(fine)))).float()
+        return logits if features.objects is None else logits + F.pad(classes_by_owner(features.objects), (0, 0, 0, 0, 1, 0))
 
     def loss(self, output: Float[Tensor, "b c h w"], batch: Batch) -> dict[str, Tensor]:
         mask = batch.semantic_mask.long()

@@ -18,7 +18,7 @@ from genrep.posteriors.gate import Gate, fit_gate
 from genrep.posteriors.objects import object_log_likelihood, replace_class
 from genrep.randomness import SampleGenerator
 from genrep.tasks.base import ObjectTargets
-from genrep.tasks.detection import Detection, DetectionOutput
+from genrep.tasks.detection import Detection
 from genrep.types import IGNORE, UNLABELLED, Batch
 
 
@@ -97,14 +97,10 @@ def object_log_likelihoods(
 
 @torch.no_grad()
 def object_scores(model: GenRep, batch: Batch) -> Float[Tensor, "b n k"]:
-    """Log-probabilities of the detection head for each annotated object: mean of its logits over the tokens matched to it."""
+    """Log-probabilities of the detection head for each annotated object."""
     head = model.heads["detection"]
     assert isinstance(head, Detection)
-    output: DetectionOutput = head(model.clean_features(model.encode(batch.image)))
-    slots = torch.arange(batch.object_labels.shape[1], device=batch.object_labels.device)
-    member = (head.match(batch)[:, None] == slots[None, :, None]).float()
-    mean = torch.einsum("bsn,bnk->bsk", member, output.class_logits) / member.sum(-1, keepdim=True).clamp(min=1)
-    return mean.log_softmax(-1)
+    return head.object_logits(head(model.clean_features(model.encode(batch.image))), batch).log_softmax(-1)
 
 
 def halves(row: Int[Tensor, " r"], num_images: int) -> tuple[slice, slice]:

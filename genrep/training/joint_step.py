@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import islice
 
 import torch
 from jaxtyping import Float
@@ -14,6 +15,8 @@ from genrep.aligners import Aligner
 from genrep.aligners.base import State, cosines, share_kept
 
 Loss = Callable[[], Tensor]
+Found = tuple[Tensor, tuple[Tensor | None, ...]]
+"""Value of a loss, and its gradient for each parameter asked for, None where it does not reach."""
 
 CHUNK = 4096
 
@@ -42,21 +45,22 @@ class JointGradient:
         update = sum_i w_i g_i over other parameters that several losses reach
         update = g_i           over parameters that only loss i reaches, unweighted
 
-    One loss after the other: the least memory, as each graph is freed before the next is built. A loss may come as micro-batches,
-    which run side by side in threads of their own; on a CPU that uses its cores better than threads inside small matrix products.
-    Their gradients are averaged in order before alignment, which is not linear.
+    One loss after the other: the least memory, as each graph is freed before the next is built. Or several graphs side by side in
+    threads of their own: losses, and micro-batches of a loss; on a CPU that uses its cores better than threads inside small matrix
+    products. Gradients of micro-batches are averaged in order before alignment, which is not linear.
 
     Args:
         model: its trainable parameters.
         aligner: coefficients from the Gramian.
         weights: w, one per loss.
         aligned: whether a parameter of this name may belong to the aligned set.
+        side_by_side: how many graphs at once.
     Source: equations (11) to (16).
     """
 
-    def __init__(self, model: nn.Module, aligner: Aligner, *, weights: Mapping[str, float], aligned: Callable[[str], bool]) -> None:
+    def __init__(self, model: nn.Module, aligner: Aligner, *, weights: Mapping[str, float], aligned: Callable[[str], bool], side_by_side: int = 1) -> None:
         self._named = {name: p for name, p in model.named_parameters() if p.requires_grad}
-        self._aligner, self._weights, self._aligned = aligner, weights, aligned
+        self._aligner, self._weights, self._aligned, self._side_by_side = aligner, weights, aligned, side_by_side
         self.state: State = aligner.init(len(weights))
         self._views: list[dict[str, Tensor]] = []
 
@@ -80,28 +84,33 @@ class JointGradient:
         if not self._views:
             self._lay_out({name: self._reached(losses) for name, losses in parts.items()})
         self._buffers.zero_()
-        values = [self._fill(views, losses) for views, losses in zip(self._views, parts.values(), strict=True)]
+        found = self._gradients([(views, loss) for views, losses in zip(self._views, parts.values(), strict=True) for loss in losses])
+        values = [self._fill(views, islice(found, len(losses)), len(losses)) for views, losses in zip(self._views, parts.values(), strict=True)]
         return self._combine(torch.stack(values).double())
 
-    def _gradient(self, loss: Loss, names: Iterable[str]) -> tuple[Tensor, tuple[Tensor | None, ...]]:
-        """Value and gradient, None where it does not reach."""
+    def _gradients(self, graphs: Sequence[tuple[Iterable[str], Loss]]) -> Iterator[Found]:
+        """Of every graph in order, computed one by one or side by side."""
+        if self._side_by_side == 1:
+            yield from (self._gradient(loss, names) for names, loss in graphs)
+            return
+        with ThreadPoolExecutor(self._side_by_side) as pool:
+            yield from pool.map(lambda graph: self._gradient(graph[1], graph[0]), graphs)
+
+    def _gradient(self, loss: Loss, names: Iterable[str]) -> Found:
         value = loss()
         if not value.requires_grad:
             return value, tuple(None for _ in names)
         return value.detach(), torch.autograd.grad(value, [self._named[name] for name in names], allow_unused=True)
 
-    def _fill(self, views: Mapping[str, Tensor], losses: Sequence[Loss]) -> Float[Tensor, ""]:
-        """The mean gradient of the micro-batches into the views; returns the mean loss."""
-        if len(losses) == 1:
-            results = [self._gradient(losses[0], views)]
-        else:
-            with ThreadPoolExecutor(len(losses)) as pool:
-                results = list(pool.map(lambda loss: self._gradient(loss, views), losses))
-        for _, gradients in results:
+    def _fill(self, views: Mapping[str, Tensor], found: Iterable[Found], num: int) -> Float[Tensor, ""]:
+        """The mean gradient of `num` micro-batches into the views; returns the mean loss."""
+        values = []
+        for value, gradients in found:
+            values.append(value)
             for view, gradient in zip(views.values(), gradients, strict=True):
                 if gradient is not None:
-                    view.add_(gradient, alpha=1 / len(losses))
-        return torch.stack([value for value, _ in results]).mean()
+                    view.add_(gradient, alpha=1 / num)
+        return torch.stack(values).mean()
 
     def _reached(self, losses: Sequence[Loss]) -> set[str]:
         """Parameters that some micro-batch of a loss reaches."""

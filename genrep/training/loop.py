@@ -116,6 +116,7 @@ class Session:
             self.config.aligner,
             weights={job: weights[job] if len(jobs) > 1 else 1.0 for job in jobs},
             aligned=lookup(ALIGNED_SETS, train.aligned_set, "aligned set"),
+            side_by_side=train.side_by_side,
         )
 
     def _restore(self) -> None:
@@ -142,7 +143,7 @@ class Session:
             if self.progress.step == self.steps1 and self.steps1:
                 self._enter_stage()
             self._maybe_fit()
-            with side_by_side(train.micro_batches):
+            with side_by_side(train.side_by_side):
                 row = self._step()
             self.progress.seconds = before + time.monotonic() - started
             if row:
@@ -194,9 +195,14 @@ class Session:
         size = train.stage1_batch_size if stage == 1 else train.batch_size
         batch, positions = self.stream.batch(self.progress.images, size)
         batch, positions = batch.to(self.device), positions.to(self.device)
-        parts = [slice(i, None, train.micro_batches) for i in range(train.micro_batches)]
+        num = max(1, train.side_by_side // len(self.joint.jobs))
+        parts = [slice(i, None, num) for i in range(num)]
         terms: list[dict[str, Tensor]] = [{} for _ in parts]
-        of_part = [partial(self._loss, batch=batch.rows(rows), positions=positions[rows], terms=kept) for rows, kept in zip(parts, terms, strict=True)]
+        lessons = self.config.objective.distil_images // num
+        of_part = [
+            partial(self._loss, batch=batch.rows(rows), positions=positions[rows], num_lessons=lessons, terms=kept)
+            for rows, kept in zip(parts, terms, strict=True)
+        ]
         report = self.joint({job: [partial(loss, job) for loss in of_part] for job in self.joint.jobs})
         first = 0 if stage == 1 else self.steps1
         lr = lr_at(self.progress.step - first, self.steps1 if stage == 1 else self.steps2, train)
@@ -207,13 +213,13 @@ class Session:
             return None
         return self._row(stage, terms, report, {"lr": lr, "grad_norm": norm, "images_per_s": size / (time.monotonic() - began)})
 
-    def _loss(self, job: str, *, batch: Batch, positions: Tensor, terms: dict[str, Tensor]) -> Tensor:
+    def _loss(self, job: str, *, batch: Batch, positions: Tensor, num_lessons: int, terms: dict[str, Tensor]) -> Tensor:
         """One of the two losses of the current step, on a micro-batch."""
         objective, generator = self.config.objective, SampleGenerator(self.config.train.seed, positions, f"stage{self.stage}/{job}")
         with self._autocast():
             if job == "perception":
                 due = self.stage == 2 and objective.posterior is not None and self.progress.step % objective.distil_every == 0
-                lessons = self.teacher.lessons(batch, positions, num=objective.distil_images // self.config.train.micro_batches) if due else None
+                lessons = self.teacher.lessons(batch, positions, num=num_lessons) if due else None
                 found = perception_losses(self.model, batch, config=objective, generator=generator, lessons=lessons)
             else:
                 found = generation_losses(self.model, self.teacher.model, batch, config=objective, generator=generator)

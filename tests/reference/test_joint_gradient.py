@@ -125,6 +125,22 @@ def test_steps_do_not_add_up(model: GenRep, losses: Losses) -> None:
         assert (parameter.grad is None and name not in first) or torch.equal(parameter.grad, first[name])
 
 
+@pytest.mark.parametrize("num", [2, 4, 7])
+def test_side_by_side_is_one_by_one(model: GenRep, losses: Losses, num: int) -> None:
+    """Two losses in two micro-batches each, the second of twice the value, in as many threads as one likes."""
+    halves = {job: (loss, partial(lambda loss: 2 * loss(), loss)) for job, loss in losses.items()}
+    found = []
+    for threads in (1, num):
+        step = JointGradient(model, GenRepRule(), weights=WEIGHTS, aligned=ALIGNED_SETS["trunk"], side_by_side=threads)
+        report = step(halves)
+        found.append((report, {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}))
+    (one_report, one), (many_report, many) = found
+    assert one_report == many_report and all(torch.equal(one[name], many[name]) for name in one) and set(one) == set(many)
+    whole, _ = joint(model, GenRepRule(), losses)
+    for name in whole:
+        torch.testing.assert_close(one[name], 1.5 * whole[name], rtol=1e-9, atol=1e-12)
+
+
 def test_reports_cosine_norms_and_share_kept(model: GenRep, losses: Losses, own: Gradients) -> None:
     report = JointGradient(model, GenRepRule(), weights=WEIGHTS, aligned=ALIGNED_SETS["trunk"])(losses)
     names = [name for name in own["perception"] if name in own["generation"] and ALIGNED_SETS["trunk"](name)]

@@ -14,10 +14,12 @@ from torch import Tensor
 from genrep.boxes import to_cxcywh, to_xyxy_px
 from genrep.tasks import Detection
 from genrep.tasks.detection import DetectionOutput
+from genrep.tasks.regions import RegionOutput
 from genrep.types import UNLABELLED, Batch, FeatureSpec
 
 SPEC = FeatureSpec(image_size=(32, 48), taps=(4,), tap_stride=4, stem=(4,), stem_strides=(1,))
-HEAD = Detection(SPEC, 3, width=8)
+HEAD = Detection(SPEC, 3, width=8, num_proposals=12)
+DENSE = Detection(SPEC, 3, width=8)
 
 
 def batch_of(boxes_xyxy_px: Tensor) -> Batch:
@@ -64,18 +66,60 @@ def test_an_object_within_another_keeps_its_middle() -> None:
         assert set(slot.tolist()) - {UNLABELLED} == set(range(len(order)))
 
 
+def regions(boxes_xyxy_px: Tensor, objectness: Tensor, class_logits: Tensor) -> RegionOutput:
+    """A second look that changed nothing: masks are the boxes."""
+    y, x = torch.arange(32)[:, None] + 0.5, torch.arange(48) + 0.5
+    low_x, low_y, high_x, high_y = (side[..., None, None] for side in boxes_xyxy_px.unbind(-1))
+    inside = (x > low_x) & (x < high_x) & (y > low_y) & (y < high_y)
+    return RegionOutput(boxes_xyxy_px, torch.ones_like(objectness, dtype=torch.bool), class_logits, objectness, boxes_xyxy_px, inside * 20.0 - 10.0)
+
+
 def raw(boxes_xyxy_px: list[list[float]], scores: list[float], labels: list[int]) -> DetectionOutput:
     logits = torch.full((1, len(labels), 3), -20.0)
     logits[0, torch.arange(len(labels)), torch.tensor(labels)] = 20.0
-    return DetectionOutput(logits, torch.tensor([scores]).logit(), torch.tensor([boxes_xyxy_px]))
+    objectness, boxes_px = torch.tensor([scores]).logit(), torch.tensor([boxes_xyxy_px])
+    return DetectionOutput(logits, objectness, boxes_px, regions(boxes_px, objectness, logits))
 
 
-def test_duplicates_of_a_class_are_suppressed_and_boxes_stay_in_the_image() -> None:
-    output = raw([[1, 1, 9, 9], [1, 1, 9, 9.5], [1, 1, 9, 9], [-5, 20, 60, 40], [2, 2, 4, 4]], [0.5, 0.9, 0.8, 0.7, 0.01], [0, 0, 1, 2, 2])
+def test_what_is_no_object_is_left_out_and_boxes_stay_in_the_image() -> None:
+    (found,) = HEAD.results(raw([[1, 1, 9, 9.5], [-5, 20, 60, 40], [2, 2, 4, 4]], [0.8, 0.9, 0.01], [0, 2, 2]))
+    assert found.labels.tolist() == [2, 0]
+    torch.testing.assert_close(found.scores, torch.tensor([0.9, 0.8]))
+    assert found.boxes_xyxy_px.tolist() == [[0, 20, 48, 32], [1, 1, 9, 9.5]]
+
+
+def test_proposals_that_moved_to_the_same_place_are_one_object() -> None:
+    output = raw([[1.0, 1, 9, 9], [1, 1, 9, 9.5], [1, 1, 9, 9]], [0.5, 0.9, 0.8], [0, 0, 1])
     (found,) = HEAD.results(output)
+    assert found.labels.tolist() == [0, 1]
+    torch.testing.assert_close(found.scores, torch.tensor([0.9, 0.8]))
+
+
+def test_an_ambiguous_object_is_named_by_each_class_it_may_be() -> None:
+    output = raw([[1.0, 1, 9, 9]], [0.8], [0])
+    unsure = replace(output.regions, class_logits=torch.tensor([[[0.6, 0.395, 0.005]]]).log())
+    (found,) = HEAD.results(replace(output, regions=unsure))
+    assert found.labels.tolist() == [0, 1]
+    torch.testing.assert_close(found.scores, torch.tensor([0.48, 0.316]))
+
+
+def test_of_tokens_only_the_best_class_counts() -> None:
+    """Without a second look: duplicates of a class are suppressed, a neighbour that thinks otherwise is not."""
+    output = replace(raw([[1.0, 1, 9, 9], [1, 1, 9, 9.5], [1, 1, 9, 9], [-5, 20, 60, 40]], [0.5, 0.9, 0.8, 0.7], [0, 0, 1, 2]), regions=None)
+    unsure = output.class_logits.clone()
+    unsure[0, 3] = torch.tensor([0.3, 0.1, 0.6]).log()
+    (found,) = DENSE.results(replace(output, class_logits=unsure))
     assert found.labels.tolist() == [0, 1, 2]
-    torch.testing.assert_close(found.scores, torch.tensor([0.9, 0.8, 0.7]))
+    torch.testing.assert_close(found.scores, torch.tensor([0.9, 0.8, 0.42]))
     assert found.boxes_xyxy_px.tolist() == [[1, 1, 9, 9.5], [1, 1, 9, 9], [0, 20, 48, 32]]
+
+
+def test_without_a_second_look_there_is_nothing_of_it() -> None:
+    batch = with_masks(batch_of(PLACES))
+    output = replace(perfect(batch), regions=None)
+    assert set(DENSE.loss(output, batch)) == {"objectness", "object_class", "box"} and DENSE.offer(output) is None
+    assert not any(name.startswith("regions") for name, _ in DENSE.named_parameters())
+    assert any(name.startswith("regions") for name, _ in HEAD.named_parameters())
 
 
 def test_best_come_first_up_to_a_number() -> None:
@@ -84,8 +128,7 @@ def test_best_come_first_up_to_a_number() -> None:
     torch.testing.assert_close(found.scores, torch.tensor([0.55, 0.5, 0.45, 0.4]))
 
 
-def test_perfect_output_costs_next_to_nothing() -> None:
-    batch = batch_of(torch.tensor([[2.0, 2.0, 14.0, 10.0], [20.0, 12.0, 44.0, 30.0]]))
+def perfect(batch: Batch) -> DetectionOutput:
     slot = HEAD.match(batch)
     truth = to_xyxy_px(batch.boxes_cxcywh, (32, 48))
     logits = torch.zeros(2, 96, 3)
@@ -93,8 +136,60 @@ def test_perfect_output_costs_next_to_nothing() -> None:
     row, token = torch.nonzero(slot >= 0, as_tuple=True)
     logits[row, token, batch.object_labels[row, slot[row, token]]] = 30.0
     boxes_px[row, token] = truth[row, slot[row, token]]
-    terms = HEAD.loss(DetectionOutput(logits, torch.where(slot >= 0, 30.0, -30.0), boxes_px), batch)
-    assert {name: float(value) for name, value in terms.items()} == pytest.approx({"objectness": 0, "object_class": 0, "box": 0}, abs=1e-5)
+    seen = torch.nn.functional.one_hot(batch.object_labels.clamp(min=0), 3) * 30.0
+    there = torch.where(batch.object_labels >= 0, 30.0, -30.0)
+    return DetectionOutput(logits, torch.where(slot >= 0, 30.0, -30.0), boxes_px, regions(truth, there, seen))
+
+
+PLACES = torch.tensor([[2.0, 2.0, 14.0, 10.0], [20.0, 12.0, 44.0, 30.0]])
+
+
+def with_masks(batch: Batch) -> Batch:
+    mask = torch.zeros(2, 32, 48, dtype=torch.uint8)
+    mask[0, 2:10, 2:14], mask[0, 12:30, 20:44] = 1, 2
+    return replace(batch, instance_mask=mask)
+
+
+def test_perfect_output_costs_next_to_nothing() -> None:
+    batch = with_masks(batch_of(PLACES))
+    terms = HEAD.loss(perfect(batch), batch)
+    assert set(terms) == {"objectness", "object_class", "box", "region_class", "region_box", "region_objectness", "owner"}
+    assert {name: float(value) for name, value in terms.items()} == pytest.approx(dict.fromkeys(terms, 0.0), abs=1e-3)
+
+
+def test_each_mistake_of_the_second_look_costs_its_term() -> None:
+    batch = with_masks(batch_of(PLACES))
+    right = perfect(batch)
+    good = right.regions
+    wrong = {
+        "region_class": replace(good, class_logits=good.class_logits.roll(1, 2)),
+        "region_box": replace(good, boxes_xyxy_px=good.boxes_xyxy_px + 3),
+        "region_objectness": replace(good, objectness=-good.objectness),
+        "owner": replace(good, mask_logits=-good.mask_logits),
+    }
+    for name, output in wrong.items():
+        assert float(HEAD.loss(replace(right, regions=output), batch)[name]) > 0.3, name
+
+
+def test_pixels_of_an_object_that_nobody_proposed_are_nobodys() -> None:
+    batch = with_masks(batch_of(PLACES))
+    right = perfect(batch)
+    first = torch.arange(SLOTS).expand(2, -1) == 0
+    only_first = replace(right.regions, exists=first, objectness=torch.where(first, 30.0, -30.0))
+    missing = replace(right, regions=only_first)
+    assert float(HEAD.loss(missing, batch)["owner"]) == pytest.approx(0, abs=1e-3)
+    assert float(HEAD.loss(missing, replace(batch, instance_mask=2 * (batch.instance_mask == 1).byte()))["owner"]) > 0.3
+
+
+def test_what_the_head_says_of_an_object_comes_from_its_proposals_or_else_its_tokens() -> None:
+    batch = batch_of(PLACES)
+    output = perfect(batch)
+    second = output.regions.class_logits.roll(1, 2)
+    seen = HEAD.object_logits(replace(output, regions=replace(output.regions, class_logits=second)), batch)
+    torch.testing.assert_close(seen[0, :2], second[0, :2])
+    nowhere = replace(output.regions, exists=torch.zeros_like(output.regions.exists), class_logits=second)
+    of_tokens = HEAD.object_logits(replace(output, regions=nowhere), batch)
+    assert of_tokens[0, :2].argmax(1).tolist() == batch.object_labels[0, :2].tolist()
 
 
 def test_objectness_learns_the_overlap_of_the_tokens_own_box() -> None:
@@ -102,7 +197,7 @@ def test_objectness_learns_the_overlap_of_the_tokens_own_box() -> None:
     slot = HEAD.match(batch)
     objectness = torch.zeros(2, 96, requires_grad=True)
     half = torch.tensor([8.0, 8.0, 24.0, 16.0]).expand(2, 96, 4)
-    HEAD.loss(DetectionOutput(torch.zeros(2, 96, 3), objectness, half), batch)["objectness"].backward()
+    HEAD.loss(replace(perfect(batch), objectness=objectness, boxes_xyxy_px=half), batch)["objectness"].backward()
     pull = torch.where(slot >= 0, 0.5 - 0.5, 0.5)
     torch.testing.assert_close(objectness.grad * (slot >= 0).sum(), pull)
 
@@ -110,6 +205,6 @@ def test_objectness_learns_the_overlap_of_the_tokens_own_box() -> None:
 def test_boxes_reach_out_from_the_token() -> None:
     from genrep.types import Features
 
-    output = HEAD(Features((torch.randn(2, 4, 8, 12, generator=torch.Generator().manual_seed(0)),), ()))
+    output = HEAD(Features((torch.randn(2, 4, 8, 12, generator=torch.Generator().manual_seed(0)),), (torch.zeros(2, 4, 32, 48),)))
     inside = (output.boxes_xyxy_px[..., :2] < HEAD.centres_px) & (HEAD.centres_px < output.boxes_xyxy_px[..., 2:])
     assert inside.all() and output.class_logits.shape == (2, 96, 3)

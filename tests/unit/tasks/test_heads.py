@@ -13,10 +13,11 @@ from torch import Tensor, nn
 
 from genrep.boxes import to_xyxy_px
 from genrep.model import GenRep
-from genrep.tasks import TASKS, Classification, Detection, ObjectTargets, Segmentation
+from genrep.tasks import TASKS, Classification, Detection, ObjectTargets, Segmentation, run_tasks
 from genrep.tasks.base import Fuse, mean_where, shortlist_kl
-from genrep.tasks.detection import DetectionOutput
-from genrep.types import IGNORE, UNLABELLED, Batch, Features, FeatureSpec
+from genrep.tasks.regions import RegionOutput
+from genrep.tasks.segmentation import classes_by_owner
+from genrep.types import IGNORE, UNLABELLED, Batch, Features, FeatureSpec, Objects
 
 NUM_STEPS = 80
 SPEC = FeatureSpec(image_size=(32, 32), taps=(6, 6), tap_stride=4, stem=(4, 8), stem_strides=(1, 2))
@@ -26,7 +27,7 @@ FEATURES = Features(taps=(normal(6, 6, 8, 8), normal(6, 6, 8, 8, seed=1)), stem=
 def heads() -> dict[str, nn.Module]:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        return {name: task(SPEC, 4, width=16) for name, task in TASKS.items()}
+        return {name: task(SPEC, 4, width=16, **({"num_proposals": 8} if name == "detection" else {})) for name, task in TASKS.items()}
 
 
 def unlabelled(batch: Batch) -> Batch:
@@ -43,12 +44,16 @@ def unlabelled(batch: Batch) -> Batch:
 
 
 def leaves(output: object, rows: slice) -> tuple[object, list[Tensor]]:
-    """A head's output for some rows, cut from the network, and its tensors."""
+    """A head's output for some rows, cut from the network, and those of its tensors that learn."""
     if isinstance(output, Tensor):
-        leaf = output[rows].detach().requires_grad_()
-        return leaf, [leaf]
-    tensors = [value[rows].detach().requires_grad_() for value in vars(output).values()]
-    return DetectionOutput(*tensors), tensors
+        leaf = output[rows].detach()
+        learns = leaf.is_floating_point()
+        return leaf.requires_grad_(learns), [leaf] if learns else []
+    parts = {name: leaves(value, rows) for name, value in vars(output).items()}
+    if isinstance(output, RegionOutput):
+        fixed = parts["proposals_xyxy_px"][0].requires_grad_(False)
+        parts["proposals_xyxy_px"] = (fixed, [])
+    return type(output)(**{name: part for name, (part, _) in parts.items()}), [leaf for _, found in parts.values() for leaf in found]
 
 
 @dataclass(frozen=True)
@@ -57,20 +62,21 @@ class Learnt:
     batch: Batch
 
 
-@pytest.fixture(scope="module")
-def learnt() -> Iterator[Learnt]:
+@pytest.fixture(scope="module", params=[0, 8], ids=["one look", "two looks"])
+def learnt(request: pytest.FixtureRequest) -> Iterator[Learnt]:
     """A small trunk with all three heads, after some dozens of steps on one batch of single and of several objects."""
     single, several = rectangles(6, colour=True), rectangles(6, num_objects=3, colour=True, seed=1)
     batch = Batch.cat([single.batch(torch.arange(6)), several.batch(torch.arange(6))])
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        model = GenRep(small_config(image_size=(32, 32), codec="pixels", trunk=replace(TRUNK, width=32, depth=2, stem_width=8, taps=(1, 2))))
+        trunk = replace(TRUNK, width=32, depth=2, stem_width=8, taps=(1, 2))
+        model = GenRep(small_config(image_size=(32, 32), codec="pixels", trunk=trunk, proposals=request.param))
     x0 = model.encode(batch.image)
     optimizer = torch.optim.Adam(model.parameters(), lr=5e-3)
     fading = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.1, NUM_STEPS)
     for _ in range(NUM_STEPS):
         features = model.clean_features(x0)
-        loss = torch.stack([term for head in model.heads.values() for term in head.loss(head(features), batch).values()]).sum()
+        loss = torch.stack([term for _, head, output in run_tasks(model.tasks(), features) for term in head.loss(output, batch).values()]).sum()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -193,20 +199,40 @@ def test_object_posteriors_are_taught_where_the_objects_are() -> None:
     )
     detection, segmentation = heads()["detection"], heads()["segmentation"]
     assert isinstance(detection, Detection) and isinstance(segmentation, Segmentation)
-    boxes, (class_logits, objectness, sides) = leaves(detection(FEATURES), slice(6))
+    boxes, found_leaves = leaves(detection(FEATURES), slice(6))
     pixels, (mask_logits,) = leaves(segmentation(FEATURES), slice(6))
     of_boxes, of_pixels = detection.distil_objects(boxes, batch, targets), segmentation.distil_objects(pixels, batch, targets)
-    slot = detection.match(batch)
+    said = detection.object_logits(boxes, batch)
     for r, (row, which) in enumerate(zip(targets.row, targets.slot, strict=True)):
-        tokens = class_logits[row][slot[row] == which]
         inside = mask_logits[row, 1:, batch.instance_mask[row] == which + 1].T
-        for found, places in ((of_boxes, tokens), (of_pixels, inside)):
+        for found, places in ((of_boxes, said[row, which][None]), (of_pixels, inside)):
             log_q = places[:, targets.candidates[r]].log_softmax(1)
             naive = (targets.probs[r] * (targets.probs[r].log() - log_q)).sum(1).mean()
             torch.testing.assert_close(found[r], naive)
     (of_boxes.sum() + of_pixels.sum()).backward()
-    assert objectness.grad is None and sides.grad is None
-    assert not mask_logits.grad[:, 0].any() and not mask_logits.grad[1:3].any() and not class_logits.grad[1:3].any()
+    taught = [leaf for leaf in found_leaves if leaf.grad is not None and leaf.grad.any()]
+    assert taught and all(any(leaf is logits for logits in (boxes.class_logits, boxes.regions.class_logits)) for leaf in taught)
+    assert not mask_logits.grad[:, 0].any() and not mask_logits.grad[1:3].any() and not any(leaf.grad[1:3].any() for leaf in taught)
+
+
+def test_a_pixel_is_what_its_owner_is() -> None:
+    owner = torch.full((1, 2, 1, 3), -40.0)
+    owner[0, 0, 0, 0], owner[0, 1, 0, 1] = 40.0, 40.0
+    classes = torch.tensor([[[1.0, -2.0, 0.5], [3.0, 4.0, 5.0]]])
+    found = classes_by_owner(Objects(classes, owner))
+    torch.testing.assert_close(found[0, :, 0].T, torch.tensor([[1.0, -2.0, 0.5], [3.0, 4.0, 5.0], [0.0, 0.0, 0.0]]))
+
+
+def test_segmentation_sees_what_detection_found_in_whatever_order_they_are_named() -> None:
+    names = ("segmentation", "detection")
+    model = GenRep(small_config(image_size=(32, 32), codec="pixels", tasks=names, proposals=8))
+    features = model.clean_features(torch.zeros(1, 3, 32, 32))
+    outputs = {name: output for name, _, output in run_tasks(model.tasks(), features)}
+    assert list(outputs) == ["detection", "segmentation"]
+    offered = model.heads["detection"].offer(outputs["detection"])
+    difference = outputs["segmentation"] - model.heads["segmentation"](features)
+    torch.testing.assert_close(difference[:, 1:], classes_by_owner(offered))
+    assert not difference[:, 0].any() and difference.abs().max() > 1e-3
 
 
 def test_means_over_labelled_rows() -> None:

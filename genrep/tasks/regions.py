@@ -1,0 +1,173 @@
+"""A second look at a few boxes: what lies in them is brought to one size and place, then recognised.
+
+An object of 11 pixels in a corner and one of 28 in the middle look alike there, so what is learnt of one serves the other.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torchvision.ops import complete_box_iou_loss
+
+from genrep.boxes import paired_iou, pairwise_iou, to_xyxy_px
+from genrep.layers import StandardConv2d
+from genrep.tasks.base import mean_where
+from genrep.types import IGNORE, UNLABELLED, Batch, Features, FeatureSpec
+
+CROP = 16
+"""Side of a crop, in samples."""
+CONTEXT = 1.25
+"""Side of what is looked at, in sides of the box: what covers an object tells what is hidden."""
+NOT_HERE = -8.0
+"""Logit of an object's mask outside what was looked at."""
+
+
+@dataclass(frozen=True)
+class RegionOutput:
+    """Of m proposed boxes per image: proposals and refined boxes in pixels [b m 4], logits of class [b m k] and presence [b m],
+    mask logits on the image [b m h w], and which proposals exist at all [b m]."""
+
+    proposals_xyxy_px: Tensor
+    exists: Tensor
+    class_logits: Tensor
+    objectness: Tensor
+    boxes_xyxy_px: Tensor
+    mask_logits: Tensor
+
+    def owner_logits(self) -> Float[Tensor, "b m h w"]:
+        """Whose each pixel is, against a logit of 0 for nobody's: a mask counts as much as its object is there."""
+        return self.mask_logits + F.logsigmoid(self.objectness)[:, :, None, None]
+
+    def match(self, batch: Batch) -> Int[Tensor, "b m"]:
+        """The object that each proposal overlaps most, if by more than half; else -1."""
+        size = (self.mask_logits.shape[-2], self.mask_logits.shape[-1])
+        iou = pairwise_iou(self.proposals_xyxy_px, to_xyxy_px(batch.boxes_cxcywh, size)) * (batch.object_labels != UNLABELLED)[:, None]
+        best, slot = iou.max(-1)
+        return torch.where((best > 0.5) & self.exists, slot, UNLABELLED)
+
+
+@torch.no_grad()
+def propose(
+    objectness: Float[Tensor, "b n"], boxes_xyxy_px: Float[Tensor, "b n 4"], *, num: int, overlap: float = 0.6
+) -> tuple[Int[Tensor, "b m"], Bool[Tensor, "b m"]]:
+    """The best boxes of each image, best first, none overlapping a better one by more than `overlap` IoU; and whether there were as many.
+
+    Batched, and of a fixed number, where `torchvision.ops.nms` takes one image at a time.
+
+    >>> boxes = torch.tensor([[[0.0, 0, 8, 8], [0, 0, 8, 7], [9, 9, 12, 12]]])
+    >>> propose(torch.tensor([[2.0, 1.0, 0.0]]), boxes, num=3)
+    (tensor([[0, 2, 0]]), tensor([[ True,  True, False]]))
+    """
+    iou = pairwise_iou(boxes_xyxy_px, boxes_xyxy_px)
+    left, found, exists = objectness.detach().float(), [], []
+    for _ in range(num):
+        best, index = left.max(1)
+        found.append(index)
+        exists.append(best > -torch.inf)
+        covered = iou.gather(1, index[:, None, None].expand(-1, 1, iou.shape[2])).squeeze(1) > overlap
+        left = left.masked_fill(covered, -torch.inf).scatter(1, index[:, None], -torch.inf)
+    return torch.stack(found, 1), torch.stack(exists, 1)
+
+
+def crop(maps: Float[Tensor, "b c h w"], boxes_xyxy_px: Float[Tensor, "b m 4"], image_size: tuple[int, int], size: int) -> Float[Tensor, "bm c s s"]:
+    """Bilinear samples on a regular grid over each box; zero outside the image. A sixth of the time of `roi_align` on a CPU."""
+    height, width = image_size
+    low, extent = boxes_xyxy_px[..., None, :2], boxes_xyxy_px[..., None, 2:] - boxes_xyxy_px[..., None, :2]
+    step = ((torch.arange(size, device=maps.device) + 0.5) / size)[:, None]
+    x, y = ((low + extent * step) / low.new_tensor([width, height]) * 2 - 1).unbind(-1)
+    grid = torch.stack(torch.broadcast_tensors(x[:, :, None, :], y[:, :, :, None]), -1)
+    sampled = F.grid_sample(maps.float(), grid.flatten(1, 2).float(), align_corners=False)
+    return sampled.unflatten(2, (-1, size)).transpose(1, 2).flatten(0, 1)
+
+
+def paste(crops: Float[Tensor, "b m s s"], boxes_xyxy_px: Float[Tensor, "b m 4"], image_size: tuple[int, int], outside: float) -> Float[Tensor, "b m h w"]:
+    """The inverse of `crop`: every crop back in its place on the image, `outside` around it."""
+    axes = [torch.arange(side, device=crops.device) + 0.5 for side in reversed(image_size)]
+    low, high = boxes_xyxy_px[..., :2], boxes_xyxy_px[..., 2:]
+    x, y = ((axes[i] - low[..., i, None]) / (high - low)[..., i, None].clamp(min=1) * 2 - 1 for i in range(2))
+    grid = torch.stack(torch.broadcast_tensors(x[:, :, None, :], y[:, :, :, None]), -1).flatten(0, 1)
+    placed = F.grid_sample(crops.flatten(0, 1)[:, None].float(), grid.float(), align_corners=False, padding_mode="border").squeeze(1)
+    return torch.where((grid.abs() <= 1).all(-1), placed, outside).unflatten(0, boxes_xyxy_px.shape[:2])
+
+
+def _convolution(before: int, after: int, size: int, stride: int) -> nn.Sequential:
+    return nn.Sequential(StandardConv2d(before, after, size, stride=stride), nn.GroupNorm(8, after), nn.SiLU())
+
+
+class Regions(nn.Module):
+    """Crops of a fine map and of the heads' token map become a mask, and, seen through that mask, a class and a better box.
+
+    Source: the two stages of He et al. 2017 (Mask R-CNN), arXiv:1703.06870.
+    """
+
+    def __init__(self, spec: FeatureSpec, coarse: int, num_classes: int, width: int = 128) -> None:
+        super().__init__()
+        self.image_size, self.num_classes = spec.image_size, num_classes
+        self.level = spec.stem_strides.index(spec.tap_stride // 4)
+        self.first = _convolution(spec.stem[self.level], 32, 3, 1)
+        self.down = nn.Sequential(_convolution(32, 64, 4, 2), _convolution(64, 96, 4, 2))
+        self.tokens = nn.Conv2d(coarse, 96, 1)
+        self.shape = nn.Conv2d(96, 16, 1)
+        self.whole = nn.Sequential(nn.Linear(96 * 16, width), nn.SiLU(), nn.Linear(width, 16))
+        self.embed = nn.Conv2d(32, 16, 1)
+        self.own = nn.Sequential(_convolution(32, 64, 4, 2), _convolution(64, 96, 4, 2))
+        self.read = nn.Sequential(nn.Linear(2 * 96 * 16, width), nn.SiLU(), nn.Linear(width, num_classes + 5))
+
+    def forward(
+        self,
+        features: Features,
+        tokens: Float[Tensor, "b d gh gw"],
+        proposals: Float[Tensor, "b m 4"],
+        exists: Bool[Tensor, "b m"],
+        *,
+        class_logits: Float[Tensor, "b m k"],
+        objectness: Float[Tensor, "b m"],
+    ) -> RegionOutput:
+        """Logits are added to those of the first look, boxes move by parts of their size."""
+        centre, size = (proposals[..., :2] + proposals[..., 2:]) / 2, proposals[..., 2:] - proposals[..., :2]
+        seen = torch.cat([centre - CONTEXT / 2 * size, centre + CONTEXT / 2 * size], -1)
+        fine = self.first(crop(features.stem[self.level], seen, self.image_size, CROP))
+        deep = self.down(fine) + self.tokens(crop(tokens, seen, self.image_size, CROP // 4))
+        mask = torch.einsum("rchw,rc->rhw", self.embed(fine), self.whole(deep.flatten(1))) + F.pixel_shuffle(self.shape(deep), 4).squeeze(1)
+        through = torch.cat([deep, self.own(fine * mask.sigmoid()[:, None])], 1)
+        read = self.read(through.flatten(1)).float().unflatten(0, proposals.shape[:2])
+        classes, present, move = read.split([self.num_classes, 1, 4], -1)
+        return RegionOutput(
+            proposals_xyxy_px=proposals,
+            exists=exists,
+            class_logits=class_logits + classes,
+            objectness=(objectness + present.squeeze(-1)).masked_fill(~exists, -20.0),
+            boxes_xyxy_px=proposals + 0.2 * move * size.repeat(1, 1, 2),
+            mask_logits=paste(mask.unflatten(0, proposals.shape[:2]), seen, self.image_size, NOT_HERE),
+        )
+
+
+def region_losses(output: RegionOutput, batch: Batch) -> dict[str, Tensor]:
+    """Class and box at the proposals matched to objects, presence at all of them (the IoU of the refined box), and whose each pixel is.
+
+    Pixels of an object that several proposals match may be any of theirs; those of one without a proposal are nobody's.
+    """
+    slot = output.match(batch)
+    row, which = torch.nonzero(slot >= 0, as_tuple=True)
+    chosen, num = slot[row, which], max(len(row), 1)
+    size = (output.mask_logits.shape[-2], output.mask_logits.shape[-1])
+    boxes, truth = output.boxes_xyxy_px[row, which], to_xyxy_px(batch.boxes_cxcywh[row, chosen], size)
+    quality = torch.zeros_like(output.objectness)
+    quality[row, which] = paired_iou(boxes.detach(), truth)
+    presence = F.binary_cross_entropy_with_logits(output.objectness, quality, reduction="none") * output.exists
+    mine = slot[:, :, None, None] == torch.where(batch.instance_mask == 0, -2, batch.instance_mask.long() - 1)[:, None]
+    right = torch.cat([~mine.any(1, keepdim=True), mine], 1)
+    log_owner = F.pad(output.owner_logits(), (0, 0, 0, 0, 1, 0)).log_softmax(1)
+    labelled = batch.instance_mask != IGNORE
+    missed = -log_owner.masked_fill(~right, -1e4).logsumexp(1) * labelled
+    num_pixels = labelled.sum((1, 2))
+    return {
+        "region_class": F.cross_entropy(output.class_logits[row, which], batch.object_labels[row, chosen], reduction="sum") / num,
+        "region_box": 2 * complete_box_iou_loss(boxes, truth, reduction="sum") / num,
+        "region_objectness": presence[batch.has_objects].sum() / num,
+        "owner": 2 * mean_where(missed.sum((1, 2)) / num_pixels.clamp(min=1), num_pixels > 0),
+    }

@@ -1,0 +1,86 @@
+"""The second look: which boxes, and that size and place in the image do not matter to what is seen."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from rectangles import SLOTS, rectangles
+from small_models import normal
+from torch.nn import functional as F
+from torchvision.ops import nms
+
+from genrep.boxes import to_cxcywh
+from genrep.tasks.regions import NOT_HERE, RegionOutput, Regions, crop, paste, propose
+from genrep.types import UNLABELLED, Features, FeatureSpec
+
+SIZE = (32, 48)
+
+
+@given(seed=st.integers(0, 10**6), num=st.integers(1, 12))
+def test_proposals_are_those_of_torchvision(seed: int, num: int) -> None:
+    g = torch.Generator().manual_seed(seed)
+    low = torch.rand(3, 20, 2, generator=g) * 20
+    boxes, scores = torch.cat([low, low + 4 + torch.rand(3, 20, 2, generator=g) * 16], -1), torch.randn(3, 20, generator=g)
+    index, exists = propose(scores, boxes, num=num)
+    for i in range(3):
+        expected = nms(boxes[i], scores[i], 0.6)[:num]
+        assert torch.equal(index[i, exists[i]], expected) and exists[i].sum() == len(expected)
+        assert exists[i].int().diff().le(0).all()
+
+
+def test_a_crop_pasted_back_is_where_it_was() -> None:
+    y, x = torch.arange(32)[:, None] + 0.5, torch.arange(48) + 0.5
+    plane = (0.1 * x - 0.2 * y)[None, None]
+    box = torch.tensor([[[10.0, 6.0, 30.0, 26.0]]])
+    back = paste(crop(plane, box, SIZE, 20).unflatten(0, (1, 1)).squeeze(2), box, SIZE, -99.0)
+    torch.testing.assert_close(back[0, 0, 6:26, 10:30], plane[0, 0, 6:26, 10:30], atol=1e-4, rtol=0)
+    back[0, 0, 6:26, 10:30] = -99
+    assert (back == -99).all()
+
+
+def test_size_and_place_do_not_matter() -> None:
+    """The same picture, once small in a corner and once twice as large elsewhere."""
+    picture = F.interpolate(normal(1, 4, 4, 4), size=(10, 10), mode="bicubic")
+    small, large = torch.zeros(1, 4, *SIZE), torch.zeros(1, 4, *SIZE)
+    small[..., 2:12, 3:13] = picture
+    large[..., 8:28, 20:40] = F.interpolate(picture, scale_factor=2, mode="bilinear")
+    seen = [crop(small, torch.tensor([[[3.0, 2, 13, 12]]]), SIZE, 8), crop(large, torch.tensor([[[20.0, 8, 40, 28]]]), SIZE, 8)]
+    assert (seen[0] - seen[1]).square().mean() < 0.02 * seen[0].square().mean()
+    assert (seen[0] - seen[1].flip(-1)).square().mean() > 0.5 * seen[0].square().mean()
+
+
+def test_what_is_far_from_a_box_changes_nothing_of_it() -> None:
+    torch.manual_seed(0)
+    spec = FeatureSpec(image_size=SIZE, taps=(8,), tap_stride=4, stem=(4, 8), stem_strides=(1, 2))
+    regions = Regions(spec, 8, 3)
+    box = torch.tensor([[[4.0, 4.0, 16.0, 16.0]]])
+
+    def look(stem: torch.Tensor, tokens: torch.Tensor) -> RegionOutput:
+        features = Features((), (stem, torch.zeros(1, 8, 16, 24)))
+        return regions(features, tokens, box, torch.tensor([[True]]), class_logits=torch.zeros(1, 1, 3), objectness=torch.zeros(1, 1))
+
+    stem, tokens = normal(1, 4, *SIZE), normal(1, 8, 8, 12)
+    there, near = stem.clone(), stem.clone()
+    there[..., 24:] += 1.0
+    near[..., 8:12, 8:12] += 1.0
+    first = look(stem, tokens)
+    torch.testing.assert_close(look(there, tokens).class_logits, first.class_logits)
+    assert (look(near, tokens).class_logits - first.class_logits).abs().max() > 1e-3
+    assert (first.mask_logits[..., 24:] == NOT_HERE).all() and (first.mask_logits[..., 6:14, 6:14] != NOT_HERE).all()
+
+
+def test_proposals_match_the_object_they_overlap_by_more_than_half() -> None:
+    proposals = torch.tensor([[[0.0, 0, 10, 10], [0, 0, 10, 21], [20, 20, 30, 30], [0, 0, 10, 10]]])
+    exists = torch.tensor([[True, True, True, False]])
+    output = RegionOutput(proposals, exists, torch.zeros(1, 4, 3), torch.zeros(1, 4), proposals, torch.zeros(1, 4, *SIZE))
+    blank = rectangles(1).batch(torch.arange(1))
+    boxes, labels = torch.zeros(1, SLOTS, 4), torch.full((1, SLOTS), UNLABELLED)
+    boxes[0, :3] = to_cxcywh(torch.tensor([[20.0, 20, 30, 30], [0, 0, 10, 10], [0, 0, 10, 12]]), SIZE)
+    labels[0, :3] = 0
+    batch = replace(blank, boxes_cxcywh=boxes, object_labels=labels)
+    assert output.match(batch).tolist() == [[1, 2, 0, UNLABELLED]]
+    labels[0, 1:3] = UNLABELLED
+    assert output.match(batch).tolist() == [[UNLABELLED, UNLABELLED, 0, UNLABELLED]]
