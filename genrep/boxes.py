@@ -39,14 +39,9 @@ def areas_px(instance_mask: UInt8[Tensor, "b h w"], num_objects: int) -> Float[T
     return (instance_mask[:, None] == ids[None, :, None, None]).float().sum((-1, -2))
 
 
-def paired_iou(a_xyxy_px: Float[Tensor, "*#n 4"], b_xyxy_px: Float[Tensor, "*#n 4"]) -> Float[Tensor, "*#n"]:
+def paired_iou(a_xyxy_px: Float[Tensor, "n 4"], b_xyxy_px: Float[Tensor, "n 4"]) -> Float[Tensor, " n"]:
     """Intersection over union of box i of one list with box i of the other."""
-    low, high = torch.maximum(a_xyxy_px[..., :2], b_xyxy_px[..., :2]), torch.minimum(a_xyxy_px[..., 2:], b_xyxy_px[..., 2:])
-    shared = (high - low).clamp(min=0).prod(-1)
-    areas = [(box[..., 2:] - box[..., :2]).clamp(min=0).prod(-1) for box in (a_xyxy_px, b_xyxy_px)]
+    low, high = torch.maximum(a_xyxy_px[:, :2], b_xyxy_px[:, :2]), torch.minimum(a_xyxy_px[:, 2:], b_xyxy_px[:, 2:])
+    shared = (high - low).clamp(min=0).prod(1)
+    areas = [(box[:, 2:] - box[:, :2]).clamp(min=0).prod(1) for box in (a_xyxy_px, b_xyxy_px)]
     return shared / (areas[0] + areas[1] - shared).clamp(min=1e-9)
-
-
-def pairwise_iou(a_xyxy_px: Float[Tensor, "*b n 4"], b_xyxy_px: Float[Tensor, "*b m 4"]) -> Float[Tensor, "*b n m"]:
-    """Intersection over union of every box of one list with every box of the other, image by image."""
-    return paired_iou(a_xyxy_px[..., :, None, :], b_xyxy_px[..., None, :, :])

@@ -44,7 +44,7 @@ class TrainConfig:
     batch_size: int = 32
     """Clean images of a joint step."""
     side_by_side: int = 2
-    """Graphs that compute at once, in threads: the losses of a step, or micro-batches of one loss where it is alone. 1 on a GPU."""
+    """Graphs that compute at once, in threads of a CPU: the losses of a step, or micro-batches of one loss where it is alone."""
     lr: float = 1.5e-3
     """Peak learning rate of AdamW; linear warm-up, then cosine to `final_lr_fraction` of it over each stage."""
     final_lr_fraction: float = 0.02

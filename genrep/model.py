@@ -45,6 +45,10 @@ class ModelConfig:
     proposals: int = 0
     """Boxes per image that the detector looks at a second time, so that segmentation knows them too; 0: none."""
 
+    def __post_init__(self) -> None:
+        if self.proposals < 0:
+            raise ValueError(f"`proposals` must be at least 0; found {self.proposals}. 8 is a good number for a few objects, 0 switches the second look off.")
+
 
 class GenRep(nn.Module):
     """The unified model: `perceive`, `generate`, `posterior`.

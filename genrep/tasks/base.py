@@ -8,10 +8,12 @@ from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torchvision.ops import complete_box_iou_loss
 
+from genrep.boxes import paired_iou, to_xyxy_px
 from genrep.types import Batch, Features, FeatureSpec, Objects
 
 Output = TypeVar("Output")
@@ -90,6 +92,25 @@ def mean_where(value: Float[Tensor, " b"], where: Tensor) -> Float[Tensor, ""]:
     """Mean of `value` over the rows that have a label; 0 (with a gradient of 0) where none has."""
     weight = where.to(value.dtype)
     return (value * weight).sum() / weight.sum().clamp(min=1)
+
+
+def place_losses(
+    objectness: Float[Tensor, "b n"], class_logits: Float[Tensor, "b n k"], boxes_xyxy_px: Float[Tensor, "b n 4"], slot: Int[Tensor, "b n"], batch: Batch
+) -> tuple[Tensor, Tensor, Tensor]:
+    """What places of an image (tokens, proposals) learn of the object `slot` they are matched to, -1 for none.
+
+    Returns:
+        presence: cross-entropy of the objectness to the IoU of the place's own box, 0 where it is matched to none; summed over the
+        places of annotated images. Class: cross-entropy. Extent: complete IoU loss. All three per matched place.
+    """
+    row, place = torch.nonzero(slot >= 0, as_tuple=True)
+    chosen, num = slot[row, place], max(len(row), 1)
+    boxes, truth = boxes_xyxy_px[row, place], to_xyxy_px(batch.boxes_cxcywh[row, chosen], (batch.image.shape[-2], batch.image.shape[-1]))
+    quality = torch.zeros_like(objectness)
+    quality[row, place] = paired_iou(boxes.detach(), truth)
+    presence = F.binary_cross_entropy_with_logits(objectness, quality, reduction="none")[batch.has_objects].sum()
+    classes = F.cross_entropy(class_logits[row, place], batch.object_labels[row, chosen], reduction="sum")
+    return presence / num, classes / num, complete_box_iou_loss(boxes, truth, reduction="sum") / num
 
 
 def shortlist_kl(logits: Float[Tensor, "r k"], targets: ObjectTargets) -> Float[Tensor, " r"]:

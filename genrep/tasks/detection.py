@@ -9,10 +9,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torchvision.ops import batched_nms, complete_box_iou_loss
+from torchvision.ops import batched_nms
 
-from genrep.boxes import paired_iou, to_xyxy_px
-from genrep.tasks.base import Fuse, ObjectTargets, Task, shortlist_kl
+from genrep.boxes import to_xyxy_px
+from genrep.tasks.base import Fuse, ObjectTargets, Task, place_losses, shortlist_kl
 from genrep.tasks.regions import RegionOutput, Regions, propose, region_losses
 from genrep.types import UNLABELLED, Batch, Detections, Features, FeatureSpec, Objects
 
@@ -44,7 +44,7 @@ class Detection(Task[DetectionOutput, list[Detections]]):
         self.fuse = Fuse(spec, width)
         self.tower = nn.Sequential(nn.Conv2d(width, width, 3, padding=1), nn.SiLU())
         self.read = nn.Conv2d(width, num_classes + 5, 1)
-        self.num_proposals = min(num_proposals, (spec.image_size[0] // spec.tap_stride) * (spec.image_size[1] // spec.tap_stride))
+        self.num_proposals = num_proposals
         self.regions = Regions(spec, width, num_classes) if num_proposals else None
         nn.init.constant_(self.read.bias[num_classes : num_classes + 1], -3.0)  # type: ignore[index]
         height, wide = (size // self.stride for size in self.image_size)
@@ -82,18 +82,8 @@ class Detection(Task[DetectionOutput, list[Detections]]):
         return _with_rescued(torch.where(best.isfinite(), slot, UNLABELLED), distance)
 
     def loss(self, output: DetectionOutput, batch: Batch) -> dict[str, Tensor]:
-        slot = self.match(batch)
-        row, token = torch.nonzero(slot >= 0, as_tuple=True)
-        chosen = slot[row, token]
-        truth = to_xyxy_px(batch.boxes_cxcywh[row, chosen], self.image_size)
-        boxes = output.boxes_xyxy_px[row, token]
-        num = max(len(row), 1)
-        quality = torch.zeros_like(output.objectness)
-        quality[row, token] = paired_iou(boxes.detach(), truth)
-        presence = F.binary_cross_entropy_with_logits(output.objectness, quality, reduction="none")
-        classes = F.cross_entropy(output.class_logits[row, token], batch.object_labels[row, chosen], reduction="sum")
-        extent = complete_box_iou_loss(boxes, truth, reduction="sum")
-        terms = {"objectness": presence[batch.has_objects].sum() / num, "object_class": classes / num, "box": 2 * extent / num}
+        presence, classes, extent = place_losses(output.objectness, output.class_logits, output.boxes_xyxy_px, self.match(batch), batch)
+        terms = {"objectness": presence, "object_class": classes, "box": 2 * extent}
         return {**terms, **region_losses(output.regions, batch)} if output.regions else terms
 
     def results(self, output: DetectionOutput, max_objects: int = 100, floor: float = 0.02) -> list[Detections]:

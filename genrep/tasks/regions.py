@@ -11,11 +11,11 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torchvision.ops import complete_box_iou_loss
+from torchvision.ops import box_iou
 
-from genrep.boxes import paired_iou, pairwise_iou, to_xyxy_px
+from genrep.boxes import to_xyxy_px
 from genrep.layers import StandardConv2d
-from genrep.tasks.base import mean_where
+from genrep.tasks.base import mean_where, place_losses
 from genrep.types import IGNORE, UNLABELLED, Batch, Features, FeatureSpec
 
 CROP = 16
@@ -44,8 +44,8 @@ class RegionOutput:
 
     def match(self, batch: Batch) -> Int[Tensor, "b m"]:
         """The object that each proposal overlaps most, if by more than half; else -1."""
-        size = (self.mask_logits.shape[-2], self.mask_logits.shape[-1])
-        iou = pairwise_iou(self.proposals_xyxy_px, to_xyxy_px(batch.boxes_cxcywh, size)) * (batch.object_labels != UNLABELLED)[:, None]
+        truth = to_xyxy_px(batch.boxes_cxcywh, (batch.image.shape[-2], batch.image.shape[-1]))
+        iou = box_iou(self.proposals_xyxy_px, truth) * (batch.object_labels != UNLABELLED)[:, None]
         best, slot = iou.max(-1)
         return torch.where((best > 0.5) & self.exists, slot, UNLABELLED)
 
@@ -62,7 +62,7 @@ def propose(
     >>> propose(torch.tensor([[2.0, 1.0, 0.0]]), boxes, num=3)
     (tensor([[0, 2, 0]]), tensor([[ True,  True, False]]))
     """
-    iou = pairwise_iou(boxes_xyxy_px, boxes_xyxy_px)
+    iou = box_iou(boxes_xyxy_px, boxes_xyxy_px)
     left, found, exists = objectness.detach().float(), [], []
     for _ in range(num):
         best, index = left.max(1)
@@ -147,27 +147,17 @@ class Regions(nn.Module):
 
 
 def region_losses(output: RegionOutput, batch: Batch) -> dict[str, Tensor]:
-    """Class and box at the proposals matched to objects, presence at all of them (the IoU of the refined box), and whose each pixel is.
+    """What every proposal learns of the object it is matched to, and whose each pixel is (mean over images with instance masks).
 
     Pixels of an object that several proposals match may be any of theirs; those of one without a proposal are nobody's.
     """
     slot = output.match(batch)
-    row, which = torch.nonzero(slot >= 0, as_tuple=True)
-    chosen, num = slot[row, which], max(len(row), 1)
-    size = (output.mask_logits.shape[-2], output.mask_logits.shape[-1])
-    boxes, truth = output.boxes_xyxy_px[row, which], to_xyxy_px(batch.boxes_cxcywh[row, chosen], size)
-    quality = torch.zeros_like(output.objectness)
-    quality[row, which] = paired_iou(boxes.detach(), truth)
-    presence = F.binary_cross_entropy_with_logits(output.objectness, quality, reduction="none") * output.exists
+    presence, classes, extent = place_losses(output.objectness, output.class_logits, output.boxes_xyxy_px, slot, batch)
     mine = slot[:, :, None, None] == torch.where(batch.instance_mask == 0, -2, batch.instance_mask.long() - 1)[:, None]
     right = torch.cat([~mine.any(1, keepdim=True), mine], 1)
     log_owner = F.pad(output.owner_logits(), (0, 0, 0, 0, 1, 0)).log_softmax(1)
     labelled = batch.instance_mask != IGNORE
     missed = -log_owner.masked_fill(~right, -1e4).logsumexp(1) * labelled
     num_pixels = labelled.sum((1, 2))
-    return {
-        "region_class": F.cross_entropy(output.class_logits[row, which], batch.object_labels[row, chosen], reduction="sum") / num,
-        "region_box": 2 * complete_box_iou_loss(boxes, truth, reduction="sum") / num,
-        "region_objectness": presence[batch.has_objects].sum() / num,
-        "owner": 2 * mean_where(missed.sum((1, 2)) / num_pixels.clamp(min=1), num_pixels > 0),
-    }
+    owner = mean_where(missed.sum((1, 2)) / num_pixels.clamp(min=1), num_pixels > 0)
+    return {"region_objectness": presence, "region_class": classes, "region_box": 2 * extent, "owner": 2 * owner}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from functools import partial
@@ -102,6 +103,11 @@ class Session:
         screen.on_start([*lines, f"{sum(p.numel() for p in self.model.parameters()) / 1e6:.2f} M parameters on {self.device}"])
 
     @property
+    def threads(self) -> int:
+        """How many graphs compute at once: an accelerator is busy with one."""
+        return self.config.train.side_by_side if self.device.type == "cpu" else 1
+
+    @property
     def stage(self) -> int:
         return 1 if self.progress.step < self.steps1 else 2
 
@@ -116,7 +122,7 @@ class Session:
             self.config.aligner,
             weights={job: weights[job] if len(jobs) > 1 else 1.0 for job in jobs},
             aligned=lookup(ALIGNED_SETS, train.aligned_set, "aligned set"),
-            side_by_side=train.side_by_side,
+            side_by_side=self.threads,
         )
 
     def _restore(self) -> None:
@@ -143,7 +149,7 @@ class Session:
             if self.progress.step == self.steps1 and self.steps1:
                 self._enter_stage()
             self._maybe_fit()
-            with side_by_side(train.side_by_side):
+            with side_by_side(self.threads):
                 row = self._step()
             self.progress.seconds = before + time.monotonic() - started
             if row:
@@ -195,7 +201,7 @@ class Session:
         size = train.stage1_batch_size if stage == 1 else train.batch_size
         batch, positions = self.stream.batch(self.progress.images, size)
         batch, positions = batch.to(self.device), positions.to(self.device)
-        num = max(1, train.side_by_side // len(self.joint.jobs))
+        num = math.gcd(size, max(1, self.threads // len(self.joint.jobs)))
         parts = [slice(i, None, num) for i in range(num)]
         terms: list[dict[str, Tensor]] = [{} for _ in parts]
         lessons = self.config.objective.distil_images // num

@@ -109,11 +109,13 @@ def test_values_out_of_range_are_refused(value: float) -> None:
         small_model().encode(image)
 
 
-def test_a_model_without_classes_is_refused() -> None:
+def test_configurations_that_make_no_model_are_refused() -> None:
     with pytest.raises(ValueError, match="`class_names` is empty"):
         GenRep(small_config(class_names=()))
     with pytest.raises(ValueError, match=r"unknown modulator `semantik`.*`semantic`"):
         GenRep(small_config(modulator="semantik"))
+    with pytest.raises(ValueError, match="`proposals` must be at least 0; found -1"):
+        small_config(proposals=-1)
 
 
 def test_likelihoods_do_not_depend_on_the_batch_and_need_calibration_to_be_a_posterior() -> None:

@@ -125,3 +125,16 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"exists and is not a run folder; nothing was written"):
         train(config(), tmp_path)
     assert [p.name for p in tmp_path.iterdir()] == ["notes.txt"]
+
+
+def test_batches_that_no_thread_count_divides_are_not_split_unevenly(tmp_path: Path) -> None:
+    """Of seven images no half can be made: two threads then compute what one does, to the bit."""
+    settings = [replace(config().train, side_by_side=num, stage1_images=14, stage1_batch_size=7, stage2_images=15, batch_size=5) for num in (1, 2)]
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        runs = [train(replace(config(), train=found), tmp_path / str(found.side_by_side)) for found in settings]
+    finally:
+        torch.set_num_threads(threads)
+    assert_same_model_tensors(*runs)
+    assert [row["loss/perception"] for row in rows(runs[0])] == [row["loss/perception"] for row in rows(runs[1])]
