@@ -43,8 +43,12 @@ class TrainConfig:
     stage1_batch_size: int = 64
     batch_size: int = 32
     """Clean images of a joint step."""
+    stage1_glimpses: int = 0
+    """Further images per step of stage 1 at which only the detector's second look learns, at the true boxes; 0: none."""
+    glimpses: int = 0
+    """The same for a joint step."""
     side_by_side: int = 2
-    """Graphs that compute at once, in threads of a CPU: the losses of a step, or micro-batches of one loss where it is alone."""
+    """Graphs that compute at once, in threads of a CPU: the losses of a step, and the glimpses."""
     lr: float = 1.5e-3
     """Peak learning rate of AdamW; linear warm-up, then cosine to `final_lr_fraction` of it over each stage."""
     final_lr_fraction: float = 0.02
@@ -68,6 +72,11 @@ class TrainConfig:
     keep_checkpoints: int = 2
     log_every: int = 10
     """Steps between rows of metrics.csv."""
+
+    def __post_init__(self) -> None:
+        for name in ("stage1_glimpses", "glimpses"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"`{name}` must be at least 0; found {getattr(self, name)}. 0 switches glimpses off.")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -107,6 +107,15 @@ def perception_losses(model: GenRep, batch: Batch, *, config: ObjectiveConfig, g
     return {**terms, "task": task, "distil": config.distil_weight * distil, "perception": task + config.distil_weight * distil}
 
 
+def glimpse_loss(model: GenRep, batch: Batch, *, config: ObjectiveConfig, generator: SampleGenerator) -> Tensor:
+    """What tasks can learn of annotated objects without the trunk's blocks, mean over images. Not in the paper."""
+    features = model.denoiser.stem_features(model.encode(batch.image))
+    total = batch.image.new_zeros(())
+    for name, head in model.tasks():
+        total = total + getattr(config, f"{name}_weight", 1.0) * sum(head.glimpse(features, batch, generator).values())
+    return total
+
+
 def _distillation(head: Task[Any, Any], output: Any, batch: Batch, lessons: Lessons) -> Tensor:
     """Gated KL(p || q) of one head, mean over what was taught."""
     taught = [(head.distil_image(output, lessons.image_rows, lessons.image_probs), lessons.image_weight)] if len(lessons.image_rows) else []

@@ -41,6 +41,10 @@ class Backbone(nn.Module, ABC):
         """The part that does not see y."""
 
     @abstractmethod
+    def stem_features(self, xt: Float[Tensor, "b c h w"]) -> Features:
+        """The stem's maps alone, without taps: a small part of the cost."""
+
+    @abstractmethod
     def suffix(self, hidden: Hidden, y: Float[Tensor, "b k"] | None) -> Hidden:
         """The part that does; y is a class set as 0/1, zeros = null; None: null for all, and no class embedding is touched."""
 

@@ -124,10 +124,15 @@ class Stem(nn.Module):
 
     def forward(self, xt: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Token map [b d gh gw], and the maps before it, fine to coarse."""
+        maps = self.maps(xt)
+        return self.down[-1](F.silu(maps[-1])) + self.embed(xt), maps
+
+    def maps(self, xt: Tensor) -> tuple[Tensor, ...]:
+        """The maps before the tokens, fine to coarse."""
         maps = [self.first(xt)]
-        for halving in self.down:
+        for halving in self.down[:-1]:
             maps.append(halving(F.silu(maps[-1])))
-        return maps[-1] + self.embed(xt), tuple(maps[:-1])
+        return tuple(maps)
 
 
 def _modulate(tokens: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
@@ -233,6 +238,9 @@ class DiT(Backbone):
         tokens, maps = self.stem(xt)
         hidden = Hidden(tokens.flatten(2).transpose(1, 2) + self.positions, self.time(time_codes(t, self.config.width)), Features((), maps))
         return self._run(hidden, range(self.config.depth - self.config.class_blocks))
+
+    def stem_features(self, xt: Tensor) -> Features:
+        return Features((), self.stem.maps(xt))
 
     def suffix(self, hidden: Hidden, y: Tensor | None) -> Hidden:
         condition = self.embedding.null if y is None else self.embedding(y)

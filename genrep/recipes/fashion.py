@@ -14,8 +14,8 @@ from genrep.samplers import Ancestral, Euler
 SCENES_TWICE = ("fashion", "fashion-scenes", "fashion-scenes")
 """A scene is harder to see than one garment."""
 
-SMALL_STEPS = TrainConfig(stage1_batch_size=8, batch_size=8, lr=2.5e-3, perception_weight=0.8, generation_weight=0.2)
-"""Many small updates; perception is the harder job here."""
+SMALL_STEPS = TrainConfig(stage1_batch_size=8, batch_size=8, stage1_glimpses=24, glimpses=8, lr=2.5e-3, perception_weight=0.5, generation_weight=0.5)
+"""Many small updates."""
 
 
 def demo() -> Config:
@@ -26,11 +26,11 @@ def demo() -> Config:
     """
     return Config(
         name="demo",
-        data=DataConfig(sets=SCENES_TWICE, num_train=24_000),
-        model=ModelConfig(trunk=DiTConfig(width=128, class_blocks=3)),
+        data=DataConfig(num_train=24_000),
+        model=ModelConfig(trunk=DiTConfig(width=128, class_blocks=3), proposals=6),
         objective=ObjectiveConfig(draws=1, segmentation_weight=3.0, gate_at=(0.5,), gate_images=192),
         aligner=GenRepRule(balance=True),
-        train=replace(SMALL_STEPS, stage1_images=22_400, stage2_images=17_600),
+        train=replace(SMALL_STEPS, stage1_images=8_000, stage2_images=14_400),
         eval=EvalConfig(num_samples=500, num_guidance_samples=150, guidance_grid=(1.0, 2.0, 4.0), sampler=Ancestral(num_steps=18)),
     )
 
@@ -44,10 +44,10 @@ def showcase() -> Config:
     return Config(
         name="showcase",
         data=DataConfig(sets=SCENES_TWICE),
-        model=ModelConfig(trunk=DiTConfig(width=128, class_blocks=3)),
+        model=ModelConfig(trunk=DiTConfig(width=128, class_blocks=3), proposals=6),
         objective=ObjectiveConfig(draws=1, segmentation_weight=3.0, distil_every=16),
         aligner=GenRepRule(balance=True),
-        train=replace(SMALL_STEPS, stage1_images=48_000, stage2_images=84_000),
+        train=replace(SMALL_STEPS, stage1_images=24_000, stage2_images=80_000),
         eval=EvalConfig(guidance_grid=(1.0, 2.0, 3.0, 4.0)),
     )
 
@@ -57,8 +57,8 @@ def tiny() -> Config:
     return Config(
         name="tiny",
         data=DataConfig(num_train=64),
-        model=ModelConfig(trunk=DiTConfig(width=32, depth=3, num_heads=2, stem_width=8, class_blocks=2, taps=(1, 3))),
+        model=ModelConfig(trunk=DiTConfig(width=32, depth=3, num_heads=2, stem_width=8, class_blocks=2, taps=(1, 3)), proposals=4),
         objective=ObjectiveConfig(gate_images=16, distil_images=4),
-        train=TrainConfig(stage1_images=64, stage2_images=128, stage1_batch_size=16, batch_size=8, log_every=1),
+        train=TrainConfig(stage1_images=64, stage2_images=128, stage1_batch_size=16, batch_size=8, stage1_glimpses=4, glimpses=4, log_every=1),
         eval=EvalConfig(num_test=16, num_samples=20, num_guidance_samples=10, guidance_grid=(1.0, 2.0), sampler=Euler(num_steps=3), batch_size=16),
     )

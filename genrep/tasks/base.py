@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from torchvision.ops import complete_box_iou_loss
 
 from genrep.boxes import paired_iou, to_xyxy_px
+from genrep.randomness import SampleGenerator
 from genrep.types import Batch, Features, FeatureSpec, Objects
 
 Output = TypeVar("Output")
@@ -56,6 +57,15 @@ class Task(nn.Module, ABC, Generic[Output, Result]):
         """What the tasks after this one may see of its findings."""
         del output
         return None
+
+    def glimpse(self, features: Features, batch: Batch, generator: SampleGenerator) -> dict[str, Tensor]:
+        """Named terms of what can be learnt of annotated objects from the stem's maps alone; none by default.
+
+        Args:
+            features: without taps.
+        """
+        del features, batch, generator
+        return {}
 
     def distil_image(self, output: Output, rows: Tensor, probs: Tensor) -> Tensor | None:
         """KL(p || q), [r] nats, from the class posteriors `probs` [r k] of the images `rows` [r], which have one class each."""

@@ -12,9 +12,13 @@ from torch.nn import functional as F
 from torchvision.ops import batched_nms
 
 from genrep.boxes import to_xyxy_px
+from genrep.randomness import SampleGenerator
 from genrep.tasks.base import Fuse, ObjectTargets, Task, place_losses, shortlist_kl
-from genrep.tasks.regions import RegionOutput, Regions, propose, region_losses
+from genrep.tasks.regions import RegionOutput, Regions, glimpsed_boxes, propose, region_losses
 from genrep.types import UNLABELLED, Batch, Detections, Features, FeatureSpec, Objects
+
+CERTAIN = 20.0
+"""Logit of an object that is known to be there."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +49,7 @@ class Detection(Task[DetectionOutput, list[Detections]]):
         self.tower = nn.Sequential(nn.Conv2d(width, width, 3, padding=1), nn.SiLU())
         self.read = nn.Conv2d(width, num_classes + 5, 1)
         self.num_proposals = num_proposals
-        self.regions = Regions(spec, width, num_classes) if num_proposals else None
+        self.regions = Regions(spec, num_classes) if num_proposals else None
         nn.init.constant_(self.read.bias[num_classes : num_classes + 1], -3.0)  # type: ignore[index]
         height, wide = (size // self.stride for size in self.image_size)
         y, x = torch.meshgrid(torch.arange(height), torch.arange(wide), indexing="ij")
@@ -59,12 +63,13 @@ class Detection(Task[DetectionOutput, list[Detections]]):
         reach = F.softplus(sides + 1) * self.stride
         boxes = torch.cat([self.centres_px - reach[..., :2], self.centres_px + reach[..., 2:]], dim=-1)
         dense = DetectionOutput(class_logits, objectness.squeeze(-1), boxes)
-        return dense if self.regions is None else replace(dense, regions=self._look_again(self.regions, features, tokens, dense))
+        return dense if self.regions is None else replace(dense, regions=self._look_again(self.regions, features, dense))
 
-    def _look_again(self, regions: Regions, features: Features, tokens: Float[Tensor, "b d gh gw"], dense: DetectionOutput) -> RegionOutput:
+    def _look_again(self, regions: Regions, features: Features, dense: DetectionOutput) -> RegionOutput:
+        """Twice at the best boxes: what the first time says is only where to look the second time."""
         best, exists = propose(dense.objectness, dense.boxes_xyxy_px, num=self.num_proposals)
-        boxes, class_logits = (value.gather(1, best[..., None].expand(-1, -1, value.shape[-1])) for value in (dense.boxes_xyxy_px.detach(), dense.class_logits))
-        return regions(features, tokens, boxes, exists, class_logits=class_logits, objectness=dense.objectness.gather(1, best))
+        boxes, objectness = dense.boxes_xyxy_px.detach().gather(1, best[..., None].expand(-1, -1, 4)), dense.objectness.gather(1, best)
+        return regions(features, regions.better(features, boxes), exists, objectness)
 
     def offer(self, output: DetectionOutput) -> Objects | None:
         return Objects(output.regions.class_logits, output.regions.owner_logits()) if output.regions else None
@@ -85,6 +90,14 @@ class Detection(Task[DetectionOutput, list[Detections]]):
         presence, classes, extent = place_losses(output.objectness, output.class_logits, output.boxes_xyxy_px, self.match(batch), batch)
         terms = {"objectness": presence, "object_class": classes, "box": 2 * extent}
         return {**terms, **region_losses(output.regions, batch)} if output.regions else terms
+
+    def glimpse(self, features: Features, batch: Batch, generator: SampleGenerator) -> dict[str, Tensor]:
+        """What the second look learns at boxes around true objects. That they are objects is given, and teaches nothing."""
+        if self.regions is None:
+            return {}
+        boxes, exists = glimpsed_boxes(batch, min(self.num_proposals, batch.object_labels.shape[1]), generator)
+        terms = region_losses(self.regions(features, boxes, exists, torch.full_like(boxes[..., 0], CERTAIN)), batch)
+        return {name: term for name, term in terms.items() if name != "region_objectness"}
 
     def results(self, output: DetectionOutput, max_objects: int = 100, floor: float = 0.02) -> list[Detections]:
         """Best first, suppressed per class; score = objectness times class probability.

@@ -15,6 +15,7 @@ from torchvision.ops import box_iou
 
 from genrep.boxes import to_xyxy_px
 from genrep.layers import StandardConv2d
+from genrep.randomness import SampleGenerator
 from genrep.tasks.base import mean_where, place_losses
 from genrep.types import IGNORE, UNLABELLED, Batch, Features, FeatureSpec
 
@@ -22,6 +23,8 @@ CROP = 16
 """Side of a crop, in samples."""
 CONTEXT = 1.25
 """Side of what is looked at, in sides of the box: what covers an object tells what is hidden."""
+SHIFT = 0.1
+"""How far the sides of a glimpsed box stray (standard deviation, in sides of the box): about as far as those of a proposal."""
 NOT_HERE = -8.0
 """Logit of an object's mask outside what was looked at."""
 
@@ -73,6 +76,17 @@ def propose(
     return torch.stack(found, 1), torch.stack(exists, 1)
 
 
+def glimpsed_boxes(batch: Batch, num: int, generator: SampleGenerator) -> tuple[Float[Tensor, "b m 4"], Bool[Tensor, "b m"]]:
+    """Boxes around true objects, in turn from a random one on, their sides moved at random; and whether the image has any object."""
+    real = batch.object_labels != UNLABELLED
+    count = real.sum(1, keepdim=True)
+    turn = ((generator.uniform()[:, None] * count).long() + torch.arange(num, device=real.device)) % count.clamp(min=1)
+    slot = real.int().argsort(dim=1, descending=True, stable=True).gather(1, turn)
+    truth = to_xyxy_px(batch.boxes_cxcywh, (batch.image.shape[-2], batch.image.shape[-1])).gather(1, slot[..., None].expand(-1, -1, 4))
+    size = (truth[..., 2:] - truth[..., :2]).repeat(1, 1, 2)
+    return truth + SHIFT * size * generator.normal(num, 4), (count > 0).expand(-1, num)
+
+
 def crop(maps: Float[Tensor, "b c h w"], boxes_xyxy_px: Float[Tensor, "b m 4"], image_size: tuple[int, int], size: int) -> Float[Tensor, "bm c s s"]:
     """Bilinear samples on a regular grid over each box; zero outside the image. A sixth of the time of `roi_align` on a CPU."""
     height, width = image_size
@@ -99,51 +113,60 @@ def _convolution(before: int, after: int, size: int, stride: int) -> nn.Sequenti
 
 
 class Regions(nn.Module):
-    """Crops of a fine map and of the heads' token map become a mask, and, seen through that mask, a class and a better box.
+    """Crops of the stem's map become a mask, and, seen through that mask, a class and a better box.
 
     Source: the two stages of He et al. 2017 (Mask R-CNN), arXiv:1703.06870.
     """
 
-    def __init__(self, spec: FeatureSpec, coarse: int, num_classes: int, width: int = 128) -> None:
+    def __init__(self, spec: FeatureSpec, num_classes: int, width: int = 128) -> None:
         super().__init__()
         self.image_size, self.num_classes = spec.image_size, num_classes
         self.level = spec.stem_strides.index(spec.tap_stride // 4)
         self.first = _convolution(spec.stem[self.level], 32, 3, 1)
         self.down = nn.Sequential(_convolution(32, 64, 4, 2), _convolution(64, 96, 4, 2))
-        self.tokens = nn.Conv2d(coarse, 96, 1)
         self.shape = nn.Conv2d(96, 16, 1)
         self.whole = nn.Sequential(nn.Linear(96 * 16, width), nn.SiLU(), nn.Linear(width, 16))
         self.embed = nn.Conv2d(32, 16, 1)
         self.own = nn.Sequential(_convolution(32, 64, 4, 2), _convolution(64, 96, 4, 2))
         self.read = nn.Sequential(nn.Linear(2 * 96 * 16, width), nn.SiLU(), nn.Linear(width, num_classes + 5))
 
-    def forward(
-        self,
-        features: Features,
-        tokens: Float[Tensor, "b d gh gw"],
-        proposals: Float[Tensor, "b m 4"],
-        exists: Bool[Tensor, "b m"],
-        *,
-        class_logits: Float[Tensor, "b m k"],
-        objectness: Float[Tensor, "b m"],
-    ) -> RegionOutput:
-        """Logits are added to those of the first look, boxes move by parts of their size."""
-        centre, size = (proposals[..., :2] + proposals[..., 2:]) / 2, proposals[..., 2:] - proposals[..., :2]
-        seen = torch.cat([centre - CONTEXT / 2 * size, centre + CONTEXT / 2 * size], -1)
-        fine = self.first(crop(features.stem[self.level], seen, self.image_size, CROP))
-        deep = self.down(fine) + self.tokens(crop(tokens, seen, self.image_size, CROP // 4))
-        mask = torch.einsum("rchw,rc->rhw", self.embed(fine), self.whole(deep.flatten(1))) + F.pixel_shuffle(self.shape(deep), 4).squeeze(1)
-        through = torch.cat([deep, self.own(fine * mask.sigmoid()[:, None])], 1)
-        read = self.read(through.flatten(1)).float().unflatten(0, proposals.shape[:2])
+    def forward(self, features: Features, proposals: Float[Tensor, "b m 4"], exists: Bool[Tensor, "b m"], objectness: Float[Tensor, "b m"]) -> RegionOutput:
+        """What lies in the proposals; its objectness is added to the one given."""
+        mask, read = self._see(features, proposals)
         classes, present, move = read.split([self.num_classes, 1, 4], -1)
         return RegionOutput(
             proposals_xyxy_px=proposals,
             exists=exists,
-            class_logits=class_logits + classes,
+            class_logits=classes,
             objectness=(objectness + present.squeeze(-1)).masked_fill(~exists, -20.0),
-            boxes_xyxy_px=proposals + 0.2 * move * size.repeat(1, 1, 2),
-            mask_logits=paste(mask.unflatten(0, proposals.shape[:2]), seen, self.image_size, NOT_HERE),
+            boxes_xyxy_px=_moved(proposals, move),
+            mask_logits=paste(mask, _around(proposals), self.image_size, NOT_HERE),
         )
+
+    @torch.no_grad()
+    def better(self, features: Features, proposals: Float[Tensor, "b m 4"]) -> Float[Tensor, "b m 4"]:
+        """The proposals, moved to where the objects in them seem to be."""
+        return _moved(proposals, self._see(features, proposals)[1][..., -4:])
+
+    def _see(self, features: Features, boxes: Float[Tensor, "b m 4"]) -> tuple[Float[Tensor, "b m s s"], Float[Tensor, "b m r"]]:
+        """Mask logits on the crop; and class logits, presence and move of the box."""
+        fine = self.first(crop(features.stem[self.level], _around(boxes), self.image_size, CROP))
+        deep = self.down(fine)
+        mask = torch.einsum("rchw,rc->rhw", self.embed(fine), self.whole(deep.flatten(1))) + F.pixel_shuffle(self.shape(deep), 4).squeeze(1)
+        through = torch.cat([deep, self.own(fine * mask.sigmoid()[:, None])], 1)
+        read = self.read(through.flatten(1)).float()
+        return mask.unflatten(0, boxes.shape[:2]), read.unflatten(0, boxes.shape[:2])
+
+
+def _around(boxes: Float[Tensor, "b m 4"]) -> Float[Tensor, "b m 4"]:
+    """What is looked at: the box and its surroundings."""
+    centre, size = (boxes[..., :2] + boxes[..., 2:]) / 2, boxes[..., 2:] - boxes[..., :2]
+    return torch.cat([centre - CONTEXT / 2 * size, centre + CONTEXT / 2 * size], -1)
+
+
+def _moved(boxes: Float[Tensor, "b m 4"], move: Float[Tensor, "b m 4"]) -> Float[Tensor, "b m 4"]:
+    """Sides moved by parts of the box's size."""
+    return boxes + 0.2 * move * (boxes[..., 2:] - boxes[..., :2]).repeat(1, 1, 2)
 
 
 def region_losses(output: RegionOutput, batch: Batch) -> dict[str, Tensor]:

@@ -46,8 +46,8 @@ class JointGradient:
         update = g_i           over parameters that only loss i reaches, unweighted
 
     One loss after the other: the least memory, as each graph is freed before the next is built. Or several graphs side by side in
-    threads of their own: losses, and micro-batches of a loss; on a CPU that uses its cores better than threads inside small matrix
-    products. Gradients of micro-batches are averaged in order before alignment, which is not linear.
+    threads of their own: losses, and parts of a loss; on a CPU that uses its cores better than threads inside small matrix
+    products. Gradients of parts are added up in order before alignment, which is not linear.
 
     Args:
         model: its trainable parameters.
@@ -74,7 +74,7 @@ class JointGradient:
 
         Args:
             losses: for each name in `weights`, a function that computes the loss (called once, twice in the first step), or several,
-                one per micro-batch, whose mean is the loss.
+                parts whose sum is the loss.
         Raises:
             ValueError: other losses than there are weights for, or one that reaches no parameter.
         """
@@ -85,7 +85,7 @@ class JointGradient:
             self._lay_out({name: self._reached(losses) for name, losses in parts.items()})
         self._buffers.zero_()
         found = self._gradients([(views, loss) for views, losses in zip(self._views, parts.values(), strict=True) for loss in losses])
-        values = [self._fill(views, islice(found, len(losses)), len(losses)) for views, losses in zip(self._views, parts.values(), strict=True)]
+        values = [self._fill(views, islice(found, len(losses))) for views, losses in zip(self._views, parts.values(), strict=True)]
         return self._combine(torch.stack(values).double())
 
     def _gradients(self, graphs: Sequence[tuple[Iterable[str], Loss]]) -> Iterator[Found]:
@@ -102,18 +102,18 @@ class JointGradient:
             return value, tuple(None for _ in names)
         return value.detach(), torch.autograd.grad(value, [self._named[name] for name in names], allow_unused=True)
 
-    def _fill(self, views: Mapping[str, Tensor], found: Iterable[Found], num: int) -> Float[Tensor, ""]:
-        """The mean gradient of `num` micro-batches into the views; returns the mean loss."""
+    def _fill(self, views: Mapping[str, Tensor], found: Iterable[Found]) -> Float[Tensor, ""]:
+        """The sum of the parts' gradients into the views; returns the whole loss."""
         values = []
         for value, gradients in found:
             values.append(value)
             for view, gradient in zip(views.values(), gradients, strict=True):
                 if gradient is not None:
-                    view.add_(gradient, alpha=1 / num)
-        return torch.stack(values).mean()
+                    view.add_(gradient)
+        return torch.stack(values).sum()
 
     def _reached(self, losses: Sequence[Loss]) -> set[str]:
-        """Parameters that some micro-batch of a loss reaches."""
+        """Parameters that some part of a loss reaches."""
         found = [self._gradient(loss, self._named)[1] for loss in losses]
         return {name for name, *gradients in zip(self._named, *found, strict=True) if any(g is not None for g in gradients)}
 

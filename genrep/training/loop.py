@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from genrep.config import Config
 from genrep.model import GenRep
-from genrep.objective import JOBS, generation_losses, perception_losses, require_finite
+from genrep.objective import JOBS, generation_losses, glimpse_loss, perception_losses, require_finite
 from genrep.randomness import SampleGenerator
 from genrep.registry import lookup
 from genrep.training.checkpoint import Progress, load_checkpoint, save_checkpoint
@@ -27,6 +27,9 @@ from genrep.training.run_folder import RunFolder
 from genrep.training.runtime import default_device, side_by_side
 from genrep.training.stream import Stream
 from genrep.types import Batch
+
+Terms = Mapping[str, Tensor]
+"""Losses by name, and what they are made of."""
 
 
 class Interrupted(Exception):
@@ -76,6 +79,14 @@ def train(
     return run.path
 
 
+@dataclass(frozen=True)
+class _Drawn:
+    """Images of a step, and the positions in their stream that their random numbers depend on."""
+
+    batch: Batch
+    positions: Tensor
+
+
 class Session:
     """One sitting of a run: everything that training holds in memory."""
 
@@ -86,6 +97,7 @@ class Session:
         lines = [*data.lines(sets), *left_out(given, config)]
         self.run, self.screen, self.device = run, screen, default_device()
         self.stream = Stream(sets, seed=config.train.seed, shares=self.data.shares)
+        self.glimpsed = Stream(sets, seed=config.train.seed + 1, shares=self.data.shares)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.train.seed)
             self.model = GenRep(config.model).to(self.device)
@@ -93,7 +105,8 @@ class Session:
         write_log(run, lines, data.problems)
         self.steps1 = config.train.stage1_images // config.train.stage1_batch_size if "perception" in config.objective.jobs else 0
         self.steps2 = config.train.stage2_images // config.train.batch_size
-        self.records = Records(run, screen, total_steps=self.steps1 + self.steps2, tasks=config.model.tasks)
+        losses = (*config.model.tasks, *(("glimpses",) if config.train.glimpses or config.train.stage1_glimpses else ()))
+        self.records = Records(run, screen, total_steps=self.steps1 + self.steps2, losses=losses)
         self.teacher = Teacher(make_teacher(self.model), config.objective, seed=config.train.seed, bf16=config.train.bf16)
         self.progress = Progress()
         self._restore()
@@ -103,24 +116,34 @@ class Session:
         screen.on_start([*lines, f"{sum(p.numel() for p in self.model.parameters()) / 1e6:.2f} M parameters on {self.device}"])
 
     @property
-    def threads(self) -> int:
-        """How many graphs compute at once: an accelerator is busy with one."""
-        return self.config.train.side_by_side if self.device.type == "cpu" else 1
-
-    @property
     def stage(self) -> int:
         return 1 if self.progress.step < self.steps1 else 2
+
+    @property
+    def jobs(self) -> tuple[str, ...]:
+        """What the current stage trains, in the order of the Gramian."""
+        return ("perception",) if self.stage == 1 else tuple(job for job in JOBS if job in self.config.objective.jobs)
+
+    @property
+    def glimpses(self) -> int:
+        """Glimpsed images per step of the current stage."""
+        train = self.config.train
+        return 0 if "perception" not in self.jobs else train.stage1_glimpses if self.stage == 1 else train.glimpses
+
+    @property
+    def threads(self) -> int:
+        """How many graphs compute at once: an accelerator is busy with one."""
+        return min(self.config.train.side_by_side, len(self.jobs) + (self.glimpses > 0)) if self.device.type == "cpu" else 1
 
     def _enter_stage(self) -> None:
         """A fresh optimizer and joint gradient for the stage that the next step belongs to."""
         train = self.config.train
         self.optimizer = make_optimizer(self.model, train)
-        jobs = ("perception",) if self.stage == 1 else tuple(job for job in JOBS if job in self.config.objective.jobs)
         weights = {"perception": train.perception_weight, "generation": train.generation_weight}
         self.joint = JointGradient(
             self.model,
             self.config.aligner,
-            weights={job: weights[job] if len(jobs) > 1 else 1.0 for job in jobs},
+            weights={job: weights[job] if len(self.jobs) > 1 else 1.0 for job in self.jobs},
             aligned=lookup(ALIGNED_SETS, train.aligned_set, "aligned set"),
             side_by_side=self.threads,
         )
@@ -198,18 +221,14 @@ class Session:
     def _step(self) -> Row | None:
         """One update; returns a row when it is due."""
         train, stage, began = self.config.train, self.stage, time.monotonic()
-        size = train.stage1_batch_size if stage == 1 else train.batch_size
-        batch, positions = self.stream.batch(self.progress.images, size)
-        batch, positions = batch.to(self.device), positions.to(self.device)
-        num = math.gcd(size, max(1, self.threads // len(self.joint.jobs)))
-        parts = [slice(i, None, num) for i in range(num)]
-        terms: list[dict[str, Tensor]] = [{} for _ in parts]
-        lessons = self.config.objective.distil_images // num
-        of_part = [
-            partial(self._loss, batch=batch.rows(rows), positions=positions[rows], num_lessons=lessons, terms=kept)
-            for rows, kept in zip(parts, terms, strict=True)
-        ]
-        report = self.joint({job: [partial(loss, job) for loss in of_part] for job in self.joint.jobs})
+        size, glimpses = (train.stage1_batch_size if stage == 1 else train.batch_size), self.glimpses
+        drawn = self._drawn(self.stream, self.progress.images, size)
+        terms: dict[str, Tensor] = {}
+        parts = {job: [partial(self._loss, job, partial(self._terms, job, drawn), terms)] for job in self.joint.jobs}
+        if glimpses:
+            seen = partial(self._glimpses, self._drawn(self.glimpsed, self.progress.step * glimpses, glimpses))
+            parts["perception"].append(partial(self._loss, "glimpses", seen, terms))
+        report = self.joint(parts)
         first = 0 if stage == 1 else self.steps1
         lr = lr_at(self.progress.step - first, self.steps1 if stage == 1 else self.steps2, train)
         norm = self._update(lr)
@@ -219,19 +238,31 @@ class Session:
             return None
         return self._row(stage, terms, report, {"lr": lr, "grad_norm": norm, "images_per_s": size / (time.monotonic() - began)})
 
-    def _loss(self, job: str, *, batch: Batch, positions: Tensor, num_lessons: int, terms: dict[str, Tensor]) -> Tensor:
-        """One of the two losses of the current step, on a micro-batch."""
-        objective, generator = self.config.objective, SampleGenerator(self.config.train.seed, positions, f"stage{self.stage}/{job}")
+    def _drawn(self, stream: Stream, start: int, num: int) -> _Drawn:
+        batch, positions = stream.batch(start, num)
+        return _Drawn(batch.to(self.device), positions.to(self.device))
+
+    def _loss(self, name: str, part: Callable[[], Terms], kept: dict[str, Tensor]) -> Tensor:
+        """A part of one of the losses of the current step, called `name` among the terms; all of them are kept for the record."""
         with self._autocast():
-            if job == "perception":
-                due = self.stage == 2 and objective.posterior is not None and self.progress.step % objective.distil_every == 0
-                lessons = self.teacher.lessons(batch, positions, num=num_lessons) if due else None
-                found = perception_losses(self.model, batch, config=objective, generator=generator, lessons=lessons)
-            else:
-                found = generation_losses(self.model, self.teacher.model, batch, config=objective, generator=generator)
+            found = part()
         require_finite(found, self.progress.step)
-        terms.update({name: value.detach() for name, value in found.items()})
-        return found[job]
+        kept.update({name: value.detach() for name, value in found.items()})
+        return found[name]
+
+    def _terms(self, job: str, drawn: _Drawn) -> Terms:
+        """Perception's or generation's losses on the images of the current step."""
+        objective, batch = self.config.objective, drawn.batch
+        generator = SampleGenerator(self.config.train.seed, drawn.positions, f"stage{self.stage}/{job}")
+        if job == "generation":
+            return generation_losses(self.model, self.teacher.model, batch, config=objective, generator=generator)
+        due = self.stage == 2 and objective.posterior is not None and self.progress.step % objective.distil_every == 0
+        lessons = self.teacher.lessons(batch, drawn.positions, num=objective.distil_images) if due else None
+        return perception_losses(self.model, batch, config=objective, generator=generator, lessons=lessons)
+
+    def _glimpses(self, drawn: _Drawn) -> Terms:
+        generator = SampleGenerator(self.config.train.seed, drawn.positions, "glimpses")
+        return {"glimpses": glimpse_loss(self.model, drawn.batch, config=self.config.objective, generator=generator)}
 
     def _update(self, lr: float) -> float:
         train = self.config.train
@@ -247,9 +278,9 @@ class Session:
         self.progress.updates += 1
         return norm
 
-    def _row(self, stage: int, terms: list[dict[str, Tensor]], report: StepReport, numbers: dict[str, float]) -> Row:
+    def _row(self, stage: int, terms: Terms, report: StepReport, numbers: dict[str, float]) -> Row:
         row: Row = {"step": self.progress.step, "stage": stage, "images": self.progress.images, "memory_gb": round(peak_memory_gb(self.device), 3)}
-        row |= {f"loss/{name}": round(float(torch.stack([part[name] for part in terms]).mean()), 6) for name in terms[0]}
+        row |= {f"loss/{name}": round(float(value), 6) for name, value in terms.items()}
         row |= {name: float(f"{value:.6g}") for name, value in numbers.items()}
         if len(report.norms) == 2:
             perception, generation = report.norms

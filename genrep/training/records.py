@@ -73,9 +73,9 @@ class Silent:
 class Records:
     """Appends rows and events, and cuts back what a resumed run will write again."""
 
-    def __init__(self, run: RunFolder, screen: Screen, *, total_steps: int, tasks: Sequence[str] = ()) -> None:
+    def __init__(self, run: RunFolder, screen: Screen, *, total_steps: int, losses: Sequence[str] = ()) -> None:
         self._run, self._screen, self._total = run, screen, total_steps
-        self._columns = (*COLUMNS, *(f"loss/{task}" for task in tasks if f"loss/{task}" not in COLUMNS))
+        self._columns = (*COLUMNS, *(f"loss/{name}" for name in losses if f"loss/{name}" not in COLUMNS))
 
     def cut(self, step: int) -> None:
         """Drop rows and events beyond `step`: they belong to a future that did not happen."""

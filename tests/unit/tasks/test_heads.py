@@ -13,6 +13,8 @@ from torch import Tensor, nn
 
 from genrep.boxes import to_xyxy_px
 from genrep.model import GenRep
+from genrep.objective import ObjectiveConfig, glimpse_loss
+from genrep.randomness import SampleGenerator
 from genrep.tasks import TASKS, Classification, Detection, ObjectTargets, Segmentation, run_tasks
 from genrep.tasks.base import Fuse, mean_where, shortlist_kl
 from genrep.tasks.regions import RegionOutput
@@ -233,6 +235,28 @@ def test_segmentation_sees_what_detection_found_in_whatever_order_they_are_named
     difference = outputs["segmentation"] - model.heads["segmentation"](features)
     torch.testing.assert_close(difference[:, 1:], classes_by_owner(offered))
     assert not difference[:, 0].any() and difference.abs().max() > 1e-3
+
+
+def test_glimpses_teach_what_an_object_is_without_the_blocks() -> None:
+    batch = rectangles(16, num_objects=2, colour=True).batch(torch.arange(16))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = GenRep(small_config(image_size=(32, 32), codec="pixels", proposals=8))
+    optimizer = torch.optim.Adam(model.parameters(), lr=5e-3)
+    generator = SampleGenerator(0, batch.index, "test")
+    first = glimpse_loss(model, batch, config=ObjectiveConfig(), generator=generator)
+    for _ in range(40):
+        optimizer.zero_grad()
+        glimpse_loss(model, batch, config=ObjectiveConfig(), generator=generator).backward()
+        optimizer.step()
+    reached = {name.split(".blocks")[0] for name, parameter in model.named_parameters() if parameter.grad is not None}
+    assert {name for name in reached if "regions" not in name} <= {n for n, _ in model.named_parameters() if n.startswith("denoiser.trunk.stem.")}
+    head = model.heads["detection"]
+    assert set(head.glimpse(model.denoiser.stem_features(model.encode(batch.image)), batch, generator)) == {"region_class", "region_box", "owner"}
+    assert glimpse_loss(model, batch, config=ObjectiveConfig(), generator=generator) < 0.5 * first
+    assert glimpse_loss(model, unlabelled(batch), config=ObjectiveConfig(), generator=generator) == 0
+    alone = GenRep(small_config(image_size=(32, 32), codec="pixels", proposals=0))
+    assert glimpse_loss(alone, batch, config=ObjectiveConfig(), generator=generator) == 0
 
 
 def test_means_over_labelled_rows() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ import pytest
 import torch
 from rectangles import rectangles
 from torch import Tensor
-from toy_runs import OBJECTS, STEPS1, STEPS2, assert_same_model_tensors, config, load_rectangles, rows
+from toy_runs import OBJECTS, STEPS1, STEPS2, UNSTEADY, assert_same_model_tensors, config, load_rectangles, rows
 
 from genrep.config import Config
 from genrep.datasets import ArrayDataset, labelled_rows
@@ -24,6 +24,12 @@ from genrep.training.loop import Session
 from genrep.training.records import Silent
 
 pytestmark = pytest.mark.usefixtures("toy_world")
+
+
+def glimpsing(**changes: Any) -> Config:
+    """A second look, and glimpses in both stages."""
+    train = {"stage1_glimpses": 3, "glimpses": 2, "log_every": 1, **changes}
+    return replace(config(), model=replace(config().model, proposals=3), train=replace(config().train, **train))
 
 
 def session(run: Path, settings: Config | None = None) -> Session:
@@ -127,14 +133,28 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.iterdir()] == ["notes.txt"]
 
 
-def test_batches_that_no_thread_count_divides_are_not_split_unevenly(tmp_path: Path) -> None:
-    """Of seven images no half can be made: two threads then compute what one does, to the bit."""
-    settings = [replace(config().train, side_by_side=num, stage1_images=14, stage1_batch_size=7, stage2_images=15, batch_size=5) for num in (1, 2)]
+@pytest.fixture
+def one_thread() -> Iterator[None]:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    try:
-        runs = [train(replace(config(), train=found), tmp_path / str(found.side_by_side)) for found in settings]
-    finally:
-        torch.set_num_threads(threads)
-    assert_same_model_tensors(*runs)
-    assert [row["loss/perception"] for row in rows(runs[0])] == [row["loss/perception"] for row in rows(runs[1])]
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_the_run_is_the_same_to_the_bit_however_many_graphs_compute_at_once(tmp_path: Path) -> None:
+    """Perception, glimpses and generation, one after the other or side by side."""
+    runs = [train(glimpsing(side_by_side=num), tmp_path / str(num)) for num in (1, 2, 3)]
+    for run in runs[1:]:
+        assert_same_model_tensors(runs[0], run)
+        timeless = [[{name: value for name, value in row.items() if name not in UNSTEADY} for row in rows(each)] for each in (runs[0], run)]
+        assert timeless[0] == timeless[1]
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_glimpses_are_of_the_stage_they_are_set_for(tmp_path: Path) -> None:
+    for name, changes in {"both": {}, "first": {"glimpses": 0}, "second": {"stage1_glimpses": 0}}.items():
+        found = rows(train(glimpsing(**changes), tmp_path / name))
+        assert {row["stage"] for row in found if float(row["loss/glimpses"] or 0) > 0} == {"both": {"1", "2"}, "first": {"1"}, "second": {"2"}}[name]
+    with pytest.raises(ValueError, match="`glimpses` must be at least 0; found -1"):
+        glimpsing(glimpses=-1)
