@@ -55,33 +55,3 @@ class ClassGaussians:
     def candidates(self, num_images: int) -> Tensor:
         """Every class as a candidate of every image, [b k k]."""
         return torch.eye(len(self.means), dtype=self.means.dtype).expand(num_images, -1, -1)
-
-
-@dataclass(frozen=True)
-class KernelDensities:
-    """x0 given class k is a mixture of N(points[k][i], bandwidth^2 I); points [k n c h w]."""
-
-    points: Tensor
-    bandwidth: float
-    schedule: Schedule
-
-    def __call__(self, xt: Tensor, t: Tensor, y: Tensor) -> Denoised:
-        label, mean = y.argmax(1), torch.empty_like(xt)
-        alpha, sigma2 = expand(self.schedule.alpha(t), xt), expand(self.schedule.sigma(t), xt) ** 2
-        var = alpha**2 * self.bandwidth**2 + sigma2
-        for k in label.unique():
-            rows = label == k
-            weights = self._log_weights(xt[rows], alpha[rows].flatten(), var[rows].flatten(), k).softmax(1)
-            mean[rows] = (weights @ self.points[k].flatten(1)).reshape(-1, *xt.shape[1:])
-        return Denoised((alpha * self.bandwidth**2 * xt + sigma2 * mean) / var, torch.zeros_like(t))
-
-    def _log_weights(self, xt: Tensor, alpha: Tensor, var: Tensor, k: int | Tensor) -> Tensor:
-        """log N(xt; alpha * points of class k, var I) up to a constant of xt, [b n]."""
-        points = self.points[k].flatten(1)
-        alpha, var = alpha[:, None], var[:, None]
-        return (alpha * (xt.flatten(1) @ points.T) - alpha**2 * points.square().sum(1) / 2) / var
-
-    def log_likelihoods(self, x0: Tensor) -> Tensor:
-        """log p(x0 | k) up to a constant of x0, [b k], nats."""
-        one = x0.new_ones(len(x0))
-        return torch.stack([self._log_weights(x0, one, self.bandwidth**2 * one, k).logsumexp(1) for k in range(len(self.points))], dim=1)

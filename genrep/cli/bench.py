@@ -1,36 +1,66 @@
-"""Set the figures of a finished, evaluated run beside their targets, and write them as json into the run folder."""
+"""Set measured figures beside their targets, and write them as json: those of an evaluated run, or of a benchmark of its own."""
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from genrep.evaluation.figures import Figure
 
 TAKES_OVERRIDES = False
 MISSED = 1
+OWN = {"posterior": "every posterior estimator against the exact posterior, 8 x 8 digits"}
+"""Benchmarks that do not read a run."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What `bench` accepts."""
-    parser.add_argument("name", metavar="NAME", help="which figures: those of the recipe `demo` or `showcase`, written as NAME.json")
+    own = "; ".join(f"`{name}`: {what}" for name, what in OWN.items())
+    parser.add_argument("name", metavar="NAME", help=f"which figures, written as NAME.json: `demo` or `showcase`: those of the recipe's run; {own}")
     parser.add_argument("run", type=Path, nargs="?", metavar="RUN", help="folder of an evaluated run (default: runs/NAME)")
+    parser.add_argument("--out", type=Path, metavar="FOLDER", help="folder for NAME.json (default: the run; runs/bench where none is read)")
+    parser.add_argument("--quick", action="store_true", help="within a minute; what that cannot judge says so")
     parser.add_argument("--check", action="store_true", help="exit with 1 where a target is missed")
 
 
 def run(args: argparse.Namespace) -> int:
     """Print the table; 1 with `--check` and a missed target."""
-    from genrep.cli.figures import TARGETS, figures_of, print_targets, write_figures
+    from genrep.cli.figures import TARGETS, print_grid, print_targets
+    from genrep.evaluation.figures import missed, write_figures
     from genrep.registry import lookup
+
+    lookup({**TARGETS, **OWN}, args.name, "bench")
+    run = args.run or Path("runs") / args.name
+    if args.name in OWN and args.run:
+        raise ValueError(f"`genrep bench {args.name}` reads no run; found {args.run}. Leave it out.")
+    figures = _measured(quick=args.quick) if args.name in OWN else _of_run(args.name, run)
+    print_targets([figure for figure in figures if figure.target is not None or args.name in TARGETS])
+    if args.name in OWN:
+        print_grid(figures)
+    folder = args.out or (Path("runs") / "bench" if args.name in OWN else run)
+    folder.mkdir(parents=True, exist_ok=True)
+    print(f"wrote {write_figures(folder, args.name, figures)}")
+    names = missed(figures)
+    if names:
+        print(f"missed: {'; '.join(names)}")
+    return MISSED if args.check and names else 0
+
+
+def _of_run(name: str, run: Path) -> Sequence[Figure]:
+    """Figures of a run that was evaluated before; they take no time, so that there is nothing to be quick about."""
+    from genrep.cli.figures import figures_of
     from genrep.storage import read_json
 
-    lookup(TARGETS, args.name, "bench")
-    run = args.run or Path("runs") / args.name
     results = run / "eval.json"
     if not results.is_file():
         raise FileNotFoundError(f"{run} has no eval.json: expected a finished run; `genrep eval {run}` measures it.")
-    figures = figures_of(args.name, read_json(results))
-    print_targets(figures)
-    print(f"wrote {write_figures(run, args.name, figures)}")
-    missed = [figure.name for figure in figures if not figure.met]
-    if missed:
-        print(f"missed: {'; '.join(missed)}")
-    return MISSED if args.check and missed else 0
+    return figures_of(name, read_json(results))
+
+
+def _measured(*, quick: bool) -> Sequence[Figure]:
+    from genrep.evaluation.posterior_bench import posterior_figures
+
+    return posterior_figures(quick=quick, progress=lambda line: print(line, flush=True))

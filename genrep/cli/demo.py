@@ -16,9 +16,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Train unless that is done, evaluate, and set the figures beside their targets."""
     from genrep.cli.eval import evaluate_run
-    from genrep.cli.figures import figures_of, print_figures, print_next, print_targets, write_figures
+    from genrep.cli.figures import figures_of, print_figures, print_next, print_targets
     from genrep.cli.runs import default_run
     from genrep.cli.train import train_into
+    from genrep.evaluation.figures import write_figures
 
     out = args.out or default_run("demo")
     code = train_into(out, args, recipe="demo", allow_network=True)

@@ -4,26 +4,13 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
-
-@dataclass(frozen=True)
-class Figure:
-    """A measured figure and its target."""
-
-    name: str
-    value: float | None
-    interval: tuple[float, float] | None
-    """95 %."""
-    unit: str
-    target: float | None
-    """At least; None where the figure to beat was not measured."""
-    met: bool
-    how: str
+from genrep.evaluation.figures import Figure
 
 
 @dataclass(frozen=True)
@@ -39,6 +26,8 @@ class Target:
     slack: float = 0.0
     """How far below it the figure may stay."""
 
+
+REACHED = {True: "yes", False: "no", None: "not judged"}
 
 LINEAR, JUDGE = "classification/logistic_regression_top1", "generation/judge_accuracy"
 
@@ -85,15 +74,6 @@ def _figure(figures: Mapping[str, float], target: Target) -> Figure:
     )
 
 
-def write_figures(run: Path, name: str, figures: Sequence[Figure]) -> Path:
-    """Write NAME.json, a list of figures, into a run folder."""
-    from genrep.storage import write_json
-
-    path = run / f"{name}.json"
-    write_json(path, [asdict(figure) for figure in figures])
-    return path
-
-
 def print_figures(figures: Mapping[str, float]) -> None:
     """Everything in eval.json."""
     table = Table("figure", "value", "95 % interval", title="on test")
@@ -107,11 +87,27 @@ def print_targets(figures: Sequence[Figure]) -> None:
     """Figures beside their targets, then how each was measured."""
     table = Table("figure", "measured", "95 % interval", "target", "reached", title="targets")
     for figure in figures:
-        low, high = figure.interval or (None, None)
-        target = "-" if figure.target is None else f">= {figure.target:.3g}"
-        table.add_row(figure.name, _number(figure.value), _interval(low, high), target, "yes" if figure.met else "no")
+        table.add_row(figure.name, _number(figure.value), _interval(*(figure.interval or (None, None))), figure.bound, REACHED[figure.met])
     Console().print(table)
-    print("\n".join(f"{figure.name}: {figure.how}" for figure in figures))
+    names: dict[str, list[str]] = {}
+    for figure in figures:
+        names.setdefault(figure.how, []).append(figure.name)
+    print("\n".join(f"{'; '.join(each)}: {how}" if len(names) > 1 else how for how, each in names.items()))
+
+
+def print_grid(figures: Sequence[Figure]) -> None:
+    """Figures named `of what: which`, a row for each of the first and a column for each of the second."""
+    rows: dict[str, dict[str, str]] = {}
+    for figure in figures:
+        of_what, which = figure.name.split(": ")
+        low, high = figure.interval or (figure.value, figure.value)
+        spread = "" if low is None or high is None else f" ± {_number((high - low) / 2)}"
+        rows.setdefault(of_what, {})[which] = _number(figure.value) + spread
+    columns = list(dict.fromkeys(which for row in rows.values() for which in row))
+    table = Table("", *columns, title="all of them")
+    for of_what, row in rows.items():
+        table.add_row(of_what, *(row.get(which, "") for which in columns))
+    Console().print(table)
 
 
 def _number(value: float | None) -> str:

@@ -11,6 +11,8 @@ from own_folders import write_boxes, write_photos
 from genrep.cli.catalogue import RECIPES
 from genrep.cli.main import main
 from genrep.datasets import sources
+from genrep.evaluation import posterior_bench
+from genrep.posteriors import DenoisingGap
 
 
 def test_check_says_what_is_there_and_what_is_wrong(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -95,9 +97,9 @@ def test_bench_writes_figures_and_exits_by_the_targets(tmp_path: Path, capsys: p
     (tmp_path / "eval.json").write_text(json.dumps(good))
     assert main(["bench", "demo", str(tmp_path), "--check"]) == 0
     written = json.loads((tmp_path / "demo.json").read_text())
-    assert [set(figure) for figure in written] == [{"name", "value", "interval", "unit", "target", "met", "how"}] * 5
+    assert [set(figure) for figure in written] == [{"name", "value", "interval", "unit", "target", "at_most", "met", "how"}] * 5
     assert written[0] | {"how": ""} == {
-        "name": "top-1, one garment", "value": 0.9, "interval": [0.88, 0.92], "unit": "0 to 1", "target": 0.84, "met": True, "how": "",
+        "name": "top-1, one garment", "value": 0.9, "interval": [0.88, 0.92], "unit": "0 to 1", "target": 0.84, "at_most": False, "met": True, "how": "",
     }  # fmt: skip
     assert written[1]["target"] == 0.85 and "the judge on real test images: 0.91" in written[4]["how"]
     for worse in ({"classification/logistic_regression_top1": 0.95}, {"detection/ap50": 0.39}):
@@ -106,6 +108,18 @@ def test_bench_writes_figures_and_exits_by_the_targets(tmp_path: Path, capsys: p
         assert main(["bench", "demo", str(tmp_path), "--check"]) == 1
     assert "missed: AP50" in capsys.readouterr().out
     assert main(["bench", "demo", str(tmp_path / "absent")]) == 2
+
+
+def test_bench_measures_what_no_run_holds(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(posterior_bench, "FAMILY", {"gap": [DenoisingGap(budget=4), DenoisingGap(budget=16)]})
+    monkeypatch.setattr(posterior_bench, "AIMS", posterior_bench.AIMS[:3])
+    assert main(["bench", "posterior", "--quick", "--check", "--out", str(tmp_path / "new")]) == 0
+    out = capsys.readouterr().out
+    assert out.count("not judged") == 3 and "gap, 16 evaluations per class" in out and "missed" not in out
+    written = json.loads((tmp_path / "new" / "posterior.json").read_text())
+    assert len(written) == 10 and [figure["target"] for figure in written[:4]] == [0.02, 0.99, 0.98, None]
+    assert main(["bench", "posterior", str(tmp_path)]) == 2
+    assert "reads no run" in capsys.readouterr().err
 
 
 def test_the_showcase_may_lose_a_twentieth_of_recall(tmp_path: Path) -> None:

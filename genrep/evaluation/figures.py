@@ -1,0 +1,44 @@
+"""Measured figures, each beside what it should reach."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from genrep.storage import write_json
+
+
+@dataclass(frozen=True, kw_only=True)
+class Figure:
+    """A measured figure and its target, if it has one."""
+
+    name: str
+    value: float | None
+    interval: tuple[float, float] | None
+    """95 %."""
+    unit: str
+    target: float | None
+    """None: no target, or the figure to beat was not measured."""
+    at_most: bool = False
+    """Whether the target is an upper bound; else it is a lower one."""
+    met: bool | None
+    """None: there is no target, or what was measured cannot judge it, as `how` says."""
+    how: str
+
+    @property
+    def bound(self) -> str:
+        """The target in words."""
+        return "-" if self.target is None else f"{'<=' if self.at_most else '>='} {self.target:.3g}"
+
+
+def missed(figures: Sequence[Figure]) -> list[str]:
+    """Names of the figures that miss their target."""
+    return [figure.name for figure in figures if figure.met is False]
+
+
+def write_figures(folder: Path, name: str, figures: Sequence[Figure]) -> Path:
+    """Write NAME.json, a list of figures, into a folder."""
+    path = folder / f"{name}.json"
+    write_json(path, [asdict(figure) for figure in figures])
+    return path

@@ -1,0 +1,108 @@
+"""How right each posterior estimator is for its budget, against the exact posterior of the oracle rig."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+
+from genrep.evaluation.figures import Figure
+from genrep.evaluation.oracle import Oracle, Scores, load_oracle, score
+from genrep.posteriors import DenoisingGap, PosteriorEstimator, ReverseChain
+
+STUDENT_T = {2: 12.71, 3: 4.30, 4: 3.18, 5: 2.78, 6: 2.57, 7: 2.45, 8: 2.36, 9: 2.31, 10: 2.26}
+"""97.5 % quantile by number of seeds."""
+
+NUM_SEEDS, NUM_SEEDS_QUICK, NUM_IMAGES_QUICK = 10, 2, 100
+
+GAP, PLAIN = DenoisingGap(), DenoisingGap(stratified=False, antithetic=False)
+FAMILY: dict[str, Sequence[PosteriorEstimator]] = {
+    "gap": [replace(GAP, budget=budget) for budget in (2, 4, 16, 64)],
+    "gap, no pairs": [replace(GAP, budget=budget, antithetic=False) for budget in (1, 4, 16)],
+    "gap, no pairs, no strata": [replace(PLAIN, budget=budget) for budget in (1, 4, 16)],
+    "gap, independent noise": [replace(PLAIN, budget=budget, noise="independent") for budget in (16, 128)],
+    "chain, independent noise": [ReverseChain(noise="independent")],
+    "chain, shared noise": [ReverseChain()],
+    "chain from the noised image": [ReverseChain(start=0.5, budget=60, burn_in=20)],
+}
+"""Every estimator at its budgets."""
+
+
+@dataclass(frozen=True)
+class Aim:
+    """What a score of an estimator at a budget should be."""
+
+    estimator: str
+    budget: int
+    what: str
+    target: float
+    at_most: bool = False
+
+
+AIMS = (
+    Aim("gap", 16, "kl", 0.02, at_most=True),
+    Aim("gap", 16, "agreement", 0.99),
+    Aim("gap", 4, "accuracy", 0.98),
+    Aim("chain, independent noise", 200, "accuracy", 0.25, at_most=True),
+    Aim("chain, shared noise", 200, "accuracy", 0.5),
+    Aim("chain, shared noise", 200, "accuracy", 0.8, at_most=True),
+)
+
+UNITS = {"kl": "nats", "nll": "nats"}
+
+
+def posterior_figures(*, quick: bool = False, progress: Callable[[str], None] = lambda line: None) -> list[Figure]:
+    """The whole family on the oracle rig, a mean over seeds of the noise; first what has a target.
+
+    Args:
+        quick: two seeds and 100 images, too few to judge a target by.
+        progress: told which estimator is next.
+    """
+    oracle = load_oracle()
+    oracle = oracle.first(NUM_IMAGES_QUICK) if quick else oracle
+    num_seeds = NUM_SEEDS_QUICK if quick else NUM_SEEDS
+    exact = oracle.exact()
+    found: dict[tuple[str, int], list[Scores]] = {}
+    for name, estimators in FAMILY.items():
+        for estimator in estimators:
+            progress(f"{name}, {estimator.budget} evaluations per class")
+            seeds = range(num_seeds)
+            found[name, estimator.budget] = [score(oracle.estimated(_seeded(estimator, seed), seed=seed), exact, oracle.labels) for seed in seeds]
+    how = f"{len(oracle.images)} digits with an exact denoiser, {num_seeds} seeds, no calibration; exact posterior: accuracy {_exact_accuracy(oracle):.3f}"
+    aimed = [_figure(found[aim.estimator, aim.budget], aim.estimator, aim.budget, aim.what, how, aim=aim, judged=not quick) for aim in AIMS]
+    return aimed + _others(found, how)
+
+
+def _exact_accuracy(oracle: Oracle) -> float:
+    exact = oracle.exact()
+    return score(exact, exact, oracle.labels).accuracy
+
+
+def _seeded(estimator: PosteriorEstimator, seed: int) -> PosteriorEstimator:
+    """A bank of chains has a seed of its own."""
+    return replace(estimator, seed=seed) if isinstance(estimator, ReverseChain) and estimator.start == 1 else estimator
+
+
+def _others(found: Mapping[tuple[str, int], list[Scores]], how: str) -> list[Figure]:
+    """Every score that has no target."""
+    aims = {(aim.estimator, aim.budget, aim.what) for aim in AIMS}
+    scores = [field.name for field in fields(Scores)]
+    return [_figure(each, name, budget, what, how) for (name, budget), each in found.items() for what in scores if (name, budget, what) not in aims]
+
+
+def _figure(scores: Sequence[Scores], name: str, budget: int, what: str, how: str, *, aim: Aim | None = None, judged: bool = True) -> Figure:
+    values = [getattr(each, what) for each in scores]
+    mean = sum(values) / len(values)
+    spread = math.sqrt(sum((value - mean) ** 2 for value in values) / (len(values) - 1))
+    half = STUDENT_T[len(values)] * spread / math.sqrt(len(values))
+    met = None if aim is None or not judged else mean <= aim.target if aim.at_most else mean >= aim.target
+    return Figure(
+        name=f"{name}, {budget} per class: {what}",
+        value=mean,
+        interval=(mean - half, mean + half),
+        unit=UNITS.get(what, "0 to 1"),
+        target=aim.target if aim else None,
+        at_most=bool(aim and aim.at_most),
+        met=met,
+        how=how if judged else f"{how}; too few to judge a target by",
+    )
