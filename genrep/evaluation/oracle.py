@@ -74,11 +74,14 @@ class Oracle:
         """log p(y | x) with a uniform prior."""
         return self.densities.log_likelihoods(self.images).log_softmax(1)
 
+    def candidates(self) -> Float[Tensor, "n k k"]:
+        """Every class for every image."""
+        return torch.eye(len(self.densities.points), dtype=self.images.dtype).expand(len(self.images), -1, -1)
+
     def estimated(self, estimator: PosteriorEstimator, *, seed: int) -> Float[Tensor, "n k"]:
         """The same by an estimator, without calibration."""
-        candidates = torch.eye(len(self.densities.points), dtype=self.images.dtype).expand(len(self.images), -1, -1)
         generator = SampleGenerator(seed, torch.arange(len(self.images)), "oracle")
-        return estimator(one_by_one(self.densities), self.images, candidates, schedule=self.densities.schedule, generator=generator).log_softmax(1)
+        return estimator(one_by_one(self.densities), self.images, self.candidates(), schedule=self.densities.schedule, generator=generator).log_softmax(1)
 
     def first(self, num: int) -> Oracle:
         """With the first `num` images only."""

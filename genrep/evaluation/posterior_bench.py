@@ -5,10 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from functools import lru_cache
+
+import torch
 
 from genrep.evaluation.figures import Figure
 from genrep.evaluation.oracle import Oracle, Scores, load_oracle, score
 from genrep.posteriors import DenoisingGap, PosteriorEstimator, ReverseChain
+from genrep.posteriors.base import one_by_one
+from genrep.posteriors.denoising_gap import allocated
+from genrep.randomness import SampleGenerator
 
 STUDENT_T = {2: 12.71, 3: 4.30, 4: 3.18, 5: 2.78, 6: 2.57, 7: 2.45, 8: 2.36, 9: 2.31, 10: 2.26}
 """97.5 % quantile by number of seeds."""
@@ -18,6 +24,7 @@ NUM_SEEDS, NUM_SEEDS_QUICK, NUM_IMAGES_QUICK = 10, 2, 100
 GAP, PLAIN = DenoisingGap(), DenoisingGap(stratified=False, antithetic=False)
 FAMILY: dict[str, Sequence[PosteriorEstimator]] = {
     "gap": [replace(GAP, budget=budget) for budget in (2, 4, 16, 64)],
+    "gap, allocated": [replace(GAP, budget=budget) for budget in (2, 4, 16, 64)],
     "gap, no pairs": [replace(GAP, budget=budget, antithetic=False) for budget in (1, 4, 16)],
     "gap, no pairs, no strata": [replace(PLAIN, budget=budget) for budget in (1, 4, 16)],
     "gap, independent noise": [replace(PLAIN, budget=budget, noise="independent") for budget in (16, 128)],
@@ -25,7 +32,9 @@ FAMILY: dict[str, Sequence[PosteriorEstimator]] = {
     "chain, shared noise": [ReverseChain()],
     "chain from the noised image": [ReverseChain(start=0.5, budget=60, burn_in=20)],
 }
-"""Every estimator at its budgets."""
+"""Every estimator at its budgets; `ALLOCATED` gets its allocation from a pilot run on val."""
+
+ALLOCATED, NUM_IMAGES_PILOT = "gap, allocated", 100
 
 
 @dataclass(frozen=True)
@@ -40,9 +49,9 @@ class Aim:
 
 
 AIMS = (
-    Aim("gap", 16, "kl", 0.02, at_most=True),
-    Aim("gap", 16, "agreement", 0.99),
-    Aim("gap", 4, "accuracy", 0.98),
+    Aim(ALLOCATED, 16, "kl", 0.02, at_most=True),
+    Aim(ALLOCATED, 16, "agreement", 0.99),
+    Aim(ALLOCATED, 4, "accuracy", 0.98),
     Aim("chain, independent noise", 200, "accuracy", 0.25, at_most=True),
     Aim("chain, shared noise", 200, "accuracy", 0.5),
     Aim("chain, shared noise", 200, "accuracy", 0.8, at_most=True),
@@ -64,13 +73,22 @@ def posterior_figures(*, quick: bool = False, progress: Callable[[str], None] = 
     exact = oracle.exact()
     found: dict[tuple[str, int], list[Scores]] = {}
     for name, estimators in FAMILY.items():
-        for estimator in estimators:
+        for plain in estimators:
+            estimator = replace(plain, allocation=pilot()) if name == ALLOCATED and isinstance(plain, DenoisingGap) else plain
             progress(f"{name}, {estimator.budget} evaluations per class")
             seeds = range(num_seeds)
             found[name, estimator.budget] = [score(oracle.estimated(_seeded(estimator, seed), seed=seed), exact, oracle.labels) for seed in seeds]
     how = f"{len(oracle.images)} digits with an exact denoiser, {num_seeds} seeds, no calibration; exact posterior: accuracy {_exact_accuracy(oracle):.3f}"
     aimed = [_figure(found[aim.estimator, aim.budget], aim.estimator, aim.budget, aim.what, how, aim=aim, judged=not quick) for aim in AIMS]
     return aimed + _others(found, how)
+
+
+@lru_cache(maxsize=1)
+def pilot() -> tuple[float, ...] | None:
+    """Where the default estimator should draw on the rig, found on val."""
+    val = load_oracle(test=False).first(NUM_IMAGES_PILOT)
+    generator = SampleGenerator(0, torch.arange(len(val.images)), "pilot")
+    return allocated(GAP, one_by_one(val.densities), val.images, val.candidates(), schedule=val.densities.schedule, generator=generator).allocation
 
 
 def _exact_accuracy(oracle: Oracle) -> float:

@@ -7,10 +7,13 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import Tensor
 
 from genrep.posteriors import POSTERIORS, DenoisingGap, PosteriorEstimator, ReverseChain
 from genrep.posteriors.base import one_by_one
+from genrep.posteriors.denoising_gap import allocated
 from genrep.randomness import SampleGenerator
 from genrep.registry import part_to_dict
 from genrep.schedules import SCHEDULES, RectifiedFlow, Schedule
@@ -108,7 +111,8 @@ def test_error_falls_like_one_over_the_root_of_the_draws() -> None:
 def test_without_bias_at_any_budget() -> None:
     denoise, num = three_classes(), 4000
     x0 = images(denoise, 1).expand(num, -1, -1, -1)
-    for options in ({}, {"stratified": False}, {"antithetic": False, "budget": 3}, {"noise": "independent"}):
+    uneven = {"allocation": (0.5, 3.0, 1.0, 0.2)}
+    for options in ({}, {"stratified": False}, {"antithetic": False, "budget": 3}, {"noise": "independent"}, uneven, {**uneven, "noise": "independent"}):
         gap = centred(estimate(DenoisingGap(**options), denoise, x0))
         error = gap.mean(0) - centred(denoise.gaps(x0[:1], -8, 7))[0]
         assert (error.abs() < 4 * gap.std(0) / num**0.5).all()
@@ -119,6 +123,31 @@ def test_sharing_the_noise_and_pairing_it_save_variance() -> None:
     shared = rms_error(budget=16, stratified=False, antithetic=False)
     paired = rms_error(budget=16, stratified=False)
     assert shared < independent / 5 and paired < 0.9 * shared and rms_error(budget=16) < 0.9 * paired
+
+
+@given(allocation=st.lists(st.floats(0.1, 10), min_size=1, max_size=8), low=st.floats(-9, 0), high=st.floats(1, 9))
+def test_an_allocation_is_the_density_of_the_draws(allocation: list[float], low: float, high: float) -> None:
+    estimator = DenoisingGap(logsnr_min=low, logsnr_max=high, allocation=tuple(allocation))
+    quantile = ((torch.arange(4000) + 0.5) / 4000).double()[None]
+    logsnr, length = estimator._placed(quantile)
+    share = torch.tensor(allocation).double() / sum(allocation)
+    found = torch.histogram(logsnr[0], torch.linspace(low, high, len(allocation) + 1).double()).hist / 4000
+    torch.testing.assert_close(found, share, rtol=0, atol=2e-3)
+    assert (logsnr.diff() > 0).all() and length.mean().item() == pytest.approx(high - low, rel=2e-2)
+    assert torch.equal(*(DenoisingGap(allocation=each)._placed(quantile)[0] for each in (None, (3.0, 3.0))))
+
+
+def test_a_pilot_run_puts_the_draws_where_classes_differ() -> None:
+    """Where noise hides what tells two narrow classes apart, draws would be wasted: the first parts of the range get the least there is."""
+    means = torch.zeros(2, 1, 1, 1).double()
+    means[1] = 0.5
+    denoise = ClassGaussians(means, torch.full_like(means, 0.01), RectifiedFlow())
+    x0, options = images(denoise, 20), {"schedule": denoise.schedule, "generator": SampleGenerator(1, torch.arange(20))}
+    found = allocated(DenoisingGap(budget=8, stratified=False), one_by_one(denoise), x0, denoise.candidates(20), **options)
+    assert found.budget == 8 and not found.stratified and found.allocation is not None and len(found.allocation) == 15
+    least = min(found.allocation)
+    assert set(found.allocation[:7]) == {least} and least == pytest.approx(0.2)
+    assert sum(found.allocation[8:]) > 0.85 * sum(found.allocation)
 
 
 def test_strata_beat_the_monte_carlo_rate_where_pairs_cancel_the_noise() -> None:
@@ -173,6 +202,8 @@ def test_small_differences_survive_float32() -> None:
     [
         ({"budget": 3}, "`budget` must be even where draws come in pairs; found 3"),
         ({"logsnr_min": 7.0}, "`logsnr_min` must be below `logsnr_max`"),
+        ({"allocation": (1.0, 0.0)}, "`allocation` must be positive in every part"),
+        ({"allocation": ()}, "`allocation` must be positive in every part"),
         ({"noise": "same"}, "`?noise`?"),
     ],
 )

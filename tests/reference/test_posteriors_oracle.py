@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.distributions import Categorical, Independent, MixtureSameFamily, Normal
 
 from genrep.evaluation.oracle import KernelDensities, Oracle, Scores, load_oracle, score
+from genrep.evaluation.posterior_bench import pilot
 from genrep.posteriors import DenoisingGap, PosteriorEstimator, ReverseChain
 from genrep.schedules import SCHEDULES
 
@@ -77,6 +78,11 @@ def test_the_exact_posterior_is_nearly_always_right() -> None:
 def test_the_gap_finds_the_exact_posterior_with_few_evaluations(budget: int, divergence: float) -> None:
     found = judge(DenoisingGap(budget=budget))
     assert found.accuracy > 0.97 and found.kl < divergence
+
+
+def test_a_pilot_run_on_other_digits_pays() -> None:
+    even, chosen = (DenoisingGap(budget=4, allocation=allocation) for allocation in (None, pilot()))
+    assert pilot() != (1.0,) * 15 and judge(chosen).kl < 0.7 * judge(even).kl
 
 
 def test_the_gap_with_independent_noise_needs_far_more() -> None:

@@ -111,11 +111,11 @@ def test_bench_writes_figures_and_exits_by_the_targets(tmp_path: Path, capsys: p
 
 
 def test_bench_measures_what_no_run_holds(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(posterior_bench, "FAMILY", {"gap": [DenoisingGap(budget=4), DenoisingGap(budget=16)]})
+    monkeypatch.setattr(posterior_bench, "FAMILY", {"gap, allocated": [DenoisingGap(budget=4), DenoisingGap(budget=16)]})
     monkeypatch.setattr(posterior_bench, "AIMS", posterior_bench.AIMS[:3])
     assert main(["bench", "posterior", "--quick", "--check", "--out", str(tmp_path / "new")]) == 0
     out = capsys.readouterr().out
-    assert out.count("not judged") == 3 and "gap, 16 evaluations per class" in out and "missed" not in out
+    assert out.count("not judged") == 3 and "gap, allocated, 16 evaluations per class" in out and "missed" not in out
     written = json.loads((tmp_path / "new" / "posterior.json").read_text())
     assert len(written) == 10 and [figure["target"] for figure in written[:4]] == [0.02, 0.99, 0.98, None]
     assert main(["bench", "posterior", str(tmp_path)]) == 2
