@@ -11,7 +11,7 @@ import torch
 
 from genrep.evaluation.figures import Figure
 from genrep.evaluation.oracle import Oracle, Scores, load_oracle, score
-from genrep.posteriors import DenoisingGap, PosteriorEstimator, ReverseChain
+from genrep.posteriors import DenoisingGap, PosteriorEstimator, ProbabilityFlow, ReverseChain, VariationalBound
 from genrep.posteriors.base import one_by_one
 from genrep.posteriors.denoising_gap import allocated
 from genrep.randomness import SampleGenerator
@@ -28,6 +28,8 @@ FAMILY: dict[str, Sequence[PosteriorEstimator]] = {
     "gap, no pairs": [replace(GAP, budget=budget, antithetic=False) for budget in (1, 4, 16)],
     "gap, no pairs, no strata": [replace(PLAIN, budget=budget) for budget in (1, 4, 16)],
     "gap, independent noise": [replace(PLAIN, budget=budget, noise="independent") for budget in (16, 128)],
+    "bound of 1000 steps": [VariationalBound(budget=budget) for budget in (4, 16, 64)],
+    "flow": [ProbabilityFlow(budget=20)],
     "chain, independent noise": [ReverseChain(noise="independent")],
     "chain, shared noise": [ReverseChain()],
     "chain from the noised image": [ReverseChain(start=0.5, budget=60, burn_in=20)],

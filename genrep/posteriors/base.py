@@ -9,6 +9,7 @@ from typing import ClassVar
 from jaxtyping import Float
 from torch import Tensor
 
+from genrep.parametrization import eps_error
 from genrep.randomness import SampleGenerator
 from genrep.schedules import Schedule
 from genrep.types import Denoise, DenoiseCandidates
@@ -71,3 +72,22 @@ def require_candidates(candidates: Tensor) -> None:
     """
     if candidates.shape[1] < 2:
         raise ValueError(f"`candidates` needs at least 2 conditions per image to form a posterior; found {candidates.shape[1]}.")
+
+
+def eps_error_maps(
+    denoise: DenoiseCandidates,
+    x0: Float[Tensor, "b c h w"],
+    candidates: Float[Tensor, "b m k"],
+    *,
+    logsnr: Float[Tensor, "b n"],
+    eps: Float[Tensor, "b n c h w"],
+    schedule: Schedule,
+) -> Float[Tensor, "b m h w"]:
+    """|eps - eps_hat|^2 of each candidate, summed over channels; n noised images serve m / n candidates each."""
+    num = logsnr.shape[1]
+    t = schedule.t_of_logsnr(logsnr.flatten())
+    clean = x0.repeat_interleave(num, 0)
+    groups = candidates.reshape(len(clean), -1, candidates.shape[2])
+    x0_hat = denoise(schedule.noised(clean, t, eps.flatten(0, 1)), t, groups)
+    error = (clean[:, None] - x0_hat).square().sum(2)
+    return eps_error(error, t, schedule).reshape(len(x0), candidates.shape[1], *x0.shape[2:])

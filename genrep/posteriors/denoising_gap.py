@@ -11,8 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from genrep.parametrization import eps_error
-from genrep.posteriors.base import PosteriorEstimator, require_candidates
+from genrep.posteriors.base import PosteriorEstimator, eps_error_maps, require_candidates
 from genrep.randomness import SampleGenerator
 from genrep.schedules import Schedule
 from genrep.types import DenoiseCandidates
@@ -90,7 +89,7 @@ class DenoisingGap(PosteriorEstimator):
         require_candidates(candidates)
         total = torch.zeros_like(x0[:, :1]).repeat(1, candidates.shape[1], 1, 1)
         for logsnr, length, eps in self._draws(x0, candidates.shape[1], generator):
-            error = length[..., None, None] * _error_maps(denoise, x0, candidates, logsnr=logsnr, eps=eps, schedule=schedule)
+            error = length[..., None, None] * eps_error_maps(denoise, x0, candidates, logsnr=logsnr, eps=eps, schedule=schedule)
             total += error - error.mean(1, keepdim=True)
         return total * (-0.5 / self.budget)
 
@@ -148,22 +147,3 @@ def allocated(
     difference = draws.gather(3, best.expand(num_parts, num_draws, -1, -1)).diff(dim=3).squeeze(3)
     deviation = difference.var(1).mean(1).sqrt()
     return replace(estimator, allocation=tuple(torch.maximum(deviation, 0.2 * deviation.mean()).div(deviation.mean()).tolist()))
-
-
-def _error_maps(
-    denoise: DenoiseCandidates,
-    x0: Float[Tensor, "b c h w"],
-    candidates: Float[Tensor, "b m k"],
-    *,
-    logsnr: Float[Tensor, "b n"],
-    eps: Float[Tensor, "b n c h w"],
-    schedule: Schedule,
-) -> Float[Tensor, "b m h w"]:
-    """|eps - eps_hat|^2 of each candidate, summed over channels; n noised images serve m / n candidates each."""
-    num = logsnr.shape[1]
-    t = schedule.t_of_logsnr(logsnr.flatten())
-    clean = x0.repeat_interleave(num, 0)
-    groups = candidates.reshape(len(clean), -1, candidates.shape[2])
-    x0_hat = denoise(schedule.noised(clean, t, eps.flatten(0, 1)), t, groups)
-    error = (clean[:, None] - x0_hat).square().sum(2)
-    return eps_error(error, t, schedule).reshape(len(x0), candidates.shape[1], *x0.shape[2:])

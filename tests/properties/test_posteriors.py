@@ -9,6 +9,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from posterior_cases import centred, estimate, every_estimator, every_schedule, images, three_classes
 from torch import Tensor
 
 from genrep.posteriors import POSTERIORS, DenoisingGap, PosteriorEstimator, ReverseChain
@@ -16,34 +17,8 @@ from genrep.posteriors.base import one_by_one
 from genrep.posteriors.denoising_gap import allocated
 from genrep.randomness import SampleGenerator
 from genrep.registry import part_to_dict
-from genrep.schedules import SCHEDULES, RectifiedFlow, Schedule
+from genrep.schedules import RectifiedFlow, Schedule
 from tests.doubles import ClassGaussians
-
-every_estimator = pytest.mark.parametrize("estimator", [cls() for cls in POSTERIORS.values()] + [ReverseChain(start=0.4, budget=20, burn_in=5)])
-every_schedule = pytest.mark.parametrize("schedule", [cls() for cls in SCHEDULES.values()], ids=SCHEDULES)
-
-
-def three_classes(schedule: Schedule | None = None) -> ClassGaussians:
-    """Two channels of 2 x 3 pixels; the means differ by little, as those of hard classes do."""
-    means = 0.4 * SampleGenerator(5, torch.arange(3), "means").normal(2, 2, 3).double()
-    variances = 0.3 + SampleGenerator(5, torch.arange(3), "variances").uniform(2, 2, 3).double()
-    return ClassGaussians(means, variances, schedule or RectifiedFlow())
-
-
-def images(denoise: ClassGaussians, num: int) -> Tensor:
-    label = torch.arange(num) % len(denoise.means)
-    noise = SampleGenerator(9, torch.arange(num), "images").normal(*denoise.means.shape[1:]).double()
-    return denoise.means[label] + denoise.variances[label].sqrt() * noise
-
-
-def estimate(estimator: PosteriorEstimator, denoise: ClassGaussians, x0: Tensor, index: Tensor | None = None) -> Tensor:
-    generator = SampleGenerator(0, torch.arange(len(x0)) if index is None else index)
-    candidates = denoise.candidates(len(x0)).to(x0)
-    return estimator(one_by_one(denoise), x0, candidates, schedule=denoise.schedule, generator=generator)
-
-
-def centred(log_lik: Tensor) -> Tensor:
-    return log_lik - log_lik.mean(1, keepdim=True)
 
 
 @every_estimator

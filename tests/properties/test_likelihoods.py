@@ -1,0 +1,68 @@
+"""The bound of the discrete chain and the probability-flow ODE against class Gaussians."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Any
+
+import pytest
+import torch
+from posterior_cases import centred, estimate, every_schedule, images, three_classes
+
+from genrep.posteriors import PosteriorEstimator, ProbabilityFlow, VariationalBound
+from genrep.schedules import Schedule
+
+
+def test_bound_is_the_sum_over_the_steps_of_its_chain() -> None:
+    """Every step of a short chain once, many times over: then only the noise is random, and its mean is known for Gaussians."""
+    denoise, num_steps, num = three_classes(), 12, 3000
+    x0 = images(denoise, 2)
+    estimator = VariationalBound(num_steps=num_steps, budget=num_steps + 1, logsnr_min=-4, logsnr_max=3)
+    found = estimate(estimator, denoise, x0.repeat(num, 1, 1, 1)).unflatten(0, (num, 2))
+    snr = torch.linspace(3, -4, num_steps + 1).double().exp().tolist()
+    d2, var = (x0[:, None] - denoise.means) ** 2, denoise.variances
+    error = [((d2 + each * var**2) / (1 + each * var) ** 2).flatten(2).sum(2) for each in snr]
+    steps = sum((before - after) / 2 * miss for (before, after), miss in zip(pairwise(snr), error[1:], strict=True))
+    error_of_mean = centred(found.mean(0)) - centred(-steps - snr[0] / 2 * error[0])
+    assert (error_of_mean.abs() < 4 * centred(found.flatten(0, 1)).unflatten(0, (num, 2)).std(0) / num**0.5).all()
+
+
+def test_bound_of_a_long_chain_is_the_gap() -> None:
+    denoise = three_classes()
+    x0 = images(denoise, 3)
+    found = centred(estimate(VariationalBound(budget=33), denoise, x0.repeat(2000, 1, 1, 1)).unflatten(0, (2000, 3)).mean(0))
+    torch.testing.assert_close(found, centred(denoise.gaps(x0, -12, 7)), rtol=0, atol=0.1)
+
+
+@every_schedule
+def test_flow_is_the_exact_likelihood_at_second_order(schedule: Schedule) -> None:
+    """With independent dimensions the Jacobian is diagonal, so that one probe of signs gives its trace exactly."""
+    denoise = three_classes(schedule)
+    x0 = images(denoise, 3)
+    errors = [(estimate(ProbabilityFlow(budget=budget, logsnr_min=-14, logsnr_max=14), denoise, x0) - denoise.log_likelihoods(x0)) for budget in (60, 120, 240)]
+    worst = [float(error.abs().max()) for error in errors]
+    assert worst[2] < 0.02 and worst[0] / worst[1] > 3 and worst[1] / worst[2] > 3
+
+
+def test_flow_leaves_no_gradients_behind() -> None:
+    denoise = three_classes()
+    x0 = images(denoise, 2).requires_grad_()
+    with torch.no_grad():
+        assert not estimate(ProbabilityFlow(budget=4), denoise, x0).requires_grad
+    assert x0.grad is None
+
+
+@pytest.mark.parametrize(
+    ("estimator", "options", "message"),
+    [
+        (VariationalBound, {"budget": 1}, "`budget` must be at least 2 and at most `num_steps` \\+ 1; found 1"),
+        (VariationalBound, {"budget": 12, "num_steps": 10}, "found 12 for 10 steps"),
+        (VariationalBound, {"logsnr_max": -9.0}, "`logsnr_min` must be below `logsnr_max`"),
+        (VariationalBound, {"noise": "same"}, "`?noise`?"),
+        (ProbabilityFlow, {"budget": 3}, "`budget` must be even"),
+        (ProbabilityFlow, {"logsnr_min": 7.0}, "`logsnr_min` must be below `logsnr_max`"),
+    ],
+)
+def test_bound_and_flow_refuse_what_they_cannot_do(estimator: type[PosteriorEstimator], options: dict[str, Any], message: str) -> None:
+    with pytest.raises(Exception, match=message):
+        estimator(**options)
