@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import torch
 
@@ -14,6 +14,7 @@ from genrep.evaluation.oracle import Oracle, Scores, load_oracle, score
 from genrep.posteriors import DenoisingGap, PosteriorEstimator, ProbabilityFlow, ReverseChain, VariationalBound
 from genrep.posteriors.base import one_by_one
 from genrep.posteriors.denoising_gap import allocated
+from genrep.posteriors.likelihood import NegativeLogLikelihood, nll_by_description, nll_by_flow
 from genrep.randomness import SampleGenerator
 
 STUDENT_T = {2: 12.71, 3: 4.30, 4: 3.18, 5: 2.78, 6: 2.57, 7: 2.45, 8: 2.36, 9: 2.31, 10: 2.26}
@@ -82,7 +83,8 @@ def posterior_figures(*, quick: bool = False, progress: Callable[[str], None] = 
             found[name, estimator.budget] = [score(oracle.estimated(_seeded(estimator, seed), seed=seed), exact, oracle.labels) for seed in seeds]
     how = f"{len(oracle.images)} digits with an exact denoiser, {num_seeds} seeds, no calibration; exact posterior: accuracy {_exact_accuracy(oracle):.3f}"
     aimed = [_figure(found[aim.estimator, aim.budget], aim.estimator, aim.budget, aim.what, how, aim=aim, judged=not quick) for aim in AIMS]
-    return aimed + _others(found, how)
+    progress("likelihoods")
+    return aimed + nll_figures(oracle, judged=not quick) + _others(found, how)
 
 
 @lru_cache(maxsize=1)
@@ -91,6 +93,37 @@ def pilot() -> tuple[float, ...] | None:
     val = load_oracle(test=False).first(NUM_IMAGES_PILOT)
     generator = SampleGenerator(0, torch.arange(len(val.images)), "pilot")
     return allocated(GAP, one_by_one(val.densities), val.images, val.candidates(), schedule=val.densities.schedule, generator=generator).allocation
+
+
+NLL: dict[str, Callable[..., NegativeLogLikelihood]] = {
+    "integral": nll_by_description,
+    "bound of 10,000 steps": partial(nll_by_description, num_steps=10_000),
+    "flow": nll_by_flow,
+}
+
+
+def nll_figures(oracle: Oracle, *, judged: bool) -> list[Figure]:
+    """-log p(x | y) of the digits by each road, and how far from the exact value, which should be within its own interval."""
+    condition = torch.eye(len(oracle.densities.points), dtype=oracle.images.dtype)[oracle.labels]
+    exact = -oracle.densities.log_likelihoods(oracle.images).gather(1, oracle.labels[:, None]).squeeze(1)
+    figures = []
+    for name, road in NLL.items():
+        generator = SampleGenerator(0, torch.arange(len(exact)), f"nll/{name}")
+        difference = road(one_by_one(oracle.densities), oracle.images, condition, schedule=oracle.densities.schedule, generator=generator).nats - exact
+        bias, half = float(difference.mean()), 1.96 * float(difference.std()) / math.sqrt(len(exact))
+        figures.append(
+            Figure(
+                name=f"nll by {name}: distance from the exact value",
+                value=abs(bias),
+                interval=None,
+                unit="nats",
+                target=half,
+                at_most=True,
+                met=abs(bias) <= half if judged else None,
+                how=f"{len(exact)} digits of 64 dimensions, mean; the target is the half-width of its own 95 % interval; exact: {float(exact.mean()):.2f} nats",
+            )
+        )
+    return figures
 
 
 def _exact_accuracy(oracle: Oracle) -> float:

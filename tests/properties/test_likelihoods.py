@@ -1,4 +1,4 @@
-"""The bound of the discrete chain and the probability-flow ODE against class Gaussians."""
+"""Likelihoods by the bound of the discrete chain, by its integral and by the probability-flow ODE, against class Gaussians."""
 
 from __future__ import annotations
 
@@ -8,9 +8,14 @@ from typing import Any
 import pytest
 import torch
 from posterior_cases import centred, estimate, every_schedule, images, three_classes
+from torch import Tensor
 
 from genrep.posteriors import PosteriorEstimator, ProbabilityFlow, VariationalBound
+from genrep.posteriors.base import one_by_one
+from genrep.posteriors.likelihood import NegativeLogLikelihood, nll_by_description, nll_by_flow
+from genrep.randomness import SampleGenerator
 from genrep.schedules import Schedule
+from tests.doubles import ClassGaussians
 
 
 def test_bound_is_the_sum_over_the_steps_of_its_chain() -> None:
@@ -66,3 +71,42 @@ def test_flow_leaves_no_gradients_behind() -> None:
 def test_bound_and_flow_refuse_what_they_cannot_do(estimator: type[PosteriorEstimator], options: dict[str, Any], message: str) -> None:
     with pytest.raises(Exception, match=message):
         estimator(**options)
+
+
+def described(denoise: ClassGaussians, x0: Tensor, **options: Any) -> NegativeLogLikelihood:
+    label = torch.arange(len(x0)) % 3
+    y, generator = torch.eye(3, dtype=x0.dtype)[label], SampleGenerator(0, torch.arange(len(x0)), "nll")
+    road = nll_by_flow if "num_probes" in options else nll_by_description
+    return road(one_by_one(denoise), x0, y, schedule=denoise.schedule, generator=generator, **options)
+
+
+@every_schedule
+def test_three_roads_meet_in_the_exact_likelihood(schedule: Schedule) -> None:
+    denoise = three_classes(schedule)
+    x0 = images(denoise, 3).repeat(400, 1, 1, 1)
+    exact = -denoise.log_likelihoods(x0[:3]).diagonal().repeat(400)
+    for options, slack in (({}, 0.02), ({"num_steps": 2000}, 0.05), ({"num_probes": 2, "num_steps": 60}, 0.02)):
+        found = described(denoise, x0, **options)
+        error = found.nats - exact
+        assert error.mean().abs() < 4 * error.std() / len(error) ** 0.5 + slack
+        assert found.standard_error.shape == (1200,)
+
+
+def test_a_short_chain_costs_more_and_its_standard_error_covers_the_draws() -> None:
+    denoise = three_classes()
+    x0 = images(denoise, 3)[:1].repeat(600, 1, 1, 1)
+    nats = [described(denoise, x0, num_draws=10, **steps).nats.mean() for steps in ({"num_steps": 10}, {"num_steps": 40}, {})]
+    assert nats[0] > nats[1] > nats[2]
+    found = described(denoise, images(denoise, 3)[:1].repeat(600, 1, 1, 1), num_draws=10)
+    same = found.nats[::3]
+    assert same.std() < found.standard_error.mean()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"), [({"num_draws": 1}, "`num_draws` must be at least 2"), ({"num_draws": 8, "num_steps": 4}, "found 8 draws and 4")]
+)
+def test_descriptions_need_draws_and_steps(options: dict[str, int], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        described(three_classes(), images(three_classes(), 3), **options)
+    with pytest.raises(ValueError, match="`num_probes` must be at least 2; found 1"):
+        described(three_classes(), images(three_classes(), 3), num_probes=1)

@@ -115,9 +115,9 @@ def test_bench_measures_what_no_run_holds(tmp_path: Path, capsys: pytest.Capture
     monkeypatch.setattr(posterior_bench, "AIMS", posterior_bench.AIMS[:3])
     assert main(["bench", "posterior", "--quick", "--check", "--out", str(tmp_path / "new")]) == 0
     out = capsys.readouterr().out
-    assert out.count("not judged") == 3 and "gap, allocated, 16 evaluations per class" in out and "missed" not in out
+    assert out.count("not judged") == 6 and "gap, allocated, 16 evaluations per class" in out and "missed" not in out
     written = json.loads((tmp_path / "new" / "posterior.json").read_text())
-    assert len(written) == 10 and [figure["target"] for figure in written[:4]] == [0.02, 0.99, 0.98, None]
+    assert len(written) == 13 and [figure["target"] for figure in written[:3]] == [0.02, 0.99, 0.98]
     assert main(["bench", "posterior", str(tmp_path)]) == 2
     assert "reads no run" in capsys.readouterr().err
 
