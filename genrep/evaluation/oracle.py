@@ -97,7 +97,7 @@ def load_oracle(*, test: bool = True) -> Oracle:
     try:
         from sklearn.datasets import load_digits
     except ImportError as error:
-        raise ValueError("the oracle rig needs the digits that come with scikit-learn, which is not installed: pip install scikit-learn") from error
+        raise ValueError("the oracle rig needs the digits that come with scikit-learn, which is not installed: pip install 'genrep[bench]'") from error
     data = load_digits()
     order = permutation(len(data.target), seed=0, epoch=0)
     images, labels = torch.from_numpy(data.images / 8 - 1)[order, None], torch.from_numpy(data.target)[order]

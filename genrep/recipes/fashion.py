@@ -30,8 +30,8 @@ def demo() -> Config:
         model=ModelConfig(trunk=DiTConfig(width=128, class_blocks=3), proposals=6),
         objective=ObjectiveConfig(draws=1, segmentation_weight=3.0, gate_at=(0.5,), gate_images=192),
         aligner=GenRepRule(balance=True),
-        train=replace(SMALL_STEPS, stage1_images=8_000, stage2_images=14_400),
-        eval=EvalConfig(num_samples=500, num_guidance_samples=150, guidance_grid=(1.0, 2.0, 4.0), sampler=Ancestral(num_steps=18)),
+        train=replace(SMALL_STEPS, stage1_images=8_000, stage2_images=12_800),
+        eval=EvalConfig(num_samples=500, num_guidance_samples=150, guidance_grid=(1.0, 1.5, 2.0, 3.0), sampler=Ancestral(num_steps=18)),
     )
 
 
@@ -48,7 +48,7 @@ def showcase() -> Config:
         objective=ObjectiveConfig(draws=1, segmentation_weight=3.0, distil_every=16),
         aligner=GenRepRule(balance=True),
         train=replace(SMALL_STEPS, stage1_images=24_000, stage2_images=80_000),
-        eval=EvalConfig(guidance_grid=(1.0, 2.0, 3.0, 4.0)),
+        eval=EvalConfig(guidance_grid=(1.0, 1.25, 1.5, 1.75, 2.0, 2.5)),
     )
 
 

@@ -145,8 +145,9 @@ class Regions(nn.Module):
 
     @torch.no_grad()
     def better(self, features: Features, proposals: Float[Tensor, "b m 4"]) -> Float[Tensor, "b m 4"]:
-        """The proposals, moved to where the objects in them seem to be."""
-        return _moved(proposals, self._see(features, proposals)[1][..., -4:])
+        """The proposals, moved to where the objects in them seem to be; a pixel wide at least."""
+        low, high = _moved(proposals, self._see(features, proposals)[1][..., -4:]).split(2, dim=-1)
+        return torch.cat([low, torch.maximum(high, low + 1)], dim=-1)
 
     def _see(self, features: Features, boxes: Float[Tensor, "b m 4"]) -> tuple[Float[Tensor, "b m s s"], Float[Tensor, "b m r"]]:
         """Mask logits on the crop; and class logits, presence and move of the box."""

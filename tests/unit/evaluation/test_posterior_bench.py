@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 
 from genrep.evaluation import posterior_bench
 from genrep.evaluation.figures import Figure, missed
+from genrep.evaluation.oracle import load_oracle
 from genrep.evaluation.posterior_bench import Aim, posterior_figures
 from genrep.posteriors import DenoisingGap
 
@@ -42,3 +45,9 @@ def test_quick_says_that_it_judges_nothing() -> None:
 def test_a_figure_without_a_target_is_not_missed() -> None:
     figure = Figure(name="a", value=1.0, interval=None, unit="", target=None, met=None, how="")
     assert missed([figure]) == [] and figure.bound == "-"
+
+
+def test_without_scikit_learn_the_remedy_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
+    with pytest.raises(ValueError, match=r"scikit-learn, which is not installed: pip install 'genrep\[bench\]'"):
+        load_oracle()
