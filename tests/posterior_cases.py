@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 import torch
 from torch import Tensor
@@ -14,12 +12,7 @@ from genrep.randomness import SampleGenerator
 from genrep.schedules import SCHEDULES, RectifiedFlow, Schedule
 from tests.doubles import ClassGaussians
 
-FEW: dict[str, dict[str, Any]] = {"variational_bound": {"budget": 20}}
-"""Options where the default would take long."""
-
-every_estimator = pytest.mark.parametrize(
-    "estimator", [*(cls(**FEW.get(name, {})) for name, cls in POSTERIORS.items()), ReverseChain(start=0.4, budget=20, burn_in=5)]
-)
+every_estimator = pytest.mark.parametrize("estimator", [*(cls() for cls in POSTERIORS.values()), ReverseChain(start=0.4, budget=20, burn_in=5)])
 every_schedule = pytest.mark.parametrize("schedule", [cls() for cls in SCHEDULES.values()], ids=SCHEDULES)
 
 

@@ -74,6 +74,26 @@ def require_candidates(candidates: Tensor) -> None:
         raise ValueError(f"`candidates` needs at least 2 conditions per image to form a posterior; found {candidates.shape[1]}.")
 
 
+def require_range(logsnr_min: float, logsnr_max: float) -> None:
+    """A range of noise levels has a noisy and a clean end.
+
+    Raises:
+        ValueError: they are the same or swapped.
+    """
+    if not logsnr_min < logsnr_max:
+        raise ValueError(f"`logsnr_min` must be below `logsnr_max`; found {logsnr_min} and {logsnr_max}.")
+
+
+def require_noise(noise: str) -> None:
+    """The candidates of an image see the same noise, or each its own.
+
+    Raises:
+        ValueError: neither is named.
+    """
+    if noise not in ("shared", "independent"):
+        raise ValueError(f"`noise` must be `shared` or `independent`; found `{noise}`.")
+
+
 def eps_error_maps(
     denoise: DenoiseCandidates,
     x0: Float[Tensor, "b c h w"],
@@ -83,7 +103,11 @@ def eps_error_maps(
     eps: Float[Tensor, "b n c h w"],
     schedule: Schedule,
 ) -> Float[Tensor, "b m h w"]:
-    """|eps - eps_hat|^2 of each candidate, summed over channels; n noised images serve m / n candidates each."""
+    """|eps - eps_hat|^2 of each candidate, summed over channels; n noised images serve m / n candidates each.
+
+    Args:
+        logsnr: of each noised image, nats.
+    """
     num = logsnr.shape[1]
     t = schedule.t_of_logsnr(logsnr.flatten())
     clean = x0.repeat_interleave(num, 0)

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from genrep.posteriors.base import PosteriorEstimator, eps_error_maps, require_candidates
+from genrep.posteriors.base import PosteriorEstimator, eps_error_maps, require_candidates, require_noise, require_range
 from genrep.randomness import SampleGenerator
 from genrep.schedules import Schedule
 from genrep.types import DenoiseCandidates
@@ -52,10 +52,8 @@ class DenoisingGap(PosteriorEstimator):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not self.logsnr_min < self.logsnr_max:
-            raise ValueError(f"`logsnr_min` must be below `logsnr_max`; found {self.logsnr_min} and {self.logsnr_max}.")
-        if self.noise not in ("shared", "independent"):
-            raise ValueError(f"`noise` must be `shared` or `independent`; found `{self.noise}`.")
+        require_range(self.logsnr_min, self.logsnr_max)
+        require_noise(self.noise)
         if self.antithetic and self.budget % 2:
             raise ValueError(f"`budget` must be even where draws come in pairs; found {self.budget}. Pass `antithetic=False` for an odd one.")
         if self.allocation is not None and not (self.allocation and min(self.allocation) > 0):
@@ -136,9 +134,16 @@ def allocated(
     fit an image best, or of a fifth of the mean over the parts if that is more (Neyman's allocation, with a floor: the pilot is small).
 
     Args:
+        x0, candidates: of the pilot; not those that the estimator will be judged by.
+        generator: one stream per image, of length b.
         num_parts: equal parts of the range.
-        num_draws: of each part and image; the pilot costs num_parts * num_draws times what the estimator's pairs or single draws do.
+        num_draws: of each part and image, at least 2: the pilot costs num_parts * num_draws pairs (single draws without `antithetic`) per candidate.
+    Raises:
+        ValueError: fewer than two candidates or draws.
+    Source: Neyman 1934, doi:10.2307/2342192, on strata of unequal spread.
     """
+    if num_draws < 2:
+        raise ValueError(f"`num_draws` must be at least 2 to have a spread; found {num_draws}.")
     edges = torch.linspace(estimator.logsnr_min, estimator.logsnr_max, num_parts + 1).tolist()
     one = replace(estimator, budget=2 if estimator.antithetic else 1, allocation=None)
     parts = [replace(one, logsnr_min=low, logsnr_max=high) for low, high in pairwise(edges)]

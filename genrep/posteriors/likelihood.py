@@ -29,6 +29,50 @@ class NegativeLogLikelihood:
     standard_error: Tensor
 
 
+def describe(
+    denoise: DenoiseCandidates,
+    x0: Float[Tensor, "b c h w"],
+    candidates: Float[Tensor, "b m k"],
+    *,
+    schedule: Schedule,
+    generator: SampleGenerator,
+    num_draws: int,
+    num_steps: int | None,
+    logsnr: tuple[float, float] = (LOGSNR_MAX, LOGSNR_MIN),
+) -> tuple[Float[Tensor, "d b m"], Float[Tensor, "b m"]]:
+    """What it takes to describe an image under each candidate, nats: the steps of a chain, an estimate per draw; and the image given the chain's clean end.
+
+        steps = sum_i 1/2 (snr_(i-1) - snr_i) E|x0 - x0_hat(x_i, y)|^2,   rest = E[-log N(x0; x0_hat(x_0, y), I / snr_0)]
+
+    x_i stands at logsnr falling evenly from x_0 to the chain's noisy end; of infinitely many steps the sum is 1/2 Integral E|eps - eps_hat|^2 over
+    logsnr. What is left, the description of the noisy end, is the same for every candidate.
+
+    Args:
+        num_draws: pairs of evaluations, eps and -eps, which the candidates share; one pair in each of as many equal parts of the chain.
+        num_steps: None: infinitely many.
+        logsnr: clean and noisy end, nats.
+    Source: Kingma et al. 2021, arXiv:2107.00630, equations (11) to (18).
+    """
+    clean_end, length = logsnr[0], logsnr[0] - logsnr[1]
+
+    def error(place: Float[Tensor, "b 1"]) -> Float[Tensor, "b m"]:
+        """|eps - eps_hat|^2 at a part of the way to the noisy end, mean over eps and -eps."""
+        eps = generator.normal(1, *x0.shape[1:]).to(x0.dtype)
+        level = clean_end - length * place
+        both = [eps_error_maps(denoise, x0, candidates, logsnr=level, eps=sign * eps, schedule=schedule) for sign in (1, -1)]
+        return torch.stack(both).mean(0).sum((-2, -1))
+
+    draws = []
+    for i in range(num_draws):
+        place = (i + generator.uniform(1).to(x0.dtype)) / num_draws
+        if num_steps is not None:
+            place = ((place * num_steps).floor().clamp(max=num_steps - 1) + 1) / num_steps
+        draws.append(error(place))
+    factor = length if num_steps is None else num_steps * math.expm1(length / num_steps)
+    rest = error(x0.new_zeros(len(x0), 1)) / 2 + x0[0].numel() / 2 * (math.log(2 * math.pi) - clean_end)
+    return torch.stack(draws) * (factor / 2), rest
+
+
 def nll_by_description(
     denoise: DenoiseCandidates,
     x0: Float[Tensor, "b c h w"],
@@ -39,42 +83,20 @@ def nll_by_description(
     num_draws: int = 64,
     num_steps: int | None = None,
 ) -> NegativeLogLikelihood:
-    """The variational bound: of a chain of `num_steps`, or of infinitely many, when it is an integral of the denoising error.
-
-        -log p(x0|y) <= 1/2 Integral over logsnr of E|eps - eps_hat|^2 + 1/2 snr_min |x0|^2 + E[-log N(x0; x0_hat, I / snr_max)]
-
-    An equality for an exact denoiser, up to the ends of the range. Of a chain the error counts at the noisier end of each step, and by
-    expm1(step) instead of the step.
+    """By the variational bound (`describe`): of a chain of `num_steps`, or of infinitely many, when an exact denoiser makes it an equality, up to the ends.
 
     Args:
-        num_draws: pairs of evaluations, eps and -eps, one pair in each of as many equal parts of the range; at least 2.
+        num_draws: pairs of evaluations, at least 2.
     Returns:
         with a standard error that ignores the strata, so is too large rather than too small.
     Raises:
         ValueError: fewer than two draws, or fewer steps than draws.
-    Source: Kingma et al. 2021, arXiv:2107.00630, equations (11) to (18).
     """
     if num_draws < 2 or (num_steps is not None and num_steps < num_draws):
         raise ValueError(f"`num_draws` must be at least 2 and at most `num_steps`; found {num_draws} draws and {num_steps} steps.")
-    condition, range_nats = y[:, None], LOGSNR_MAX - LOGSNR_MIN
-
-    def error(logsnr: Float[Tensor, "b 1"]) -> Float[Tensor, " b"]:
-        """|eps - eps_hat|^2, mean over eps and -eps."""
-        eps = generator.normal(1, *x0.shape[1:]).to(x0.dtype)
-        both = [eps_error_maps(denoise, x0, condition, logsnr=logsnr, eps=sign * eps, schedule=schedule) for sign in (1, -1)]
-        return torch.stack(both).mean(0).sum((1, 2, 3))
-
-    draws = []
-    for i in range(num_draws):
-        place = (i + generator.uniform(1).to(x0.dtype)) / num_draws
-        if num_steps is not None:
-            place = ((place * num_steps).floor().clamp(max=num_steps - 1) + 1) / num_steps
-        draws.append(error(LOGSNR_MAX - range_nats * place))
-    factor = range_nats if num_steps is None else num_steps * math.expm1(range_nats / num_steps)
-    found = torch.stack(draws) * (factor / 2)
-    last = error(torch.full_like(draws[0], LOGSNR_MAX)[:, None]) / 2 + x0[0].numel() / 2 * (math.log(2 * math.pi) - LOGSNR_MAX)
-    first = math.exp(LOGSNR_MIN) / 2 * x0.flatten(1).square().sum(1)
-    return NegativeLogLikelihood(found.mean(0) + first + last, found.std(0) / num_draws**0.5)
+    steps, rest = describe(denoise, x0, y[:, None], schedule=schedule, generator=generator, num_draws=num_draws, num_steps=num_steps)
+    noisy_end = math.exp(LOGSNR_MIN) / 2 * x0.flatten(1).square().sum(1)
+    return NegativeLogLikelihood((steps.mean(0) + rest).squeeze(1) + noisy_end, steps.std(0).squeeze(1) / num_draws**0.5)
 
 
 def nll_by_flow(
@@ -87,8 +109,11 @@ def nll_by_flow(
     num_steps: int = 50,
     num_probes: int = 4,
 ) -> NegativeLogLikelihood:
-    """By the probability-flow ODE, a mean over Hutchinson's probes (`flow_log_likelihood`).
+    """By the probability-flow ODE (`flow_log_likelihood`).
 
+    Args:
+        num_steps: of Heun's method, two evaluations each.
+        num_probes: of the divergence, at least 2; each is a flow of its own.
     Raises:
         ValueError: fewer than two probes.
     """

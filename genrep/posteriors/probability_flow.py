@@ -8,7 +8,7 @@ from typing import ClassVar
 from jaxtyping import Float
 from torch import Tensor
 
-from genrep.posteriors.base import PosteriorEstimator, require_candidates
+from genrep.posteriors.base import PosteriorEstimator, require_candidates, require_range
 from genrep.posteriors.likelihood import flow_log_likelihood
 from genrep.randomness import SampleGenerator
 from genrep.schedules import Schedule
@@ -38,8 +38,7 @@ class ProbabilityFlow(PosteriorEstimator):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not self.logsnr_min < self.logsnr_max:
-            raise ValueError(f"`logsnr_min` must be below `logsnr_max`; found {self.logsnr_min} and {self.logsnr_max}.")
+        require_range(self.logsnr_min, self.logsnr_max)
         if self.budget % 2:
             raise ValueError(f"`budget` must be even, as a step takes two evaluations; found {self.budget}.")
 

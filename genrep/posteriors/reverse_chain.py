@@ -14,7 +14,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from genrep.parametrization import reverse_kernel
-from genrep.posteriors.base import PosteriorEstimator, require_candidates
+from genrep.posteriors.base import PosteriorEstimator, require_candidates, require_noise
 from genrep.randomness import SampleGenerator
 from genrep.schedules import Schedule
 from genrep.types import DenoiseCandidates
@@ -58,8 +58,7 @@ class ReverseChain(PosteriorEstimator):
             raise ValueError(f"`burn_in` must be at least 0 and below `budget`, `thinning` at least 1; found {self.burn_in}, {self.budget}, {self.thinning}.")
         if not 0 < self.start <= 1:
             raise ValueError(f"`start` must be a time in (0, 1]; found {self.start}.")
-        if self.noise not in ("shared", "independent"):
-            raise ValueError(f"`noise` must be `shared` or `independent`; found `{self.noise}`.")
+        require_noise(self.noise)
         if self.seed and self.start < 1:
             raise ValueError(f"`seed` chooses a bank, and there is none with `start` below 1; found seed {self.seed}. Change the generator's seed.")
 

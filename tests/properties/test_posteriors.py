@@ -123,6 +123,8 @@ def test_a_pilot_run_puts_the_draws_where_classes_differ() -> None:
     least = min(found.allocation)
     assert set(found.allocation[:7]) == {least} and least == pytest.approx(0.2)
     assert sum(found.allocation[8:]) > 0.85 * sum(found.allocation)
+    with pytest.raises(ValueError, match="`num_draws` must be at least 2 to have a spread; found 1"):
+        allocated(found, one_by_one(denoise), x0, denoise.candidates(20), num_draws=1, **options)
 
 
 def test_strata_beat_the_monte_carlo_rate_where_pairs_cancel_the_noise() -> None:
