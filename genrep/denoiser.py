@@ -76,10 +76,6 @@ class Denoiser(nn.Module):
         """What the heads see: a pass that knows neither the label nor semantics (y = null)."""
         return self.trunk(xt, t, None).features
 
-    def stem_features(self, x0: Tensor) -> Features:
-        """The stem's maps of clean images, without taps."""
-        return self.trunk.stem_features(x0)
-
     def _x0(self, hidden: Hidden, xt: Tensor, t: Tensor) -> Tensor:
         return x0_from(self.trunk.decode(hidden).float(), xt.float(), t, kind=self.prediction, schedule=self.schedule)
 

@@ -108,8 +108,15 @@ def perception_losses(model: GenRep, batch: Batch, *, config: ObjectiveConfig, g
 
 
 def glimpse_loss(model: GenRep, batch: Batch, *, config: ObjectiveConfig, generator: SampleGenerator) -> Tensor:
-    """What tasks can learn of annotated objects without the trunk's blocks, mean over images. Not in the paper."""
-    features = model.denoiser.stem_features(model.encode(batch.image))
+    """What tasks can learn of annotated objects from clean images without the trunk's blocks, weighted as in L_task.
+
+    Args:
+        generator: one stream per image, of length b.
+    Returns:
+        the sum of the tasks' terms (`Task.glimpse`); 0 where no task has any, or no object is annotated.
+    Deviates: not in the paper; objects are seen here at a small part of the cost of a pass.
+    """
+    features = model.denoiser.trunk.stem_features(model.encode(batch.image))
     total = batch.image.new_zeros(())
     for name, head in model.tasks():
         total = total + getattr(config, f"{name}_weight", 1.0) * sum(head.glimpse(features, batch, generator).values())

@@ -42,7 +42,7 @@ class Backbone(nn.Module, ABC):
 
     @abstractmethod
     def stem_features(self, xt: Float[Tensor, "b c h w"]) -> Features:
-        """The stem's maps alone, without taps: a small part of the cost."""
+        """The stem's maps alone, of the shapes that `spec` says, without taps: a small part of the cost."""
 
     @abstractmethod
     def suffix(self, hidden: Hidden, y: Float[Tensor, "b k"] | None) -> Hidden:

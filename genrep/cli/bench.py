@@ -39,7 +39,7 @@ def run(args: argparse.Namespace) -> int:
     figures = _measured(quick=args.quick) if args.name in OWN else _of_run(args.name, run)
     print_targets([figure for figure in figures if figure.target is not None or args.name in TARGETS])
     if args.name in OWN:
-        print_grid([figure for figure in figures if not figure.name.startswith("nll")])
+        print_grid([figure for figure in figures if figure.interval])
     folder = args.out or (Path("runs") / "bench" if args.name in OWN else run)
     folder.mkdir(parents=True, exist_ok=True)
     print(f"wrote {write_figures(folder, args.name, figures)}")

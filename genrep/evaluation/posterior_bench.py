@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import lru_cache, partial
@@ -11,14 +10,12 @@ import torch
 
 from genrep.evaluation.figures import Figure
 from genrep.evaluation.oracle import Oracle, Scores, load_oracle, score
+from genrep.metrics.base import mean_of_repetitions
 from genrep.posteriors import DenoisingGap, PosteriorEstimator, ProbabilityFlow, ReverseChain, VariationalBound
 from genrep.posteriors.base import one_by_one
 from genrep.posteriors.denoising_gap import allocated
 from genrep.posteriors.likelihood import NegativeLogLikelihood, nll_by_description, nll_by_flow
 from genrep.randomness import SampleGenerator
-
-STUDENT_T = {2: 12.71, 3: 4.30, 4: 3.18, 5: 2.78, 6: 2.57, 7: 2.45, 8: 2.36, 9: 2.31, 10: 2.26}
-"""97.5 % quantile by number of seeds."""
 
 NUM_SEEDS, NUM_SEEDS_QUICK, NUM_IMAGES_QUICK = 10, 2, 100
 
@@ -81,7 +78,8 @@ def posterior_figures(*, quick: bool = False, progress: Callable[[str], None] = 
             progress(f"{name}, {estimator.budget} evaluations per class")
             seeds = range(num_seeds)
             found[name, estimator.budget] = [score(oracle.estimated(_seeded(estimator, seed), seed=seed), exact, oracle.labels) for seed in seeds]
-    how = f"{len(oracle.images)} digits with an exact denoiser, {num_seeds} seeds, no calibration; exact posterior: accuracy {_exact_accuracy(oracle):.3f}"
+    best = score(exact, exact, oracle.labels).accuracy
+    how = f"{len(oracle.images)} digits with an exact denoiser, {num_seeds} seeds, no calibration; exact posterior: accuracy {best:.3f}"
     aimed = [_figure(found[aim.estimator, aim.budget], aim.estimator, aim.budget, aim.what, how, aim=aim, judged=not quick) for aim in AIMS]
     progress("likelihoods")
     return aimed + nll_figures(oracle, judged=not quick) + _others(found, how)
@@ -104,31 +102,26 @@ NLL: dict[str, Callable[..., NegativeLogLikelihood]] = {
 
 def nll_figures(oracle: Oracle, *, judged: bool) -> list[Figure]:
     """-log p(x | y) of the digits by each road, and how far from the exact value, which should be within its own interval."""
-    condition = torch.eye(len(oracle.densities.points), dtype=oracle.images.dtype)[oracle.labels]
+    condition = torch.nn.functional.one_hot(oracle.labels, len(oracle.densities.points)).to(oracle.images)
     exact = -oracle.densities.log_likelihoods(oracle.images).gather(1, oracle.labels[:, None]).squeeze(1)
     figures = []
     for name, road in NLL.items():
         generator = SampleGenerator(0, torch.arange(len(exact)), f"nll/{name}")
         difference = road(one_by_one(oracle.densities), oracle.images, condition, schedule=oracle.densities.schedule, generator=generator).nats - exact
-        bias, half = float(difference.mean()), 1.96 * float(difference.std()) / math.sqrt(len(exact))
+        bias = mean_of_repetitions(difference.tolist())
         figures.append(
             Figure(
                 name=f"nll by {name}: distance from the exact value",
-                value=abs(bias),
+                value=abs(bias.value),
                 interval=None,
                 unit="nats",
-                target=half,
+                target=bias.high - bias.value,
                 at_most=True,
-                met=abs(bias) <= half if judged else None,
+                met=bias.low <= 0 <= bias.high if judged else None,
                 how=f"{len(exact)} digits of 64 dimensions, mean; the target is the half-width of its own 95 % interval; exact: {float(exact.mean()):.2f} nats",
             )
         )
     return figures
-
-
-def _exact_accuracy(oracle: Oracle) -> float:
-    exact = oracle.exact()
-    return score(exact, exact, oracle.labels).accuracy
 
 
 def _seeded(estimator: PosteriorEstimator, seed: int) -> PosteriorEstimator:
@@ -144,15 +137,12 @@ def _others(found: Mapping[tuple[str, int], list[Scores]], how: str) -> list[Fig
 
 
 def _figure(scores: Sequence[Scores], name: str, budget: int, what: str, how: str, *, aim: Aim | None = None, judged: bool = True) -> Figure:
-    values = [getattr(each, what) for each in scores]
-    mean = sum(values) / len(values)
-    spread = math.sqrt(sum((value - mean) ** 2 for value in values) / (len(values) - 1))
-    half = STUDENT_T[len(values)] * spread / math.sqrt(len(values))
-    met = None if aim is None or not judged else mean <= aim.target if aim.at_most else mean >= aim.target
+    found = mean_of_repetitions([getattr(each, what) for each in scores])
+    met = None if aim is None or not judged else found.value <= aim.target if aim.at_most else found.value >= aim.target
     return Figure(
         name=f"{name}, {budget} per class: {what}",
-        value=mean,
-        interval=(mean - half, mean + half),
+        value=found.value,
+        interval=(found.low, found.high),
         unit=UNITS.get(what, "0 to 1"),
         target=aim.target if aim else None,
         at_most=bool(aim and aim.at_most),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import statistics
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 _Z95 = 1.959963984540054
@@ -37,3 +39,20 @@ def wilson(num_right: int, num: int) -> Estimate:
     middle = (share + z2 / (2 * num)) / (1 + z2 / num)
     half = _Z95 / (1 + z2 / num) * math.sqrt(share * (1 - share) / num + z2 / (4 * num**2))
     return Estimate(share, min(share, max(0.0, middle - half)), max(share, min(1.0, middle + half)))
+
+
+def mean_of_repetitions(values: Sequence[float]) -> Estimate:
+    """The mean of independent repetitions, at least two, with Student's t interval.
+
+    Raises:
+        ValueError: fewer than two.
+
+    >>> mean_of_repetitions([1.0, 3.0]).value
+    2.0
+    """
+    from scipy.stats import t
+
+    if len(values) < 2:
+        raise ValueError(f"an interval needs at least 2 repetitions; found {len(values)}.")
+    mean, half = statistics.fmean(values), float(t.ppf(0.975, len(values) - 1)) * statistics.stdev(values) / math.sqrt(len(values))
+    return Estimate(mean, mean - half, mean + half)

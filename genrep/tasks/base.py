@@ -62,7 +62,8 @@ class Task(nn.Module, ABC, Generic[Output, Result]):
         """Named terms of what can be learnt of annotated objects from the stem's maps alone; none by default.
 
         Args:
-            features: without taps.
+            features: of the clean images, without taps.
+            generator: one stream per image, of length b.
         """
         del features, batch, generator
         return {}

@@ -10,7 +10,7 @@ import torch
 from sklearn.metrics import confusion_matrix as sklearn_confusion
 from torchmetrics.functional.classification import multiclass_accuracy
 
-from genrep.metrics.base import wilson
+from genrep.metrics.base import mean_of_repetitions, wilson
 from genrep.metrics.classification import confusion_matrix, expected_calibration_error, negative_log_likelihood, reliability, top1
 
 
@@ -51,6 +51,13 @@ def test_confusion_matrix_is_sklearns() -> None:
     log_probs, labels = _random()
     found = confusion_matrix(log_probs.argmax(1), labels, num_classes=5)
     np.testing.assert_array_equal(found.numpy(), sklearn_confusion(labels.numpy(), log_probs.argmax(1).numpy()))
+
+
+def test_a_mean_has_students_interval() -> None:
+    found = mean_of_repetitions([4.0, 6.0, 8.0])  # standard error 2 / sqrt(3), quantile 4.3027 with two degrees of freedom
+    assert (found.value, found.low, found.high) == pytest.approx((6.0, 6 - 4.3027 * 2 / 3**0.5, 6 + 4.3027 * 2 / 3**0.5), rel=1e-4)
+    with pytest.raises(ValueError, match="at least 2 repetitions; found 1"):
+        mean_of_repetitions([1.0])
 
 
 def test_wilson_known_interval() -> None:

@@ -9,13 +9,14 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from rectangles import SLOTS, rectangles
+from small_models import normal
 from torch import Tensor
 
 from genrep.boxes import to_cxcywh, to_xyxy_px
 from genrep.tasks import Detection
 from genrep.tasks.detection import DetectionOutput
-from genrep.tasks.regions import RegionOutput
-from genrep.types import UNLABELLED, Batch, FeatureSpec
+from genrep.tasks.regions import STEP, RegionOutput, propose
+from genrep.types import UNLABELLED, Batch, Features, FeatureSpec
 
 SPEC = FeatureSpec(image_size=(32, 48), taps=(4,), tap_stride=4, stem=(4,), stem_strides=(1,))
 HEAD = Detection(SPEC, 3, width=8, num_proposals=12)
@@ -112,6 +113,28 @@ def test_of_tokens_only_the_best_class_counts() -> None:
     assert found.labels.tolist() == [0, 1, 2]
     torch.testing.assert_close(found.scores, torch.tensor([0.9, 0.8, 0.42]))
     assert found.boxes_xyxy_px.tolist() == [[1, 1, 9, 9.5], [1, 1, 9, 9], [0, 20, 48, 32]]
+
+
+def test_the_second_look_is_where_the_first_one_moved_the_boxes() -> None:
+    """By half a side, here: the crops differ from those of the unmoved boxes, and boxes keep a pixel even where the sides would cross."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        head = Detection(SPEC, 3, width=8, num_proposals=3)
+    features = Features((normal(2, 4, 8, 12),), (normal(2, 4, 32, 48, seed=1),))
+    assert head.regions is not None
+    for move, least in (([0.0, 0.0, 2.5, 0.0], 1.0), ([9.0, 0.0, -9.0, 0.0], 1.0)):
+        with torch.no_grad():
+            head.regions.read[-1].weight.zero_()
+            head.regions.read[-1].bias[-4:] = torch.tensor(move)
+        output = head(features)
+        best, exists = propose(output.objectness, output.boxes_xyxy_px, num=3)
+        first = output.boxes_xyxy_px.gather(1, best[..., None].expand(-1, -1, 4))
+        width = first[..., 2] - first[..., 0]
+        expected = first.clone()
+        expected[..., 0] += STEP * move[0] * width
+        expected[..., 2] = torch.maximum(first[..., 2] + STEP * move[2] * width, expected[..., 0] + least)
+        torch.testing.assert_close(output.regions.proposals_xyxy_px[exists], expected[exists])
+        assert not output.regions.proposals_xyxy_px.requires_grad
 
 
 def test_without_a_second_look_there_is_nothing_of_it() -> None:

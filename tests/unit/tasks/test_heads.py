@@ -252,7 +252,7 @@ def test_glimpses_teach_what_an_object_is_without_the_blocks() -> None:
     reached = {name.split(".blocks")[0] for name, parameter in model.named_parameters() if parameter.grad is not None}
     assert {name for name in reached if "regions" not in name} <= {n for n, _ in model.named_parameters() if n.startswith("denoiser.trunk.stem.")}
     head = model.heads["detection"]
-    assert set(head.glimpse(model.denoiser.stem_features(model.encode(batch.image)), batch, generator)) == {"region_class", "region_box", "owner"}
+    assert set(head.glimpse(model.denoiser.trunk.stem_features(model.encode(batch.image)), batch, generator)) == {"region_class", "region_box", "owner"}
     assert glimpse_loss(model, batch, config=ObjectiveConfig(), generator=generator) < 0.5 * first
     assert glimpse_loss(model, unlabelled(batch), config=ObjectiveConfig(), generator=generator) == 0
     alone = GenRep(small_config(image_size=(32, 32), codec="pixels", proposals=0))
