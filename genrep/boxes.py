@@ -5,7 +5,9 @@ from __future__ import annotations
 import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
-from torchvision.ops import box_convert
+from torchvision.ops import box_convert, nms
+
+from genrep.types import Detections
 
 
 def to_xyxy_px(boxes_cxcywh: Float[Tensor, "*n 4"], size: tuple[int, int]) -> Float[Tensor, "*n 4"]:
@@ -20,6 +22,18 @@ def to_cxcywh(boxes_xyxy_px: Float[Tensor, "*n 4"], size: tuple[int, int]) -> Fl
     height, width = size
     scale = boxes_xyxy_px.new_tensor([width, height, width, height])
     return box_convert(boxes_xyxy_px / scale, "xyxy", "cxcywh")
+
+
+def one_per_place(found: Detections, min_score: float, *, overlap: float = 0.9) -> Detections:
+    """What to show of an image: the detections of at least this score (0 to 1), and of an object that may be of several classes the likeliest.
+
+    Args:
+        overlap: IoU above which two boxes are one place, whatever their classes.
+    """
+    likely = found.scores >= min_score
+    boxes, scores, labels = found.boxes_xyxy_px[likely].float(), found.scores[likely], found.labels[likely]
+    kept = nms(boxes, scores.float(), overlap)
+    return Detections(boxes[kept], scores[kept], labels[kept])
 
 
 def cells_inside(boxes_cxcywh: Float[Tensor, "*n 4"], grid: tuple[int, int]) -> Float[Tensor, "*n gh gw"]:

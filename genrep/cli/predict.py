@@ -75,6 +75,7 @@ def read_all(paths: list[Path], model: GenRep) -> tuple[list[Picture], dict[str,
 
 def write_entry(model: GenRep, picture: Picture, seen: tuple[Perception, int], stem: Path, *, min_score: float) -> dict[str, Any]:
     """The json entry of one picture; its mask and overlay are written as STEM_mask.png and STEM_overlay.png."""
+    from genrep.boxes import one_per_place
     from genrep.cli.images import save_mask
     from genrep.evaluation.draw import Annotation, save_png, scene
 
@@ -85,9 +86,8 @@ def write_entry(model: GenRep, picture: Picture, seen: tuple[Perception, int], s
         probs = zip(model.class_names, perception.class_log_probs[i].exp().tolist(), strict=True)
         entry["class_probabilities"] = dict(sorted(probs, key=lambda pair: -pair[1]))
     if perception.detections is not None:
-        found = perception.detections[i]
-        kept = found.scores >= min_score
-        known |= {"boxes_xyxy_px": found.boxes_xyxy_px[kept], "labels": found.labels[kept].tolist(), "scores": found.scores[kept].tolist()}
+        found = one_per_place(perception.detections[i], min_score)
+        known |= {"boxes_xyxy_px": found.boxes_xyxy_px, "labels": found.labels.tolist(), "scores": found.scores.tolist()}
         entry["objects"] = objects_in_file(known, picture, model)
     if perception.semantic_mask is not None:
         known["semantic_mask"] = perception.semantic_mask[i]

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from genrep.boxes import to_xyxy_px
+from genrep.boxes import one_per_place, to_xyxy_px
 from genrep.datasets import ArrayDataset
 from genrep.evaluation.draw import GROUND, Annotation, Picture, enlarged, grid, save_png, scale_for, scene, tile, to_picture
 from genrep.evaluation.generation import Samples, Studio, film, nearest
@@ -117,11 +117,8 @@ def _prediction(perception: Perception, row: int) -> Annotation:
     mask = None if perception.semantic_mask is None else perception.semantic_mask[row]
     if perception.detections is None:
         return Annotation(semantic_mask=mask)
-    found = perception.detections[row]
-    kept = found.scores >= MIN_SCORE
-    return Annotation(
-        boxes_xyxy_px=found.boxes_xyxy_px[kept].float(), labels=found.labels[kept].tolist(), scores=found.scores[kept].tolist(), semantic_mask=mask
-    )
+    found = one_per_place(perception.detections[row], MIN_SCORE)
+    return Annotation(boxes_xyxy_px=found.boxes_xyxy_px, labels=found.labels.tolist(), scores=found.scores.tolist(), semantic_mask=mask)
 
 
 def draw_data(sets: Sequence[ArrayDataset], path: Path) -> None:

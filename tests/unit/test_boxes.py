@@ -6,7 +6,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from genrep.boxes import areas_px, cells_inside, to_cxcywh, to_xyxy_px
+from genrep.boxes import areas_px, cells_inside, one_per_place, to_cxcywh, to_xyxy_px
+from genrep.types import Detections
 
 sizes = st.tuples(st.integers(1, 500), st.integers(1, 500))
 
@@ -15,6 +16,14 @@ sizes = st.tuples(st.integers(1, 500), st.integers(1, 500))
 def test_formats_round_trip(size: tuple[int, int], seed: int) -> None:
     boxes = torch.rand(6, 4, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
     torch.testing.assert_close(to_cxcywh(to_xyxy_px(boxes, size), size), boxes)
+
+
+def test_one_of_each_place_is_shown_and_overlapping_objects_are_two() -> None:
+    here, shifted, elsewhere = [0.0, 0, 10, 10], [3.0, 0, 13, 10], [20.0, 20, 30, 30]
+    found = Detections(torch.tensor([here, shifted, here, elsewhere]), torch.tensor([0.9, 0.5, 0.4, 0.2]), torch.tensor([1, 2, 3, 4]))
+    assert one_per_place(found, 0.3).labels.tolist() == [1, 2]
+    assert one_per_place(found, 0.1).labels.tolist() == [1, 2, 4]
+    assert one_per_place(found, 0.95).boxes_xyxy_px.shape == (0, 4)
 
 
 def test_sizes_are_height_and_width() -> None:
