@@ -28,9 +28,9 @@ def demo() -> Config:
         name="demo",
         data=DataConfig(num_train=24_000),
         model=ModelConfig(trunk=DiTConfig(width=128, class_blocks=3), proposals=6),
-        objective=ObjectiveConfig(draws=1, segmentation_weight=3.0, gate_at=(0.5,), gate_images=192),
+        objective=ObjectiveConfig(draws=1, classification_weight=3.0, segmentation_weight=3.0, gate_at=(0.5,), gate_images=192),
         aligner=GenRepRule(balance=True),
-        train=replace(SMALL_STEPS, stage1_images=8_000, stage2_images=12_800),
+        train=replace(SMALL_STEPS, perception_weight=0.7, generation_weight=0.3, stage1_images=6_400, stage2_images=12_800),
         eval=EvalConfig(num_samples=500, num_guidance_samples=150, guidance_grid=(1.0, 1.5, 2.0, 3.0), sampler=Ancestral(num_steps=18)),
     )
 
