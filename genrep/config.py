@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from genrep.aligners import Aligner, GenRepRule
-from genrep.model import ModelConfig
+from genrep.model_config import ModelConfig
 from genrep.objective import ObjectiveConfig
 from genrep.samplers import Ancestral, Sampler
 

@@ -3,51 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from genrep.backbones import DiT, DiTConfig
+from genrep.backbones import DiT
 from genrep.codecs import CODECS
 from genrep.denoiser import Denoiser
+from genrep.model_config import ModelConfig
 from genrep.modulators import MODULATORS
 from genrep.posteriors import DenoisingGap, PosteriorEstimator
 from genrep.posteriors.calibration import Calibration, ObjectCalibration
+from genrep.posteriors.likelihood import METHODS, NegativeLogLikelihood
 from genrep.randomness import SampleGenerator
 from genrep.registry import lookup
 from genrep.samplers import Ancestral, Sampler
 from genrep.samplers.guidance import ClassifierFreeGuidance
-from genrep.schedules import RectifiedFlow, Schedule
+from genrep.schedules import Schedule
 from genrep.tasks import TASKS, Task, run_tasks
 from genrep.types import Denoised, Detections, Features, Perception
 
-
-@dataclass(frozen=True, kw_only=True)
-class ModelConfig:
-    """What the weights are."""
-
-    class_names: tuple[str, ...] = ()
-    """Filled from the data where empty."""
-    image_size: tuple[int, int] = (32, 32)
-    """(height, width) in pixels."""
-    codec: str = "grey"
-    trunk: DiTConfig = DiTConfig()
-    schedule: Schedule = field(default_factory=RectifiedFlow)
-    prediction: str = "u"
-    """What the trunk's output means: residual, u, v, eps or x0 (`parametrization`)."""
-    tasks: tuple[str, ...] = ("classification", "detection", "segmentation")
-    modulator: str = "semantic"
-    proposals: int = 0
-    """Boxes per image that the detector looks at a second time, so that segmentation knows them too; 0: none."""
-
-    def __post_init__(self) -> None:
-        if self.proposals < 0:
-            raise ValueError(f"`proposals` must be at least 0; found {self.proposals}. 8 is a good number for a few objects, 0 switches the second look off.")
+T = TypeVar("T")
 
 
 class GenRep(nn.Module):
@@ -92,7 +73,7 @@ class GenRep(nn.Module):
         return next(self.parameters()).device
 
     def tasks(self) -> Iterator[tuple[str, Task[Any, Any]]]:
-        """The heads by name, in the registry's order: detection before segmentation, which sees its objects."""
+        """The heads by name, in the registry's order: detection first, as the others see its objects."""
         for name, head in self.heads.items():
             assert isinstance(head, Task)
             yield name, head
@@ -201,31 +182,83 @@ class GenRep(nn.Module):
         Args:
             index: of each image's random numbers within `seed`, default 0 to b - 1.
         """
-        parts = []
         every_class = torch.eye(len(self.class_names), device=self.device)
+
+        def find(x0: Tensor, rows: Tensor, generator: SampleGenerator) -> Tensor:
+            candidates = every_class.expand(len(x0), -1, -1)
+            return (estimator or DenoisingGap(budget=8))(self.denoiser.candidates, x0, candidates, schedule=self.schedule, generator=generator)
+
+        return torch.cat([part.cpu() for part in self._in_parts(image, find, "posterior", seed, index, batch_size, bf16)])
+
+    def _in_parts(
+        self, image: Tensor, find: Callable[..., T], stream: str, seed: int, index: Tensor | None, batch_size: int, bf16: bool = False
+    ) -> Iterator[T]:
+        """find(x0, rows, generator) of one batch after the other."""
         index = (torch.arange(len(image)) if index is None else index).to(self.device)
-        for part, rows in zip(image.split(batch_size), index.split(batch_size), strict=True):
-            x0 = self.encode(part.to(self.device))
-            generator = SampleGenerator(seed, rows, "posterior")
+        for rows in torch.arange(len(image)).split(batch_size):
+            x0 = self.encode(image[rows].to(self.device))
             with torch.autocast(x0.device.type, torch.bfloat16, enabled=bf16):
-                values = (estimator or DenoisingGap(budget=8))(
-                    self.denoiser.candidates, x0, every_class.expand(len(x0), -1, -1), schedule=self.schedule, generator=generator
-                )
-            parts.append(values.cpu())
-        return torch.cat(parts)
+                yield find(x0, rows, SampleGenerator(seed, index[rows], stream))
 
     def posterior(
-        self, image: Float[Tensor, "b 3 h w"], *, estimator: PosteriorEstimator | None = None, seed: int = 0, batch_size: int = 64, bf16: bool = False
+        self,
+        image: Float[Tensor, "b 3 h w"],
+        *,
+        budget: int | None = None,
+        estimator: PosteriorEstimator | None = None,
+        log_prior: Float[Tensor, " k"] | None = None,
+        seed: int = 0,
+        index: Int[Tensor, " b"] | None = None,
+        batch_size: int = 64,
+        bf16: bool = False,
     ) -> Float[Tensor, "b k"]:
-        """log p(class | image) from the generative side, calibrated, uniform prior.
+        """log p(class | image) from the generative side, calibrated, on the CPU.
 
+        Args:
+            budget: evaluations per class; more is more certain. Default: the estimator's.
+            estimator: default `DenoisingGap(budget=8)`; the calibration was fitted to the one of training.
+            log_prior: nats, up to a constant; default: uniform (`posteriors.prior` estimates one from unlabelled images).
+            index: of each image's random numbers within `seed`, default 0 to b - 1.
         Raises:
-            ValueError: the model has no stored calibration.
+            ValueError: the model has no stored calibration, or the estimator does not take this budget.
         """
         if self.calibration is None:
             raise ValueError("this model has no calibration, so its likelihoods are no posterior: train it with a posterior, or use `log_likelihood`.")
-        log_lik = self.log_likelihood(image, estimator=estimator, seed=seed, batch_size=batch_size, bf16=bf16)
-        return self.calibration.log_posterior(log_lik, torch.zeros(len(self.class_names)))
+        estimator = estimator or DenoisingGap(budget=8)
+        estimator = estimator if budget is None else replace(estimator, budget=budget)
+        log_lik = self.log_likelihood(image, estimator=estimator, seed=seed, index=index, batch_size=batch_size, bf16=bf16)
+        log_prior = torch.zeros(len(self.class_names)) if log_prior is None else log_prior
+        return self.calibration.log_posterior(log_lik, log_prior, budget=estimator.budget)
+
+    @torch.no_grad()
+    def nll(
+        self,
+        image: Float[Tensor, "b 3 h w"],
+        classes: Int[Tensor, " b"] | Float[Tensor, "b k"] | None = None,
+        *,
+        method: str = "integral",
+        seed: int = 0,
+        index: Int[Tensor, " b"] | None = None,
+        batch_size: int = 64,
+        **options: int,
+    ) -> NegativeLogLikelihood:
+        """-log p(image | class), absolute, on the CPU; a bound for a trained network by all methods but `flow`.
+
+        Args:
+            classes: labels (-1: any) or class sets; None: any.
+            method: one of `posteriors.likelihood.METHODS`: integral, bound or flow.
+            index: of each image's random numbers within `seed`, default 0 to b - 1.
+            options: of the method, such as `num_draws`.
+        """
+        y = self.condition(torch.full((len(image),), -1) if classes is None else classes)
+        measure = lookup(METHODS, method, "method")
+
+        def find(x0: Tensor, rows: Tensor, generator: SampleGenerator) -> NegativeLogLikelihood:
+            return measure(self.denoiser.candidates, x0, y[rows], schedule=self.schedule, generator=generator, **options)
+
+        parts = list(self._in_parts(image, find, "nll", seed, index, batch_size))
+        nats, error = (torch.cat([getattr(part, name).cpu() for part in parts]) for name in ("nats", "standard_error"))
+        return NegativeLogLikelihood(nats, error, parts[0].dimensions)
 
     def save_pretrained(self, folder: Path | str, *, results: Mapping[str, float] | None = None, recipe: str = "", half: bool = False) -> None:
         """Write a model folder: config.json, model.safetensors, README.md (model card), manifest.json.

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from genrep.model import GenRep, ModelConfig
+from genrep.model import GenRep
+from genrep.model_config import ModelConfig
 from genrep.overrides import from_dict, to_dict
 from genrep.posteriors.calibration import Calibration, ObjectCalibration
 from genrep.storage import load_tensors, read_json, save_tensors, verify_folder, write_folder, write_json, write_text

@@ -12,7 +12,14 @@ from genrep.randomness import SampleGenerator
 from genrep.schedules import SCHEDULES, RectifiedFlow, Schedule
 from tests.doubles import ClassGaussians
 
-every_estimator = pytest.mark.parametrize("estimator", [*(cls() for cls in POSTERIORS.values()), ReverseChain(start=0.4, budget=20, burn_in=5)])
+CHAINS = (
+    ReverseChain(start=0.4, budget=20, burn_in=5),
+    ReverseChain(start=0.4, budget=20, burn_in=5, chains=2),
+    ReverseChain(budget=20, burn_in=5, chains=2, noise="independent"),
+    ReverseChain(budget=20, burn_in=5, kernel="posterior", chains=2),
+    ReverseChain(start=0.4, budget=6, burn_in=5, kernel="posterior", spread=(0.1,)),
+)
+every_estimator = pytest.mark.parametrize("estimator", [*(cls() for cls in POSTERIORS.values()), *CHAINS])
 every_schedule = pytest.mark.parametrize("schedule", [cls() for cls in SCHEDULES.values()], ids=SCHEDULES)
 
 

@@ -8,7 +8,8 @@ import torch
 from torch import nn
 
 from genrep.backbones import DiTConfig
-from genrep.model import GenRep, ModelConfig
+from genrep.model import GenRep
+from genrep.model_config import ModelConfig
 
 Module = TypeVar("Module", bound=nn.Module)
 

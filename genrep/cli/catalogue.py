@@ -10,6 +10,7 @@ VERBS = {
     "eval": "measure a finished run on test images and write its report",
     "predict": "classes, boxes and masks of image files",
     "generate": "images of the classes you name",
+    "nll": "how likely image files are, in bits per dimension",
     "recipes": "list the recipes with hardware and time",
     "config": "print every field of a recipe with its meaning",
     "data": "fetch the embedded data, or check a folder of your own",

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from jaxtyping import Float, UInt8
 from PIL import Image
@@ -12,6 +14,9 @@ from torch import Tensor
 
 from genrep.datasets.images import FORMATS, is_picture
 from genrep.datasets.images import read_picture as read_pixels
+
+if TYPE_CHECKING:
+    from genrep.model import GenRep
 
 
 @dataclass(frozen=True)
@@ -64,6 +69,28 @@ def read_picture(path: Path, size: tuple[int, int], *, grey: bool) -> Picture:
     changes = ["made grey"] if grey and coloured else []
     changes += [f"resized from {own[0]} x {own[1]} to {size[0]} x {size[1]}"] if own != size else []
     return Picture(path, pixels.float() / 127.5 - 1, own, ", ".join(changes))
+
+
+def read_all(paths: list[Path], model: GenRep) -> tuple[list[Picture], dict[str, str]]:
+    """The pictures that can be read, and why the others cannot; both are said on the screen.
+
+    Raises:
+        ValueError: none can be read.
+    """
+    pictures, skipped = [], {}
+    for path in paths:
+        try:
+            picture = read_picture(path, model.image_size, grey=model.config.codec == "grey")
+        except ValueError as error:
+            skipped[str(path)] = str(error)
+            print(f"skipped: {error}", file=sys.stderr)
+            continue
+        pictures.append(picture)
+        if picture.changes:
+            print(f"{path}: {picture.changes}")
+    if not pictures:
+        raise ValueError(f"none of the {len(paths)} files can be read as an image.")
+    return pictures, skipped
 
 
 def save_mask(mask: UInt8[Tensor, "h w"], size: tuple[int, int], path: Path) -> Path:

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import argparse
-import sys
+import math
 from collections.abc import Mapping
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from genrep.cli.images import Picture
     from genrep.model import GenRep
     from genrep.types import Perception
 
 TAKES_OVERRIDES = False
-UNITS = "boxes: (x0, y0, x1, y1) in pixels of the image file; masks: 0 background, c + 1 class c, of the image file's size"
+TINY = 1e-30
+"""Probabilities below this count as this."""
+UNITS = "boxes: (x0, y0, x1, y1) in pixels of the image file; masks: 0 background, c + 1 class c, of the image file's size; divergence: nats"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -24,6 +28,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", type=Path, metavar="RUN|MODEL", help="a finished run, or a model folder; default: the model that comes with genrep")
     parser.add_argument("--out", type=Path, default=Path("predictions"), help="folder for predictions.json, masks and overlays (default: %(default)s)")
     parser.add_argument("--min-score", type=float, default=0.3, help="boxes scored below are left out, 0 to 1 (default: %(default)s)")
+    parser.add_argument(
+        "--posterior", type=int, metavar="BUDGET", help="also class probabilities from the generative side, with this many evaluations per class; slow"
+    )
+    parser.add_argument("--abstain-above", type=float, metavar="NATS", help="with --posterior: no class where the two sides diverge by more")
     parser.add_argument("--overwrite", action="store_true", help="replace predictions that exist")
 
 
@@ -31,46 +39,54 @@ def run(args: argparse.Namespace) -> int:
     """Read, perceive, write."""
     import torch
 
-    from genrep.cli.images import find_images
+    from genrep.cli.images import find_images, read_all
     from genrep.cli.runs import load_model, refuse_existing
     from genrep.model_folder import PACKAGED
     from genrep.storage import write_json
 
     target = args.out / "predictions.json"
     refuse_existing(target, overwrite=args.overwrite)
+    if args.abstain_above is not None and args.posterior is None:
+        raise ValueError("`--abstain-above` compares with the generative side: say `--posterior BUDGET` too.")
     model = load_model(args.model)
     pictures, skipped = read_all(find_images(args.images), model)
-    seen = model.perceive(torch.stack([picture.image for picture in pictures]))
+    images = torch.stack([picture.image for picture in pictures])
+    opinions = second_opinions(model, images, args.posterior) if args.posterior is not None else [{} for _ in pictures]
+    seen = model.perceive(images)
     args.out.mkdir(parents=True, exist_ok=True)
     names = unique_stems([picture.path for picture in pictures])
     entries = [write_entry(model, picture, (seen, i), args.out / names[i], min_score=args.min_score) for i, picture in enumerate(pictures)]
+    entries = [compared({**entry, **opinion}, args.abstain_above) for entry, opinion in zip(entries, opinions, strict=True)]
     write_json(target, {"model": str(args.model or PACKAGED), "class_names": list(model.class_names), "units": UNITS, "images": entries, "skipped": skipped})
     print(f"wrote {target} and, beside it, masks and overlays of {len(entries)} images" + (f"; skipped: {len(skipped)}" if skipped else ""))
     return 0
 
 
-def read_all(paths: list[Path], model: GenRep) -> tuple[list[Picture], dict[str, str]]:
-    """The pictures that can be read, and why the others cannot; both are said on the screen.
+def second_opinions(model: GenRep, images: Tensor, budget: int) -> list[dict[str, Any]]:
+    """What the generative side says of each image: class probabilities, and how likely the image is at all."""
+    from genrep.metrics.base import Z95
 
-    Raises:
-        ValueError: none can be read.
-    """
-    from genrep.cli.images import read_picture
+    probs = model.posterior(images, budget=budget).exp()
+    bits, error = model.nll(images).bits_per_dimension()
+    rows = zip(probs.tolist(), bits.tolist(), (Z95 * error).tolist(), strict=True)
+    return [
+        {
+            "posterior": dict(sorted(zip(model.class_names, of, strict=True), key=lambda pair: -pair[1])),
+            "posterior_budget": budget,
+            "bits_per_dimension": {"value": value, "low": value - half, "high": value + half},
+        }
+        for of, value, half in rows
+    ]
 
-    pictures, skipped = [], {}
-    for path in paths:
-        try:
-            picture = read_picture(path, model.image_size, grey=model.config.codec == "grey")
-        except ValueError as error:
-            skipped[str(path)] = str(error)
-            print(f"skipped: {error}", file=sys.stderr)
-            continue
-        pictures.append(picture)
-        if picture.changes:
-            print(f"{path}: {picture.changes}")
-    if not pictures:
-        raise ValueError(f"none of the {len(paths)} files can be read as an image.")
-    return pictures, skipped
+
+def compared(entry: dict[str, Any], abstain_above: float | None) -> dict[str, Any]:
+    """With KL(head, posterior) in nats where there are both, and whether that is too much to name a class."""
+    if "posterior" not in entry or "class_probabilities" not in entry:
+        return entry
+    pairs = [(q, entry["posterior"][name]) for name, q in entry["class_probabilities"].items()]
+    divergence = sum(q * math.log(q / max(p, TINY)) for q, p in pairs if q > 0)
+    abstains = {} if abstain_above is None else {"abstains": divergence > abstain_above}
+    return {**entry, "divergence": divergence, **abstains}
 
 
 def write_entry(model: GenRep, picture: Picture, seen: tuple[Perception, int], stem: Path, *, min_score: float) -> dict[str, Any]:

@@ -7,7 +7,8 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-_Z95 = 1.959963984540054
+Z95 = 1.959963984540054
+"""Half of a 95 % interval, in standard errors."""
 
 
 @dataclass(frozen=True)
@@ -35,9 +36,9 @@ def wilson(num_right: int, num: int) -> Estimate:
     """
     if not 0 <= num_right <= num or num == 0:
         raise ValueError(f"a share needs 0 <= `num_right` <= `num` and `num` >= 1; found {num_right} of {num}.")
-    share, z2 = num_right / num, _Z95**2
+    share, z2 = num_right / num, Z95**2
     middle = (share + z2 / (2 * num)) / (1 + z2 / num)
-    half = _Z95 / (1 + z2 / num) * math.sqrt(share * (1 - share) / num + z2 / (4 * num**2))
+    half = Z95 / (1 + z2 / num) * math.sqrt(share * (1 - share) / num + z2 / (4 * num**2))
     return Estimate(share, min(share, max(0.0, middle - half)), max(share, min(1.0, middle + half)))
 
 

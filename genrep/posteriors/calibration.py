@@ -19,19 +19,28 @@ RIDGE = 1e-4
 class Calibration:
     """The posterior of an image's class.
 
-        p(y | x) = softmax(tau * l + bias + log prior)
+        p(y | x) = softmax(tau_n * l + bias + log prior),   tau_n = tau / (1 + noisiness / n)
+
+    where n is the budget that l was estimated with: a noisy estimate is worth less.
 
     Args:
         tau: > 0, multiplies the log-likelihoods; below 1 it softens.
         bias: [k] nats.
+        noisiness: >= 0, the budget at which half of tau is reached; 0: one tau for all budgets.
     """
 
     tau: float
     bias: tuple[float, ...]
+    noisiness: float = 0.0
 
-    def log_posterior(self, log_lik: Float[Tensor, "n k"], log_prior: Float[Tensor, " k"]) -> Float[Tensor, "n k"]:
-        """log p(y | x) from log p(x | y), nats."""
-        return (self.tau * log_lik + log_lik.new_tensor(self.bias) + log_prior.to(log_lik)).log_softmax(-1)
+    def log_posterior(self, log_lik: Float[Tensor, "n k"], log_prior: Float[Tensor, " k"], *, budget: int) -> Float[Tensor, "n k"]:
+        """log p(y | x) from log p(x | y), nats.
+
+        Args:
+            budget: evaluations per class behind `log_lik`.
+        """
+        tau = self.tau / (1 + self.noisiness / budget)
+        return (tau * log_lik + log_lik.new_tensor(self.bias) + log_prior.to(log_lik)).log_softmax(-1)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain numbers and lists, for json."""
@@ -40,7 +49,7 @@ class Calibration:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Calibration:
         """The inverse of `to_dict`."""
-        return cls(tau=float(values["tau"]), bias=tuple(map(float, values["bias"])))
+        return cls(tau=float(values["tau"]), bias=tuple(map(float, values["bias"])), noisiness=float(values.get("noisiness", 0.0)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +60,7 @@ class ObjectCalibration:
 
     Args:
         tau: > 0, multiplies the log-likelihoods of an object of area 1.
-        gamma: how log-likelihoods of large objects are tempered; 0: not at all, 1: mean per pixel.
+        gamma: 0 to 1, how log-likelihoods of large objects are tempered; 0: not at all, 1: mean per pixel.
         bias: [k] nats.
     """
 
@@ -80,22 +89,34 @@ class ObjectCalibration:
         return cls(tau=float(values["tau"]), gamma=float(values["gamma"]), bias=tuple(map(float, values["bias"])))
 
 
-def fit_calibration(log_lik: Float[Tensor, "n k"], labels: Int[Tensor, " n"], log_prior: Float[Tensor, " k"]) -> Calibration:
-    """Maximum likelihood of the labels.
+def fit_calibration(log_lik: Mapping[int, Float[Tensor, "n k"]], labels: Int[Tensor, " n"], log_prior: Float[Tensor, " k"]) -> Calibration:
+    """Maximum likelihood of the labels, the mean over budgets.
 
     Args:
-        log_lik: finite, nats, up to a constant per row.
+        log_lik: by budget; finite, nats, up to a constant per row. One budget alone gives a calibration that takes all budgets alike.
         labels: true classes, 0 to k - 1.
         log_prior: nats, up to a constant.
+    Raises:
+        ValueError: no budget.
     """
-    log_lik, log_prior = log_lik.double(), log_prior.double()
-    scale = _scale(log_lik)
+    if not log_lik:
+        raise ValueError("`log_lik` is empty: a calibration needs the likelihoods of at least one budget.")
+    budgets, log_prior = sorted(log_lik), log_prior.double()
+    values = torch.stack([log_lik[budget].double() for budget in budgets])
+    scale, per_draw = _scale(values[-1]), 1 / torch.tensor(budgets, dtype=torch.float64, device=values.device)
+
+    def parts(theta: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """tau, noisiness and bias."""
+        noisiness = budgets[0] * _factor(theta[1] - 2) if len(budgets) > 1 else theta.new_zeros(())
+        return _factor(theta[0]) * scale, noisiness, theta[2:]
 
     def logits(theta: Tensor) -> Tensor:
-        return theta[0].exp() * scale * log_lik + theta[1:] + log_prior
+        tau, noisiness, bias = parts(theta)
+        return ((tau / (1 + noisiness * per_draw))[:, None, None] * values + bias + log_prior).flatten(0, 1)
 
-    theta = _minimise(logits, labels, torch.zeros(1 + log_lik.shape[1], dtype=torch.float64, device=log_lik.device))
-    return Calibration(tau=float(theta[0].exp() * scale), bias=tuple(theta[1:].tolist()))
+    theta = _minimise(logits, labels.repeat(len(budgets)), torch.zeros(2 + values.shape[2], dtype=torch.float64, device=values.device))
+    tau, noisiness, bias = parts(theta)
+    return Calibration(tau=float(tau), bias=tuple(bias.tolist()), noisiness=float(noisiness))
 
 
 def fit_object_calibration(
@@ -116,11 +137,17 @@ def fit_object_calibration(
     scale = _scale(log_lik)
 
     def logits(theta: Tensor) -> Tensor:
-        return (theta[0] - theta[1] * relative).exp() * scale * log_lik + theta[2:][classes]
+        return _factor(theta[0]) * (-theta[1].sigmoid() * relative).exp() * scale * log_lik + theta[2:][classes]
 
     theta = _minimise(logits, labels, torch.zeros(2 + num_classes, dtype=torch.float64, device=log_lik.device))
-    tau = (theta[0] + theta[1] * typical).exp() * scale
-    return ObjectCalibration(tau=float(tau), gamma=float(theta[1]), bias=tuple(theta[2:].tolist()))
+    gamma = theta[1].sigmoid()
+    tau = _factor(theta[0]) * (gamma * typical).exp() * scale
+    return ObjectCalibration(tau=float(tau), gamma=float(gamma), bias=tuple(theta[2:].tolist()))
+
+
+def _factor(theta: Tensor) -> Tensor:
+    """A positive number within e^-8 to e^8, e^theta near 0: so that no line search overflows."""
+    return (8 * (theta / 8).tanh()).exp()
 
 
 def _scale(log_lik: Tensor) -> Tensor:

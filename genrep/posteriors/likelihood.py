@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 
 import torch
@@ -27,6 +28,13 @@ class NegativeLogLikelihood:
 
     nats: Tensor
     standard_error: Tensor
+    dimensions: int
+    """Of x0."""
+
+    def bits_per_dimension(self) -> tuple[Float[Tensor, " b"], Float[Tensor, " b"]]:
+        """Bits per dimension of pixel values 0 to 255, each as likely as the density at it times the width of a value, 2 / 255; and their standard error."""
+        per_nat = 1 / (self.dimensions * math.log(2))
+        return self.nats * per_nat + math.log2(255 / 2), self.standard_error * per_nat
 
 
 def describe(
@@ -96,7 +104,7 @@ def nll_by_description(
         raise ValueError(f"`num_draws` must be at least 2 and at most `num_steps`; found {num_draws} draws and {num_steps} steps.")
     steps, rest = describe(denoise, x0, y[:, None], schedule=schedule, generator=generator, num_draws=num_draws, num_steps=num_steps)
     noisy_end = math.exp(LOGSNR_MIN) / 2 * x0.flatten(1).square().sum(1)
-    return NegativeLogLikelihood((steps.mean(0) + rest).squeeze(1) + noisy_end, steps.std(0).squeeze(1) / num_draws**0.5)
+    return NegativeLogLikelihood((steps.mean(0) + rest).squeeze(1) + noisy_end, steps.std(0).squeeze(1) / num_draws**0.5, x0[0].numel())
 
 
 def nll_by_flow(
@@ -122,7 +130,7 @@ def nll_by_flow(
     logsnr = (LOGSNR_MAX, LOGSNR_MIN)
     each = [flow_log_likelihood(denoise, x0, y[:, None], schedule=schedule, generator=generator, num_steps=num_steps, logsnr=logsnr) for _ in range(num_probes)]
     found = -torch.cat(each, dim=1)
-    return NegativeLogLikelihood(found.mean(1), found.std(1) / num_probes**0.5)
+    return NegativeLogLikelihood(found.mean(1), found.std(1) / num_probes**0.5, x0[0].numel())
 
 
 def flow_log_likelihood(
@@ -176,3 +184,11 @@ def _heun(slope: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]], xt: Tensor, 
         xt = xt + expand(length, xt) * (u + u2) / 2
         volume = volume + length * (divergence + divergence2) / 2
     return xt, volume
+
+
+METHODS: dict[str, Callable[..., NegativeLogLikelihood]] = {
+    "integral": nll_by_description,
+    "bound": partial(nll_by_description, num_steps=1000),
+    "flow": nll_by_flow,
+}
+"""Every method by name; `bound` is that of the chain of 1,000 steps."""

@@ -7,6 +7,7 @@ from genrep.tasks.classification import Classification
 from genrep.tasks.detection import Detection
 from genrep.tasks.segmentation import Segmentation
 
-TASKS: dict[str, type[Task[Any, Any]]] = {"classification": Classification, "detection": Detection, "segmentation": Segmentation}
+TASKS: dict[str, type[Task[Any, Any]]] = {"detection": Detection, "classification": Classification, "segmentation": Segmentation}
+"""Every task by the name that configs use, in the order in which they run: the others see detection's objects."""
 
 __all__ = ["TASKS", "Classification", "Detection", "ObjectTargets", "Segmentation", "Task", "run_tasks"]

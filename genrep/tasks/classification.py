@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from genrep.tasks.base import Fuse, Task, mean_where
-from genrep.types import UNLABELLED, Batch, Features, FeatureSpec
+from genrep.types import UNLABELLED, Batch, Features, FeatureSpec, Objects
 
 NUM_QUERIES = 4
 
 
+def classes_by_share(objects: Objects) -> Float[Tensor, "b k"]:
+    """Class logits of the objects, mixed by the share of the image that each owns, of what is owned at all; who owns what is not learnt here."""
+    owner = F.pad(objects.owner_logits.detach(), (0, 0, 0, 0, 1, 0)).softmax(1)[:, 1:].sum((2, 3))
+    return torch.einsum("bm,bmk->bk", owner / owner.sum(1, keepdim=True).clamp(min=1), objects.class_logits)
+
+
 class Classification(Task[Tensor, Tensor]):
-    """Attention pooling over the fused map, then a linear layer.
+    """Attention pooling over the fused map, then a linear layer; plus what the image's objects are.
+
+        logits = linear(pooled) + classes by share
+
+    The objects are those of a task before this one; without them the last summand is missing.
 
     `forward`: logits [b k]. `loss`: cross-entropy over the images with one label. `results`: log-probabilities [b k].
     """
@@ -28,7 +39,8 @@ class Classification(Task[Tensor, Tensor]):
         fused = self.fuse(features)
         weight = self.score(fused).flatten(2).softmax(-1)
         pooled = weight @ fused.flatten(2).transpose(1, 2)
-        return self.classify(pooled.flatten(1))
+        logits = self.classify(pooled.flatten(1))
+        return logits if features.objects is None else logits.float() + classes_by_share(features.objects)
 
     def loss(self, output: Float[Tensor, "b k"], batch: Batch) -> dict[str, Tensor]:
         labelled = batch.label != UNLABELLED

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from genrep.model import GenRep
 from genrep.objective import Lessons, ObjectiveConfig
+from genrep.posteriors.base import PosteriorEstimator
 from genrep.posteriors.calibration import Calibration, ObjectCalibration, fit_calibration, fit_object_calibration
 from genrep.posteriors.denoising_gap import DenoisingGap
 from genrep.posteriors.gate import Gate, fit_gate
@@ -140,6 +141,21 @@ class Teacher:
             events.append(self._fit_objects(val.rows(several)))
         return events
 
+    def calibrate(self, val: Batch) -> list[dict[str, Any]]:
+        """What the finished model keeps: its image posterior calibrated for all budgets, on all of the labelled validation images."""
+        single = val.rows(val.label != UNLABELLED)
+        if self.teaching.calibration is None or not len(single):
+            return []
+        several = isinstance(self._posterior, DenoisingGap)  # the others' errors do not fall so simply
+        budgets = (self._posterior.budget, 4 * self._posterior.budget)[: 1 + several]
+        log_lik = {
+            n: self.model.log_likelihood(single.image, estimator=replace(self._posterior, budget=n), seed=self.seed, index=single.index) for n in budgets
+        }
+        label = single.label.cpu()
+        found = fit_calibration(log_lik, label, torch.zeros(log_lik[budgets[0]].shape[1]))
+        self.teaching, self.model.calibration = replace(self.teaching, calibration=found), found
+        return [{"event": "calibration", "tau": found.tau, "noisiness": found.noisiness, "num": len(label)}]
+
     @torch.no_grad()
     def _fit_images(self, val: Batch) -> dict[str, Any]:
         x0 = self.model.encode(val.image)
@@ -148,8 +164,8 @@ class Teacher:
         log_head = head.results(head(self.model.clean_features(x0))).cpu()  # type: ignore[operator]
         label, uniform = val.label.cpu(), torch.zeros(log_lik.shape[1])
         fit, judge = halves(torch.arange(len(label)), len(label))
-        calibration = fit_calibration(log_lik[fit], label[fit], uniform)
-        log_posterior = calibration.log_posterior(log_lik, uniform)
+        calibration = fit_calibration({self._posterior.budget: log_lik[fit]}, label[fit], uniform)
+        log_posterior = calibration.log_posterior(log_lik, uniform, budget=self._posterior.budget)
         gate = fit_gate(log_head[judge], log_posterior[judge], label[judge])
         self.teaching = replace(self.teaching, calibration=calibration, image_gate=gate)
         self.model.calibration = calibration
@@ -172,8 +188,13 @@ class Teacher:
         self.model.object_calibration = calibration
         return _event("object", gate, calibration.tau, log_posterior[judge], log_head[judge], truth[judge])
 
+    @property
+    def _posterior(self) -> PosteriorEstimator:
+        assert self.config.posterior
+        return self.config.posterior
+
     def _image_likelihoods(self, batch: Batch, index: Tensor) -> Float[Tensor, "b k"]:
-        return self.model.log_likelihood(batch.image, estimator=self.config.posterior, seed=self.seed, index=index, bf16=self.bf16)
+        return self.model.log_likelihood(batch.image, estimator=self._posterior, seed=self.seed, index=index, bf16=self.bf16)
 
     def _objects(self, batch: Batch, scores: Tensor, index: Tensor) -> ObjectLikelihoods:
         assert isinstance(self.config.posterior, DenoisingGap)
@@ -206,7 +227,7 @@ class Teacher:
     def _image_posterior(self, batch: Batch, positions: Tensor) -> Float[Tensor, "r k"]:
         assert self.teaching.calibration
         log_lik = self._image_likelihoods(batch, positions).to(batch.image.device)
-        return self.teaching.calibration.log_posterior(log_lik, log_lik.new_zeros(log_lik.shape[1])).exp()
+        return self.teaching.calibration.log_posterior(log_lik, log_lik.new_zeros(log_lik.shape[1]), budget=self._posterior.budget).exp()
 
     def _object_posterior(self, batch: Batch, rows: Tensor, positions: Tensor) -> ObjectTargets:
         assert self.teaching.object_calibration

@@ -183,6 +183,9 @@ class Session:
             if time.monotonic() - saved > train.checkpoint_every_s:
                 self._save()
                 saved = time.monotonic()
+        if self.config.objective.posterior is not None:
+            for event in self.teacher.calibrate(self._validation()):
+                self.records.event({**event, "step": self.progress.step})
         self.teacher.model.save_pretrained(self.run.model, recipe=f"recipe `{self.config.name}`")
         self.records.event({"event": "end", "step": self.progress.step, "seconds": round(self.progress.seconds, 1)})
         self.screen.on_end([str(self.run.model), str(self.run.metrics)])

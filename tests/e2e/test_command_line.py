@@ -100,6 +100,19 @@ def test_prediction_of_files_good_and_bad(run: Path, genrep: Genrep, work: Path)
     assert "predictions.json exists" in again[1]
 
 
+def test_a_second_opinion_and_a_likelihood(run: Path, genrep: Genrep, work: Path) -> None:
+    Image.effect_noise((32, 32), 40).save(work / "noise.png")
+    Image.new("L", (32, 32), 0).save(work / "black.png")
+    genrep("predict", "noise.png", "black.png", "--model", "runs/tiny", "--out", "both", "--posterior", "2", "--abstain-above", "0")
+    for entry in json.loads((work / "both" / "predictions.json").read_text())["images"]:
+        assert sum(entry["posterior"].values()) == pytest.approx(1, abs=1e-5) and entry["posterior_budget"] == 2
+        assert entry["divergence"] > 0 and entry["abstains"] is True
+    out, _ = genrep("nll", "noise.png", "black.png", "--model", "runs/tiny", "--draws", "8", "--class", "bag", "--out", "bits.json")
+    assert "mean of 2 images" in out and "wrote bits.json: bits per dimension of 8-bit pixels" in out
+    for entry in json.loads((work / "bits.json").read_text())["images"]:
+        assert entry["low"] < entry["bits_per_dimension"] < entry["high"] and f"{entry['bits_per_dimension']:.4f}  [{entry['low']:.4f}" in out
+
+
 def test_generation_is_a_function_of_its_arguments(run: Path, genrep: Genrep, work: Path) -> None:
     arguments = ["generate", "--model", "runs/tiny", "--classes", "boot,bag+sneaker", "--count", "2", "--steps", "2", "--sampler", "heun"]
     genrep(*arguments, "--out", "a.png", "--single", "singles")
@@ -148,11 +161,18 @@ def test_without_a_run_the_packaged_model_is_used(genrep: Genrep, work: Path) ->
         (["generate", "--model", "runs/tiny", "--count", "0"], "`--count` must be at least 1; found 0."),
         (["predict", "no-such.png", "--model", "runs/tiny"], "no-such.png does not exist"),
         (["predict", "empty", "--model", "runs/tiny"], "empty has no images"),
+        (["predict", "red.png", "--model", "runs/tiny", "--abstain-above", "1"], "say `--posterior BUDGET` too"),
+        (["predict", "red.png", "--model", "runs/tiny", "--posterior", "0"], "`budget` must be at least 1 evaluation"),
+        (["predict", "red.png", "--model", "runs/tiny", "--posterior", "3"], "`budget` must be even"),
+        (["nll", "red.png", "--model", "runs/tiny", "--draws", "1"], "`num_draws` must be at least 2"),
+        (["nll", "red.png", "--model", "runs/tiny", "--method", "flwo"], "unknown method `flwo`; known: bound, flow, integral. Did you mean `flow`?"),
+        (["nll", "red.png", "--model", "runs/tiny", "--class", "boots"], "unknown class `boots`"),
         (["eval", "empty"], "empty has no model"),
     ],
 )
 def test_mistakes_are_one_line(run: Path, genrep: Genrep, work: Path, arguments: list[str], message: str) -> None:
     (work / "empty").mkdir(exist_ok=True)
+    Image.new("RGB", (32, 32), (200, 30, 30)).save(work / "red.png")
     before = sorted(os.listdir(work))
     error = genrep(*arguments, code=2)[1]
     assert message in error and error.startswith("genrep: error: ") and error.count("\n") == 1

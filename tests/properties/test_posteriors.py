@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import pytest
@@ -10,9 +9,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from posterior_cases import centred, estimate, every_estimator, every_schedule, images, three_classes
-from torch import Tensor
 
-from genrep.posteriors import POSTERIORS, DenoisingGap, PosteriorEstimator, ReverseChain
+from genrep.posteriors import POSTERIORS, DenoisingGap, PosteriorEstimator
 from genrep.posteriors.base import one_by_one
 from genrep.posteriors.denoising_gap import allocated
 from genrep.randomness import SampleGenerator
@@ -187,47 +185,3 @@ def test_small_differences_survive_float32() -> None:
 def test_gap_refuses_what_it_would_have_to_ignore(options: dict[str, Any], message: str) -> None:
     with pytest.raises(Exception, match=message):
         DenoisingGap(**options)
-
-
-def test_chain_estimates_the_density_of_noised_data() -> None:
-    """Two hundred conditions of one class with noise of their own: the mean over their chains is p_s(x0 | y), not p_0(x0 | y)."""
-    schedule, budget = RectifiedFlow(), 100
-    denoise = ClassGaussians(torch.full((1, 1, 1, 1), 0.5).double(), torch.full((1, 1, 1, 1), 0.05).double(), schedule)
-    x0 = torch.tensor([0.2, 0.5, 1.0]).double().reshape(3, 1, 1, 1)
-    same_class = torch.arange(1, 2001).double().reshape(1, -1, 1).expand(3, -1, -1)
-    estimator = ReverseChain(budget=budget, burn_in=budget // 2, thinning=budget, noise="independent")
-    log_lik = estimator(one_by_one(denoise), x0, same_class, schedule=schedule, generator=SampleGenerator(0, torch.arange(3)))
-    s = torch.tensor([1 - (budget // 2 + 1) / (budget + 1)]).double()
-    noised_var = schedule.alpha(s) ** 2 * 0.05 + schedule.sigma(s) ** 2
-    expected = torch.distributions.Normal(schedule.alpha(s) * 0.5, noised_var.sqrt()).log_prob(x0.flatten())
-    torch.testing.assert_close((log_lik.logsumexp(1) - math.log(2000)), expected, rtol=0, atol=0.05)
-    assert (expected - denoise.log_likelihoods(x0)[:, 0]).abs().max() > 0.5
-
-
-def test_one_bank_serves_every_image_and_another_seed_refreshes_it() -> None:
-    denoise, calls = three_classes(), []
-    x0 = images(denoise, 6)
-
-    def counting(xt: Tensor, t: Tensor, candidates: Tensor) -> Tensor:
-        calls.append(len(xt) * candidates.shape[1])
-        return one_by_one(denoise)(xt, t, candidates)
-
-    options = {"schedule": denoise.schedule, "generator": SampleGenerator(0, torch.arange(6))}
-    first, second = (ReverseChain(budget=10, burn_in=4, seed=seed)(counting, x0, denoise.candidates(6), **options) for seed in (0, 1))
-    assert sum(calls) == 2 * 10 * 3 and (first - second).abs().min() > 0
-    again = ReverseChain(budget=10, burn_in=4)(counting, x0, denoise.candidates(6), **options)
-    torch.testing.assert_close(again, first, rtol=0, atol=0)
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"burn_in": 200}, "`burn_in` must be at least 0 and below `budget`"),
-        ({"thinning": 0}, "`thinning` at least 1"),
-        ({"start": 0.0}, "`start` must be a time in"),
-        ({"start": 0.5, "seed": 1}, "`seed` chooses a bank"),
-    ],
-)
-def test_chain_refuses_what_it_would_have_to_ignore(options: dict[str, Any], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        ReverseChain(**options)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
@@ -127,6 +128,30 @@ def test_likelihoods_do_not_depend_on_the_batch_and_need_calibration_to_be_a_pos
     model.calibration = Calibration(tau=0.1, bias=(0.0, 0.5, 0.0, 0.0))
     expected = (0.1 * log_lik + torch.tensor([0.0, 0.5, 0.0, 0.0])).log_softmax(1)
     torch.testing.assert_close(model.posterior(images(), estimator=estimator), expected)
+
+
+def test_a_posterior_takes_budget_prior_and_the_calibration_of_its_budget() -> None:
+    model, prior = small_model(), torch.tensor([0.7, 0.1, 0.1, 0.1]).log()
+    model.calibration = Calibration(tau=0.1, bias=(0.0, 0.5, 0.0, 0.0), noisiness=4.0)
+    log_lik = model.log_likelihood(images(), estimator=DenoisingGap(budget=4), seed=3)
+    expected = (0.05 * log_lik + torch.tensor([0.0, 0.5, 0.0, 0.0]) + prior).log_softmax(1)
+    torch.testing.assert_close(model.posterior(images(), budget=4, log_prior=prior, seed=3), expected)
+    with pytest.raises(ValueError, match="`budget` must be at least 1 evaluation"):
+        model.posterior(images(), budget=0)
+
+
+def test_likelihoods_of_an_image_are_its_own_and_have_three_roads() -> None:
+    model, few = small_model(), images()[:3]
+    whole = model.nll(few, num_draws=4)
+    assert whole.dimensions == few[0, 0].numel() and (whole.standard_error > 0).all()
+    alone = model.nll(few[2:], num_draws=4, index=torch.tensor([2]))
+    torch.testing.assert_close(alone.nats, whole.nats[2:], rtol=1e-4, atol=0.05)
+    given = model.nll(few, torch.tensor([0, -1, 2]), num_draws=4)
+    assert given.nats[1] == pytest.approx(whole.nats[1].item(), rel=1e-4) and (given.nats[[0, 2]] != whole.nats[[0, 2]]).all()
+    torch.testing.assert_close(whole.bits_per_dimension()[0], whole.nats / whole.dimensions / math.log(2) + 7 - math.log2(256 / 255))
+    assert model.nll(few, method="bound", num_draws=2).nats.isfinite().all() and model.nll(few, method="flow", num_steps=2, num_probes=2).nats.isfinite().all()
+    with pytest.raises(ValueError, match=r"unknown method `integrall`.*`integral`"):
+        model.nll(few, method="integrall")
 
 
 def test_projection_is_made_token_by_token() -> None:

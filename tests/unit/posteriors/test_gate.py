@@ -89,7 +89,7 @@ def test_noise_calibrated_on_other_images_keeps_the_gate_shut() -> None:
         log_q = draws.normal(10).double().log_softmax(1)
         here, there, prior = slice(0, 256), slice(256, 512), torch.zeros(10)
         for name, fitted_on in (("own", here), ("other", there)):
-            posterior = fit_calibration(log_lik[fitted_on], labels[fitted_on], prior).log_posterior(log_lik[here], prior)
+            posterior = fit_calibration({1: log_lik[fitted_on]}, labels[fitted_on], prior).log_posterior(log_lik[here], prior, budget=1)
             opened[name] += (fit_gate(log_q[here], posterior, labels[here]).teaches > 0) / 20
     assert opened["other"] <= 0.1 and opened["own"] > 0.5
 

@@ -27,9 +27,14 @@ FEATURES = Features(taps=(normal(6, 6, 8, 8), normal(6, 6, 8, 8, seed=1)), stem=
 
 
 def heads() -> dict[str, nn.Module]:
+    """Each as if it were the only one; with this seed some of the detector's first proposals hit an object."""
+    return {name: seeded(task, **({"num_proposals": 8} if name == "detection" else {})) for name, task in TASKS.items()}
+
+
+def seeded(task: type[nn.Module], **options: int) -> nn.Module:
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        return {name: task(SPEC, 4, width=16, **({"num_proposals": 8} if name == "detection" else {})) for name, task in TASKS.items()}
+        torch.manual_seed(1)
+        return task(SPEC, 4, width=16, **options)
 
 
 def unlabelled(batch: Batch) -> Batch:
@@ -70,7 +75,7 @@ def learnt(request: pytest.FixtureRequest) -> Iterator[Learnt]:
     single, several = rectangles(6, colour=True), rectangles(6, num_objects=3, colour=True, seed=1)
     batch = Batch.cat([single.batch(torch.arange(6)), several.batch(torch.arange(6))])
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
+        torch.manual_seed(2)
         trunk = replace(TRUNK, width=32, depth=2, stem_width=8, taps=(1, 2))
         model = GenRep(small_config(image_size=(32, 32), codec="pixels", trunk=trunk, proposals=request.param))
     x0 = model.encode(batch.image)

@@ -10,7 +10,7 @@ import torch
 from own_folders import write_boxes, write_photos
 
 from genrep.config import Config, DataConfig
-from genrep.model import ModelConfig
+from genrep.model_config import ModelConfig
 from genrep.training.data import RunData, filled, left_out
 from genrep.types import Batch
 

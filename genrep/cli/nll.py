@@ -1,0 +1,54 @@
+"""How likely image files are: -log p(image) in bits per dimension of 8-bit pixels, with the interval of its random draws, as json."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+TAKES_OVERRIDES = False
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What `nll` accepts."""
+    parser.add_argument("images", type=Path, nargs="+", metavar="IMAGE|FOLDER", help="image files, or folders of them")
+    parser.add_argument("--model", type=Path, metavar="RUN|MODEL", help="a finished run, or a model folder; default: the model that comes with genrep")
+    parser.add_argument("--class", dest="condition", metavar="A+B", help="given this class, or these; default: whatever the class")
+    parser.add_argument("--method", default="integral", help="integral or bound (of the chain of 1,000 steps), both from above; or flow (default: %(default)s)")
+    parser.add_argument("--draws", type=int, default=64, help="pairs of evaluations, or flows: more makes the interval narrower (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="of the draws (default: %(default)s)")
+    parser.add_argument("--out", type=Path, default=Path("nll.json"), help="(default: %(default)s)")
+    parser.add_argument("--overwrite", action="store_true", help="replace a file that exists")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Read, measure, write; a line per image."""
+    import torch
+
+    from genrep.cli.generate import class_sets
+    from genrep.cli.images import find_images, read_all
+    from genrep.cli.runs import load_model, refuse_existing
+    from genrep.metrics.base import Z95, mean_of_repetitions
+    from genrep.model_folder import PACKAGED
+    from genrep.posteriors.likelihood import METHODS
+    from genrep.registry import lookup
+    from genrep.storage import write_json
+
+    refuse_existing(args.out, overwrite=args.overwrite)
+    lookup(METHODS, args.method, "method")
+    model = load_model(args.model)
+    pictures, skipped = read_all(find_images(args.images), model)
+    images = torch.stack([picture.image for picture in pictures])
+    y = class_sets([args.condition], model.class_names).expand(len(images), -1) if args.condition else None
+    options = {"num_probes" if args.method == "flow" else "num_draws": args.draws}
+    bits, error = model.nll(images, y, method=args.method, seed=args.seed, **options).bits_per_dimension()
+    entries = []
+    for picture, value, half in zip(pictures, bits.tolist(), (Z95 * error).tolist(), strict=True):
+        entries.append({"file": str(picture.path), "changes": picture.changes, "bits_per_dimension": value, "low": value - half, "high": value + half})
+        print(f"{value:8.4f}  [{value - half:.4f}, {value + half:.4f}]  {picture.path}")
+    if len(entries) > 1:
+        mean = mean_of_repetitions(bits.tolist())
+        print(f"{mean.value:8.4f}  [{mean.low:.4f}, {mean.high:.4f}]  mean of {len(entries)} images, and the interval of images like these")
+    known = {"model": str(args.model or PACKAGED), "class": args.condition, "method": args.method, "draws": args.draws, "seed": args.seed}
+    write_json(args.out, {**known, "images": entries, "skipped": skipped})
+    print(f"wrote {args.out}: bits per dimension of 8-bit pixels" + (f"; skipped: {len(skipped)}" if skipped else ""))
+    return 0
