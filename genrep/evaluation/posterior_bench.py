@@ -15,6 +15,7 @@ from genrep.posteriors import DenoisingGap, PosteriorEstimator, ProbabilityFlow,
 from genrep.posteriors.base import one_by_one
 from genrep.posteriors.denoising_gap import allocated
 from genrep.posteriors.likelihood import NegativeLogLikelihood, nll_by_description, nll_by_flow
+from genrep.posteriors.reverse_chain import measured
 from genrep.randomness import SampleGenerator
 
 NUM_SEEDS, NUM_SEEDS_QUICK, NUM_IMAGES_QUICK = 10, 2, 100
@@ -30,11 +31,13 @@ FAMILY: dict[str, Sequence[PosteriorEstimator]] = {
     "flow": [ProbabilityFlow(budget=20)],
     "chain, independent noise": [ReverseChain(noise="independent")],
     "chain, shared noise": [ReverseChain()],
+    "chain, its states' posteriors": [ReverseChain(kernel="posterior")],
+    "chain, their measured spread": [ReverseChain()],
     "chain from the noised image": [ReverseChain(start=0.5, budget=60, burn_in=20)],
 }
-"""Every estimator at its budgets; `ALLOCATED` gets its allocation from a pilot run on val."""
+"""Every estimator at its budgets; `ALLOCATED` and `SPREAD` get what they need to know from a pilot run on val."""
 
-ALLOCATED, NUM_IMAGES_PILOT = "gap, allocated", 100
+ALLOCATED, SPREAD, NUM_IMAGES_PILOT = "gap, allocated", "chain, their measured spread", 100
 
 
 @dataclass(frozen=True)
@@ -74,7 +77,7 @@ def posterior_figures(*, quick: bool = False, progress: Callable[[str], None] = 
     found: dict[tuple[str, int], list[Scores]] = {}
     for name, estimators in FAMILY.items():
         for plain in estimators:
-            estimator = replace(plain, allocation=pilot()) if name == ALLOCATED and isinstance(plain, DenoisingGap) else plain
+            estimator = piloted(plain) if name in (ALLOCATED, SPREAD) else plain
             progress(f"{name}, {estimator.budget} evaluations per class")
             seeds = range(num_seeds)
             found[name, estimator.budget] = [score(oracle.estimated(_seeded(estimator, seed), seed=seed), exact, oracle.labels) for seed in seeds]
@@ -83,6 +86,20 @@ def posterior_figures(*, quick: bool = False, progress: Callable[[str], None] = 
     aimed = [_figure(found[aim.estimator, aim.budget], aim.estimator, aim.budget, aim.what, how, aim=aim, judged=not quick) for aim in AIMS]
     progress("likelihoods")
     return aimed + nll_figures(oracle, judged=not quick) + _others(found, how)
+
+
+def piloted(estimator: PosteriorEstimator) -> PosteriorEstimator:
+    """With what a pilot run on val finds: where a gap should draw, or how far a chain's states are from the clean image."""
+    if isinstance(estimator, DenoisingGap):
+        return replace(estimator, allocation=pilot())
+    if isinstance(estimator, ReverseChain):
+        val = load_oracle(test=False).first(NUM_IMAGES_PILOT)
+        y, generator = (
+            torch.nn.functional.one_hot(val.labels, len(val.densities.points)).to(val.images),
+            SampleGenerator(0, torch.arange(len(val.images)), "pilot"),
+        )
+        return measured(estimator, one_by_one(val.densities), val.images, y, schedule=val.densities.schedule, generator=generator)
+    return estimator
 
 
 @lru_cache(maxsize=1)

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.distributions import Categorical, Independent, MixtureSameFamily, Normal
 
 from genrep.evaluation.oracle import KernelDensities, Oracle, Scores, load_oracle, score
-from genrep.evaluation.posterior_bench import pilot
+from genrep.evaluation.posterior_bench import pilot, piloted
 from genrep.posteriors import DenoisingGap, PosteriorEstimator, ReverseChain
 from genrep.schedules import SCHEDULES
 
@@ -78,6 +78,11 @@ def test_the_exact_posterior_is_nearly_always_right() -> None:
 def test_the_gap_finds_the_exact_posterior_with_few_evaluations(budget: int, divergence: float) -> None:
     found = judge(DenoisingGap(budget=budget))
     assert found.accuracy > 0.97 and found.kl < divergence
+
+
+def test_the_chain_is_right_once_its_kernel_is_what_its_states_say_of_the_image() -> None:
+    found, spread = judge(ReverseChain(kernel="posterior")), judge(piloted(ReverseChain()))
+    assert found.accuracy > 0.95 and found.kl < 0.5 and 0.75 < spread.accuracy < found.accuracy
 
 
 def test_a_pilot_run_on_other_digits_pays() -> None:
