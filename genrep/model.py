@@ -217,7 +217,7 @@ class GenRep(nn.Module):
         Args:
             budget: evaluations per class; more is more certain. Default: the estimator's.
             estimator: default `DenoisingGap(budget=8)`; the calibration was fitted to the one of training.
-            log_prior: nats, up to a constant; default: uniform (`posteriors.prior` estimates one from unlabelled images).
+            log_prior: nats, up to a constant; default: uniform (`posteriors.prior.estimate_prior` finds one from unlabelled images).
             index: of each image's random numbers within `seed`, default 0 to b - 1.
         Raises:
             ValueError: the model has no stored calibration, or the estimator does not take this budget.
