@@ -7,14 +7,14 @@ from dataclasses import replace
 from genrep.aligners import GenRepRule
 from genrep.backbones import DiTConfig
 from genrep.config import Config, DataConfig, EvalConfig, TrainConfig
-from genrep.model import ModelConfig
+from genrep.model_config import ModelConfig
 from genrep.objective import ObjectiveConfig
 from genrep.samplers import Ancestral, Euler
 
 SCENES_TWICE = ("fashion", "fashion-scenes", "fashion-scenes")
 """A scene is harder to see than one garment."""
 
-SMALL_STEPS = TrainConfig(stage1_batch_size=8, batch_size=8, stage1_glimpses=24, glimpses=8, lr=2.5e-3, perception_weight=0.5, generation_weight=0.5)
+SMALL_STEPS = TrainConfig(stage1_batch_size=8, batch_size=8, stage1_glimpses=48, glimpses=16, lr=2.5e-3, perception_weight=0.5, generation_weight=0.5)
 """Many small updates."""
 
 
@@ -28,9 +28,9 @@ def demo() -> Config:
         name="demo",
         data=DataConfig(num_train=24_000),
         model=ModelConfig(trunk=DiTConfig(width=128, class_blocks=3), proposals=6),
-        objective=ObjectiveConfig(draws=1, classification_weight=3.0, segmentation_weight=3.0, gate_at=(0.5,), gate_images=192),
+        objective=ObjectiveConfig(draws=1, segmentation_weight=3.0, gate_at=(0.5,), gate_images=192),
         aligner=GenRepRule(balance=True),
-        train=replace(SMALL_STEPS, perception_weight=0.7, generation_weight=0.3, stage1_images=6_400, stage2_images=12_800),
+        train=replace(SMALL_STEPS, perception_weight=0.6, generation_weight=0.4, stage1_images=6_400, stage2_images=12_000),
         eval=EvalConfig(num_samples=500, num_guidance_samples=150, guidance_grid=(1.0, 1.5, 2.0, 3.0), sampler=Ancestral(num_steps=18)),
     )
 
@@ -44,7 +44,7 @@ def showcase() -> Config:
     return Config(
         name="showcase",
         data=DataConfig(sets=SCENES_TWICE),
-        model=ModelConfig(trunk=DiTConfig(width=128, class_blocks=3), proposals=6),
+        model=ModelConfig(trunk=DiTConfig(width=128, class_blocks=3), proposals=8),
         objective=ObjectiveConfig(draws=1, segmentation_weight=3.0, distil_every=16),
         aligner=GenRepRule(balance=True),
         train=replace(SMALL_STEPS, stage1_images=24_000, stage2_images=80_000),

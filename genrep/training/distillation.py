@@ -158,10 +158,9 @@ class Teacher:
 
     @torch.no_grad()
     def _fit_images(self, val: Batch) -> dict[str, Any]:
-        x0 = self.model.encode(val.image)
         log_lik = self._image_likelihoods(val, val.index)
-        head = self.model.heads["classification"]
-        log_head = head.results(head(self.model.clean_features(x0))).cpu()  # type: ignore[operator]
+        log_head = self.model.perceive(val.image).class_log_probs
+        assert log_head is not None
         label, uniform = val.label.cpu(), torch.zeros(log_lik.shape[1])
         fit, judge = halves(torch.arange(len(label)), len(label))
         calibration = fit_calibration({self._posterior.budget: log_lik[fit]}, label[fit], uniform)

@@ -12,13 +12,14 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from rectangles import rectangles
-from small_models import small_model
+from small_models import small_config, small_model
 from torch import Tensor
 
+from genrep.model import GenRep
 from genrep.objective import ObjectiveConfig
 from genrep.posteriors import DenoisingGap
 from genrep.posteriors.calibration import Calibration, ObjectCalibration
-from genrep.posteriors.gate import Gate
+from genrep.posteriors.gate import Gate, fit_gate
 from genrep.training import distillation
 from genrep.training.distillation import Teacher, Teaching, halves, object_log_likelihoods, object_scores
 from genrep.training.optimization import make_teacher
@@ -232,3 +233,32 @@ def test_too_few_objects_leave_the_gate_closed(monkeypatch: pytest.MonkeyPatch) 
     (event,) = fitted.fit(batch)
     assert (event["num"], event["teaches"]) == (0, 0.0) and fitted.teaching.object_weight == 0
     json.dumps([event, fitted.teaching.to_dict()], allow_nan=False)
+
+
+def test_the_gate_judges_the_head_that_users_get() -> None:
+    """With what detection offers it: a head that is judged without looks as if it had something to learn."""
+    val = batch_of(40)
+    model = GenRep(replace(small_config(), proposals=3))
+    asked = Teacher(make_teacher(model), CONFIG, seed=0)
+    found = next(event for event in asked.fit(val) if event["kind"] == "image")
+    single = val.rows(val.label != UNLABELLED)
+    log_probs = asked.model.perceive(single.image).class_log_probs
+    judged = slice(len(single) // 2, None)
+    assert log_probs is not None and found["num"] == len(single) // 2
+    assert found["head_accuracy"] == pytest.approx(float((log_probs[judged].argmax(1) == single.label[judged]).double().mean()))
+    expected = fit_gate(
+        log_probs[judged], asked.model.calibration.log_posterior(estimated(asked, single), torch.zeros(4), budget=2)[judged], single.label[judged]
+    )
+    assert found["weight"] == pytest.approx(expected.weight, rel=1e-3)
+
+
+def estimated(asked: Teacher, images: Batch) -> Tensor:
+    return asked.model.log_likelihood(images.image, estimator=CONFIG.posterior, seed=0, index=images.index)
+
+
+def test_a_finished_model_knows_what_a_budget_is_worth() -> None:
+    val, asked = batch_of(40), teacher()
+    assert asked.calibrate(val) == []
+    asked.fit(val)
+    (event,) = asked.calibrate(val)
+    assert event["num"] == 20 and asked.model.calibration is asked.teaching.calibration and asked.model.calibration.noisiness > 0
