@@ -17,6 +17,7 @@ from genrep.objective import ObjectiveConfig, glimpse_loss
 from genrep.randomness import SampleGenerator
 from genrep.tasks import TASKS, Classification, Detection, ObjectTargets, Segmentation, run_tasks
 from genrep.tasks.base import Fuse, mean_where, shortlist_kl
+from genrep.tasks.classification import classes_by_share
 from genrep.tasks.regions import RegionOutput
 from genrep.tasks.segmentation import classes_by_owner
 from genrep.types import IGNORE, UNLABELLED, Batch, Features, FeatureSpec, Objects
@@ -276,3 +277,17 @@ def test_fuse_mixes_every_position_alone() -> None:
     fuse = Fuse(SPEC, 5)
     moved = Features(tuple(tap.roll((3, 2), (2, 3)) for tap in FEATURES.taps), FEATURES.stem)
     torch.testing.assert_close(fuse(moved), fuse(FEATURES).roll((3, 2), (2, 3)))
+
+
+def test_an_image_is_what_its_objects_are_by_their_share_of_it() -> None:
+    owner = torch.full((2, 3, 8, 8), -40.0)
+    owner[0, 0, :, :6] = owner[0, 1, :, 6:] = 40.0
+    logits = normal(2, 3, 4).requires_grad_()
+    found = classes_by_share(Objects(logits, owner.requires_grad_()))
+    torch.testing.assert_close(found, torch.stack([0.75 * logits[0, 0] + 0.25 * logits[0, 1], torch.zeros(4)]))
+    found.sum().backward()
+    assert owner.grad is None and logits.grad[0, :2].all() and not logits.grad[0, 2].abs().max() > 1e-6
+    head = heads()["classification"]
+    torch.testing.assert_close(
+        head(replace(FEATURES, objects=Objects(logits[:1].expand(6, -1, -1), owner[:1].expand(6, -1, -1, -1)))), head(FEATURES) + found[0]
+    )
