@@ -249,6 +249,8 @@ class GenRep(nn.Module):
             method: one of `posteriors.likelihood.METHODS`: integral, bound or flow.
             index: of each image's random numbers within `seed`, default 0 to b - 1.
             options: of the method, such as `num_draws`.
+        Raises:
+            ValueError: an unknown method, options that it does not take, classes that the model does not know.
         """
         y = self.condition(torch.full((len(image),), -1) if classes is None else classes)
         measure = lookup(METHODS, method, "method")

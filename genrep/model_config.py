@@ -24,7 +24,7 @@ class ModelConfig:
     tasks: tuple[str, ...] = ("classification", "detection", "segmentation")
     modulator: str = "semantic"
     proposals: int = 0
-    """Boxes per image that the detector looks at a second time, so that segmentation knows them too; 0: none."""
+    """Boxes per image that the detector looks at a second time, so that classification and segmentation know them too; 0: none."""
 
     def __post_init__(self) -> None:
         if self.proposals < 0:

@@ -29,12 +29,9 @@ def run(args: argparse.Namespace) -> int:
     from genrep.cli.runs import load_model, refuse_existing
     from genrep.metrics.base import Z95, mean_of_repetitions
     from genrep.model_folder import PACKAGED
-    from genrep.posteriors.likelihood import METHODS
-    from genrep.registry import lookup
     from genrep.storage import write_json
 
     refuse_existing(args.out, overwrite=args.overwrite)
-    lookup(METHODS, args.method, "method")
     model = load_model(args.model)
     pictures, skipped = read_all(find_images(args.images), model)
     images = torch.stack([picture.image for picture in pictures])

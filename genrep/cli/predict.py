@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import math
 from collections.abc import Mapping
 from itertools import count
 from pathlib import Path
@@ -17,9 +16,9 @@ if TYPE_CHECKING:
     from genrep.types import Perception
 
 TAKES_OVERRIDES = False
-TINY = 1e-30
-"""Probabilities below this count as this."""
-UNITS = "boxes: (x0, y0, x1, y1) in pixels of the image file; masks: 0 background, c + 1 class c, of the image file's size; divergence: nats"
+UNITS = (
+    "boxes: (x0, y0, x1, y1) in pixels of the image file; masks: 0 background, c + 1 class c, of the image file's size; divergence: KL(head, posterior) in nats"
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -51,42 +50,37 @@ def run(args: argparse.Namespace) -> int:
     model = load_model(args.model)
     pictures, skipped = read_all(find_images(args.images), model)
     images = torch.stack([picture.image for picture in pictures])
-    opinions = second_opinions(model, images, args.posterior) if args.posterior is not None else [{} for _ in pictures]
     seen = model.perceive(images)
+    opinions = second_opinions(model, images, seen, args) if args.posterior is not None else [{} for _ in pictures]
     args.out.mkdir(parents=True, exist_ok=True)
     names = unique_stems([picture.path for picture in pictures])
     entries = [write_entry(model, picture, (seen, i), args.out / names[i], min_score=args.min_score) for i, picture in enumerate(pictures)]
-    entries = [compared({**entry, **opinion}, args.abstain_above) for entry, opinion in zip(entries, opinions, strict=True)]
+    entries = [entry | opinion for entry, opinion in zip(entries, opinions, strict=True)]
     write_json(target, {"model": str(args.model or PACKAGED), "class_names": list(model.class_names), "units": UNITS, "images": entries, "skipped": skipped})
     print(f"wrote {target} and, beside it, masks and overlays of {len(entries)} images" + (f"; skipped: {len(skipped)}" if skipped else ""))
     return 0
 
 
-def second_opinions(model: GenRep, images: Tensor, budget: int) -> list[dict[str, Any]]:
-    """What the generative side says of each image: class probabilities, and how likely the image is at all."""
+def second_opinions(model: GenRep, images: Tensor, seen: Perception, args: argparse.Namespace) -> list[dict[str, Any]]:
+    """What the generative side says of each image: class probabilities, how far the head's are from them, and how likely the image is at all."""
+    import torch
+
     from genrep.metrics.base import Z95
 
-    probs = model.posterior(images, budget=budget).exp()
+    log_probs = model.posterior(images, budget=args.posterior)
     bits, error = model.nll(images).bits_per_dimension()
-    rows = zip(probs.tolist(), bits.tolist(), (Z95 * error).tolist(), strict=True)
-    return [
-        {
-            "posterior": dict(sorted(zip(model.class_names, of, strict=True), key=lambda pair: -pair[1])),
-            "posterior_budget": budget,
-            "bits_per_dimension": {"value": value, "low": value - half, "high": value + half},
-        }
-        for of, value, half in rows
-    ]
-
-
-def compared(entry: dict[str, Any], abstain_above: float | None) -> dict[str, Any]:
-    """With KL(head, posterior) in nats where there are both, and whether that is too much to name a class."""
-    if "posterior" not in entry or "class_probabilities" not in entry:
-        return entry
-    pairs = [(q, entry["posterior"][name]) for name, q in entry["class_probabilities"].items()]
-    divergence = sum(q * math.log(q / max(p, TINY)) for q, p in pairs if q > 0)
-    abstains = {} if abstain_above is None else {"abstains": divergence > abstain_above}
-    return {**entry, "divergence": divergence, **abstains}
+    entries: list[dict[str, Any]] = []
+    for of, value, half in zip(log_probs.exp().tolist(), bits.tolist(), (Z95 * error).tolist(), strict=True):
+        probs = dict(sorted(zip(model.class_names, of, strict=True), key=lambda pair: -pair[1]))
+        likely = {"value": value, "low": value - half, "high": value + half}
+        entries.append({"posterior": probs, "posterior_budget": args.posterior, "bits_per_dimension": likely})
+    if seen.class_log_probs is not None:
+        divergence = torch.nn.functional.kl_div(log_probs, seen.class_log_probs, log_target=True, reduction="none").sum(1)
+        for entry, apart in zip(entries, divergence.tolist(), strict=True):
+            entry["divergence"] = apart
+            if args.abstain_above is not None:
+                entry["abstains"] = apart > args.abstain_above
+    return entries
 
 
 def write_entry(model: GenRep, picture: Picture, seen: tuple[Perception, int], stem: Path, *, min_score: float) -> dict[str, Any]:

@@ -94,10 +94,8 @@ def piloted(estimator: PosteriorEstimator) -> PosteriorEstimator:
         return replace(estimator, allocation=pilot())
     if isinstance(estimator, ReverseChain):
         val = load_oracle(test=False).first(NUM_IMAGES_PILOT)
-        y, generator = (
-            torch.nn.functional.one_hot(val.labels, len(val.densities.points)).to(val.images),
-            SampleGenerator(0, torch.arange(len(val.images)), "pilot"),
-        )
+        generator = SampleGenerator(0, torch.arange(len(val.images)), "pilot")
+        y = torch.nn.functional.one_hot(val.labels, len(val.densities.points)).to(val.images)
         return measured(estimator, one_by_one(val.densities), val.images, y, schedule=val.densities.schedule, generator=generator)
     return estimator
 

@@ -6,14 +6,15 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+MAX_STEPS, TOLERANCE = 1000, 1e-8
+"""It ends after so many steps, or where no frequency changes by more."""
+
 
 def estimate_prior(
     log_posterior: Float[Tensor, "n k"],
     log_prior: Float[Tensor, " k"] | None = None,
     *,
     concentration: float = 1.0,
-    num_steps: int = 1000,
-    tolerance: float = 1e-8,
 ) -> Float[Tensor, " k"]:
     """log of the class frequencies under which unlabelled images are likeliest, by expectation maximisation.
 
@@ -23,8 +24,6 @@ def estimate_prior(
         log_posterior: log p(y | x) of independent images, calibrated under `log_prior`; the better calibrated, the better the answer.
         log_prior: the prior behind it, nats, up to a constant; default: uniform.
         concentration: of a symmetric Dirichlet distribution on the frequencies; 1: none. Above 1 no class gets the frequency 0.
-        num_steps: at most.
-        tolerance: it ends where no frequency changes by more.
     Raises:
         ValueError: no images, or a concentration below 1.
     Source: Saerens, Latinne, Decaestecker 2002, doi:10.1162/089976602753284446.
@@ -34,18 +33,9 @@ def estimate_prior(
         raise ValueError(f"a prior needs at least 1 image and a `concentration` of at least 1; found {num} images and {concentration}.")
     likelihood = log_posterior.double() - (log_posterior.new_zeros(num_classes) if log_prior is None else log_prior).double().log_softmax(0)
     frequency = torch.full((num_classes,), 1 / num_classes, dtype=torch.float64, device=log_posterior.device)
-    for _ in range(num_steps):
+    for _ in range(MAX_STEPS):
         counts = (likelihood + frequency.log()).softmax(1).sum(0) + (concentration - 1)
         before, frequency = frequency, counts / counts.sum()
-        if bool((frequency - before).abs().max() < tolerance):
+        if bool((frequency - before).abs().max() < TOLERANCE):
             break
     return frequency.log().to(log_posterior.dtype)
-
-
-def with_prior(log_posterior: Float[Tensor, "n k"], log_prior: Float[Tensor, " k"], *, before: Float[Tensor, " k"] | None = None) -> Float[Tensor, "n k"]:
-    """The posterior under another prior, nats.
-
-    Args:
-        before: the prior behind `log_posterior`; default: uniform.
-    """
-    return (log_posterior + log_prior - (0 if before is None else before)).log_softmax(1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import signal
 import subprocess
@@ -103,10 +104,12 @@ def test_prediction_of_files_good_and_bad(run: Path, genrep: Genrep, work: Path)
 def test_a_second_opinion_and_a_likelihood(run: Path, genrep: Genrep, work: Path) -> None:
     Image.effect_noise((32, 32), 40).save(work / "noise.png")
     Image.new("L", (32, 32), 0).save(work / "black.png")
-    genrep("predict", "noise.png", "black.png", "--model", "runs/tiny", "--out", "both", "--posterior", "2", "--abstain-above", "0")
+    genrep("predict", "noise.png", "black.png", "--model", "runs/tiny", "--out", "both", "--posterior", "2", "--abstain-above", "0.02")
     for entry in json.loads((work / "both" / "predictions.json").read_text())["images"]:
         assert sum(entry["posterior"].values()) == pytest.approx(1, abs=1e-5) and entry["posterior_budget"] == 2
-        assert entry["divergence"] > 0 and entry["abstains"] is True
+        pairs = [(q, entry["posterior"][name]) for name, q in entry["class_probabilities"].items()]
+        assert entry["divergence"] == pytest.approx(sum(q * math.log(q / p) for q, p in pairs), abs=1e-4)
+        assert entry["abstains"] is (entry["divergence"] > 0.02)
     out, _ = genrep("nll", "noise.png", "black.png", "--model", "runs/tiny", "--draws", "8", "--class", "bag", "--out", "bits.json")
     assert "mean of 2 images" in out and "wrote bits.json: bits per dimension of 8-bit pixels" in out
     for entry in json.loads((work / "bits.json").read_text())["images"]:
