@@ -44,7 +44,8 @@ class TrainConfig:
     batch_size: int = 32
     """Clean images of a joint step."""
     stage1_glimpses: int = 0
-    """Further images per step of stage 1 at which only the detector's second look learns, at the true boxes; 0: none."""
+    """Further images per step of stage 1 at which only the detector's second look learns, at the true boxes; 0: none. A set with
+    several objects per image gives so many times more of them."""
     glimpses: int = 0
     """The same for a joint step."""
     side_by_side: int = 2

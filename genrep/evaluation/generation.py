@@ -23,8 +23,9 @@ from genrep.types import Denoised
 
 _VAL_SEED, _TEST_SEED = 1, 0
 
-RECALL_TOLERANCE = 0.05
-"""How much recall guidance may cost, against unguided samples, when it is chosen."""
+RECALL_TOLERANCE = 0.03
+"""How much recall guidance may cost on val, against unguided samples, when it is chosen; on test .05 is allowed, as the recall of 300
+samples has a standard error of nearly .02 against the same noise unguided."""
 
 
 @dataclass(frozen=True)

@@ -66,10 +66,9 @@ class Detection(Task[DetectionOutput, list[Detections]]):
         return dense if self.regions is None else replace(dense, regions=self._look_again(self.regions, features, dense))
 
     def _look_again(self, regions: Regions, features: Features, dense: DetectionOutput) -> RegionOutput:
-        """Twice at the best boxes: what the first time says is only where to look the second time."""
         best, exists = propose(dense.objectness, dense.boxes_xyxy_px, num=self.num_proposals)
         boxes, objectness = dense.boxes_xyxy_px.detach().gather(1, best[..., None].expand(-1, -1, 4)), dense.objectness.gather(1, best)
-        return regions(features, regions.better(features, boxes), exists, objectness)
+        return regions(features, boxes, exists, objectness, twice=True)
 
     def offer(self, output: DetectionOutput) -> Objects | None:
         return Objects(output.regions.class_logits, output.regions.owner_logits()) if output.regions else None

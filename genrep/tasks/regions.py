@@ -27,16 +27,19 @@ SHIFT = 0.1
 """How far the sides of a glimpsed box stray (standard deviation, in sides of the box). Chosen, not tuned."""
 STEP = 0.2
 """How far an output of 1 moves a side, in sides of the box."""
+REACH = 0.4
+"""How far a side can move in one look, in sides of the box: none turns inside out, none leaves what was looked at far behind."""
 NOT_HERE = -8.0
 """Logit of an object's mask outside what was looked at."""
 
 
 @dataclass(frozen=True)
 class RegionOutput:
-    """Of m proposed boxes per image: proposals and refined boxes in pixels [b m 4], logits of class [b m k] and presence [b m],
-    mask logits on the image [b m h w], and which proposals exist at all [b m]."""
+    """Of m proposed boxes per image: what was proposed, where was looked at last and the refined boxes, in pixels [b m 4], logits of
+    class [b m k] and presence [b m], mask logits on the image [b m h w], and which proposals exist at all [b m]."""
 
     proposals_xyxy_px: Tensor
+    looked_at_xyxy_px: Tensor
     exists: Tensor
     class_logits: Tensor
     objectness: Tensor
@@ -48,9 +51,12 @@ class RegionOutput:
         return self.mask_logits + F.logsigmoid(self.objectness)[:, :, None, None]
 
     def match(self, batch: Batch) -> Int[Tensor, "b m"]:
-        """The object that each proposal overlaps most, if by more than half; else -1."""
+        """The object that each proposal overlaps most, before or after it moved, if by more than half; else -1.
+
+        Before or after: the first look learns of its mistakes only in this way.
+        """
         truth = to_xyxy_px(batch.boxes_cxcywh, (batch.image.shape[-2], batch.image.shape[-1]))
-        iou = box_iou(self.proposals_xyxy_px, truth) * (batch.object_labels != UNLABELLED)[:, None]
+        iou = torch.maximum(box_iou(self.proposals_xyxy_px, truth), box_iou(self.looked_at_xyxy_px, truth)) * (batch.object_labels != UNLABELLED)[:, None]
         best, slot = iou.max(-1)
         return torch.where((best > 0.5) & self.exists, slot, UNLABELLED)
 
@@ -131,23 +137,27 @@ class Regions(nn.Module):
         self.own = nn.Sequential(_convolution(32, 64, 4, 2), _convolution(64, 96, 4, 2))
         self.read = nn.Sequential(nn.Linear(2 * 96 * 16, width), nn.SiLU(), nn.Linear(width, num_classes + 5))
 
-    def forward(self, features: Features, proposals: Float[Tensor, "b m 4"], exists: Bool[Tensor, "b m"], objectness: Float[Tensor, "b m"]) -> RegionOutput:
-        """What lies in the proposals; its objectness is added to the one given."""
-        mask, read = self._see(features, proposals)
+    def forward(
+        self, features: Features, proposals: Float[Tensor, "b m 4"], exists: Bool[Tensor, "b m"], objectness: Float[Tensor, "b m"], *, twice: bool = False
+    ) -> RegionOutput:
+        """What lies in the proposals; its objectness is added to the one given. Twice: what the first look says is only where to look again."""
+        boxes = self._better(features, proposals) if twice else proposals
+        mask, read = self._see(features, boxes)
         classes, present, move = read.split([self.num_classes, 1, 4], -1)
         return RegionOutput(
             proposals_xyxy_px=proposals,
+            looked_at_xyxy_px=boxes,
             exists=exists,
             class_logits=classes,
             objectness=(objectness + present.squeeze(-1)).masked_fill(~exists, -20.0),
-            boxes_xyxy_px=_moved(proposals, STEP * move),
-            mask_logits=paste(mask, _around(proposals), self.image_size, NOT_HERE),
+            boxes_xyxy_px=_moved(boxes, _bounded(move)),
+            mask_logits=paste(mask, _around(boxes), self.image_size, NOT_HERE),
         )
 
     @torch.no_grad()
-    def better(self, features: Features, proposals: Float[Tensor, "b m 4"]) -> Float[Tensor, "b m 4"]:
+    def _better(self, features: Features, proposals: Float[Tensor, "b m 4"]) -> Float[Tensor, "b m 4"]:
         """The proposals, moved to where the objects in them seem to be; a pixel wide at least."""
-        low, high = _moved(proposals, STEP * self._see(features, proposals)[1][..., -4:]).split(2, dim=-1)
+        low, high = _moved(proposals, _bounded(self._see(features, proposals)[1][..., -4:])).split(2, dim=-1)
         return torch.cat([low, torch.maximum(high, low + 1)], dim=-1)
 
     def _see(self, features: Features, boxes: Float[Tensor, "b m 4"]) -> tuple[Float[Tensor, "b m s s"], Float[Tensor, "b m r"]]:
@@ -164,6 +174,11 @@ def _around(boxes: Float[Tensor, "b m 4"]) -> Float[Tensor, "b m 4"]:
     """What is looked at: the box and its surroundings."""
     centre, size = (boxes[..., :2] + boxes[..., 2:]) / 2, boxes[..., 2:] - boxes[..., :2]
     return torch.cat([centre - CONTEXT / 2 * size, centre + CONTEXT / 2 * size], -1)
+
+
+def _bounded(move: Float[Tensor, "b m 4"]) -> Float[Tensor, "b m 4"]:
+    """What the network says of the sides, in parts of the box's size."""
+    return REACH * torch.tanh(STEP / REACH * move)
 
 
 def _moved(boxes: Float[Tensor, "b m 4"], parts: Float[Tensor, "b m 4"]) -> Float[Tensor, "b m 4"]:

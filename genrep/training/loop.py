@@ -25,7 +25,7 @@ from genrep.training.optimization import lr_at, make_optimizer, make_teacher, up
 from genrep.training.records import Records, Row, Screen, Silent, open_run, peak_memory_gb, write_log
 from genrep.training.run_folder import RunFolder
 from genrep.training.runtime import default_device, side_by_side
-from genrep.training.stream import Stream
+from genrep.training.stream import Stream, by_objects
 from genrep.types import Batch
 
 Terms = Mapping[str, Tensor]
@@ -97,7 +97,7 @@ class Session:
         lines = [*data.lines(sets), *left_out(given, config)]
         self.run, self.screen, self.device = run, screen, default_device()
         self.stream = Stream(sets, seed=config.train.seed, shares=self.data.shares)
-        self.glimpsed = Stream(sets, seed=config.train.seed + 1, shares=self.data.shares)
+        self.glimpsed = Stream(sets, seed=config.train.seed + 1, shares=by_objects(sets, self.data.shares))
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.train.seed)
             self.model = GenRep(config.model).to(self.device)

@@ -8,9 +8,14 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from genrep.datasets import Dataset
+from genrep.datasets import ArrayDataset, Dataset
 from genrep.randomness import permutation
-from genrep.types import Batch
+from genrep.types import UNLABELLED, Batch
+
+
+def by_objects(sets: Sequence[ArrayDataset], shares: Sequence[int]) -> tuple[int, ...]:
+    """Shares times objects per image: where objects are what is looked at, a picture of three is worth three of one."""
+    return tuple(share * max(1, round(float((data.object_labels != UNLABELLED).sum(1).float().mean()))) for data, share in zip(sets, shares, strict=True))
 
 
 class Stream:

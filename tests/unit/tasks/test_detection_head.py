@@ -15,7 +15,7 @@ from torch import Tensor
 from genrep.boxes import to_cxcywh, to_xyxy_px
 from genrep.tasks import Detection
 from genrep.tasks.detection import DetectionOutput
-from genrep.tasks.regions import STEP, RegionOutput, propose
+from genrep.tasks.regions import REACH, STEP, RegionOutput, propose
 from genrep.types import UNLABELLED, Batch, Features, FeatureSpec
 
 SPEC = FeatureSpec(image_size=(32, 48), taps=(4,), tap_stride=4, stem=(4,), stem_strides=(1,))
@@ -72,7 +72,7 @@ def regions(boxes_xyxy_px: Tensor, objectness: Tensor, class_logits: Tensor) -> 
     y, x = torch.arange(32)[:, None] + 0.5, torch.arange(48) + 0.5
     low_x, low_y, high_x, high_y = (side[..., None, None] for side in boxes_xyxy_px.unbind(-1))
     inside = (x > low_x) & (x < high_x) & (y > low_y) & (y < high_y)
-    return RegionOutput(boxes_xyxy_px, torch.ones_like(objectness, dtype=torch.bool), class_logits, objectness, boxes_xyxy_px, inside * 20.0 - 10.0)
+    return RegionOutput(boxes_xyxy_px, boxes_xyxy_px, torch.ones_like(objectness, dtype=torch.bool), class_logits, objectness, boxes_xyxy_px, inside * 20.0 - 10.0)
 
 
 def raw(boxes_xyxy_px: list[list[float]], scores: list[float], labels: list[int]) -> DetectionOutput:
@@ -116,25 +116,26 @@ def test_of_tokens_only_the_best_class_counts() -> None:
 
 
 def test_the_second_look_is_where_the_first_one_moved_the_boxes() -> None:
-    """By half a side, here: the crops differ from those of the unmoved boxes, and boxes keep a pixel even where the sides would cross."""
+    """By a side's part that is bounded, and boxes keep a pixel."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         head = Detection(SPEC, 3, width=8, num_proposals=3)
     features = Features((normal(2, 4, 8, 12),), (normal(2, 4, 32, 48, seed=1),))
     assert head.regions is not None
-    for move, least in (([0.0, 0.0, 2.5, 0.0], 1.0), ([9.0, 0.0, -9.0, 0.0], 1.0)):
+    for move in ([0.0, 0.0, 2.5, 0.0], [99.0, 0.0, -99.0, 0.0]):
         with torch.no_grad():
             head.regions.read[-1].weight.zero_()
             head.regions.read[-1].bias[-4:] = torch.tensor(move)
         output = head(features)
         best, exists = propose(output.objectness, output.boxes_xyxy_px, num=3)
         first = output.boxes_xyxy_px.gather(1, best[..., None].expand(-1, -1, 4))
-        width = first[..., 2] - first[..., 0]
+        torch.testing.assert_close(output.regions.proposals_xyxy_px[exists], first[exists])
+        width, parts = first[..., 2] - first[..., 0], REACH * torch.tanh(STEP / REACH * torch.tensor(move))
         expected = first.clone()
-        expected[..., 0] += STEP * move[0] * width
-        expected[..., 2] = torch.maximum(first[..., 2] + STEP * move[2] * width, expected[..., 0] + least)
-        torch.testing.assert_close(output.regions.proposals_xyxy_px[exists], expected[exists])
-        assert not output.regions.proposals_xyxy_px.requires_grad
+        expected[..., 0] += parts[0] * width
+        expected[..., 2] = torch.maximum(first[..., 2] + parts[2] * width, expected[..., 0] + 1)
+        torch.testing.assert_close(output.regions.looked_at_xyxy_px[exists], expected[exists])
+        assert not output.regions.looked_at_xyxy_px.requires_grad
 
 
 def test_without_a_second_look_there_is_nothing_of_it() -> None:

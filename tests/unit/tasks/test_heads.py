@@ -22,7 +22,7 @@ from genrep.tasks.regions import RegionOutput
 from genrep.tasks.segmentation import classes_by_owner
 from genrep.types import IGNORE, UNLABELLED, Batch, Features, FeatureSpec, Objects
 
-NUM_STEPS = 80
+NUM_STEPS = 120
 SPEC = FeatureSpec(image_size=(32, 32), taps=(6, 6), tap_stride=4, stem=(4, 8), stem_strides=(1, 2))
 FEATURES = Features(taps=(normal(6, 6, 8, 8), normal(6, 6, 8, 8, seed=1)), stem=(normal(6, 4, 32, 32), normal(6, 8, 16, 16)))
 
@@ -59,8 +59,7 @@ def leaves(output: object, rows: slice) -> tuple[object, list[Tensor]]:
         return leaf.requires_grad_(learns), [leaf] if learns else []
     parts = {name: leaves(value, rows) for name, value in vars(output).items()}
     if isinstance(output, RegionOutput):
-        fixed = parts["proposals_xyxy_px"][0].requires_grad_(False)
-        parts["proposals_xyxy_px"] = (fixed, [])
+        parts |= {name: (parts[name][0].requires_grad_(False), []) for name in ("proposals_xyxy_px", "looked_at_xyxy_px")}
     return type(output)(**{name: part for name, (part, _) in parts.items()}), [leaf for _, found in parts.values() for leaf in found]
 
 
@@ -72,14 +71,11 @@ class Learnt:
 
 @pytest.fixture(scope="module", params=[0, 8], ids=["one look", "two looks"])
 def learnt(request: pytest.FixtureRequest) -> Iterator[Learnt]:
-    """A small trunk with all three heads, after some dozens of steps on one batch of single and of several objects.
-
-    Not every seed finds every object with two looks: at this learning rate the first may move a box off its object, where nothing pulls it back.
-    """
+    """A small trunk with all three heads, after a hundred steps on one batch of single and of several objects."""
     single, several = rectangles(6, colour=True), rectangles(6, num_objects=3, colour=True, seed=1)
     batch = Batch.cat([single.batch(torch.arange(6)), several.batch(torch.arange(6))])
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(2)
+        torch.manual_seed(0)
         trunk = replace(TRUNK, width=32, depth=2, stem_width=8, taps=(1, 2))
         model = GenRep(small_config(image_size=(32, 32), codec="pixels", trunk=trunk, proposals=request.param))
     x0 = model.encode(batch.image)

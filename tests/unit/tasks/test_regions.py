@@ -14,7 +14,7 @@ from torchvision.ops import box_iou, nms
 
 from genrep.boxes import to_cxcywh, to_xyxy_px
 from genrep.randomness import SampleGenerator
-from genrep.tasks.regions import NOT_HERE, SHIFT, RegionOutput, Regions, crop, glimpsed_boxes, paste, propose
+from genrep.tasks.regions import NOT_HERE, REACH, SHIFT, RegionOutput, Regions, crop, glimpsed_boxes, paste, propose
 from genrep.types import UNLABELLED, Features, FeatureSpec
 
 SIZE = (32, 48)
@@ -98,7 +98,7 @@ def test_an_object_alone_is_glimpsed_again_and_none_is_no_glimpse() -> None:
 def test_proposals_match_the_object_they_overlap_by_more_than_half() -> None:
     proposals = torch.tensor([[[0.0, 0, 10, 10], [0, 0, 10, 21], [20, 20, 30, 30], [0, 0, 10, 10]]])
     exists = torch.tensor([[True, True, True, False]])
-    output = RegionOutput(proposals, exists, torch.zeros(1, 4, 3), torch.zeros(1, 4), proposals, torch.zeros(1, 4, *SIZE))
+    output = RegionOutput(proposals, proposals, exists, torch.zeros(1, 4, 3), torch.zeros(1, 4), proposals, torch.zeros(1, 4, *SIZE))
     blank = rectangles(1).batch(torch.arange(1))
     boxes, labels = torch.zeros(1, SLOTS, 4), torch.full((1, SLOTS), UNLABELLED)
     boxes[0, :3] = to_cxcywh(torch.tensor([[20.0, 20, 30, 30], [0, 0, 10, 10], [0, 0, 10, 12]]), SIZE)
@@ -108,3 +108,24 @@ def test_proposals_match_the_object_they_overlap_by_more_than_half() -> None:
     assert output.match(batch).tolist() == [[1, 2, 0, UNLABELLED]]
     labels[0, 1:3] = UNLABELLED
     assert output.match(batch).tolist() == [[UNLABELLED, UNLABELLED, 0, UNLABELLED]]
+
+
+def test_a_proposal_that_moved_off_its_object_still_belongs_to_it() -> None:
+    """Otherwise nothing would tell the first look that it was wrong."""
+    batch = rectangles(1).batch(torch.arange(1))
+    proposals = to_xyxy_px(batch.boxes_cxcywh, (32, 32))[:, :1]
+    away = RegionOutput(proposals, proposals + 40, torch.ones(1, 1, dtype=torch.bool), torch.zeros(1, 1, 3), torch.zeros(1, 1), proposals, torch.zeros(1, 1, 32, 32))
+    assert away.match(batch).tolist() == [[0]]
+    assert replace(away, proposals_xyxy_px=proposals + 40).match(batch).tolist() == [[UNLABELLED]]
+    assert replace(away, proposals_xyxy_px=proposals + 40, looked_at_xyxy_px=proposals).match(batch).tolist() == [[0]]
+
+
+def test_a_look_moves_no_side_further_than_its_reach() -> None:
+    """However sure the network is: boxes keep a size, and stay near what was looked at."""
+    spec = FeatureSpec(image_size=(32, 32), taps=(8,), tap_stride=4, stem=(8,), stem_strides=(1,))
+    regions = Regions(spec, 3)
+    torch.nn.init.constant_(regions.read[-1].bias, 100.0)
+    boxes = torch.tensor([[[8.0, 4, 18, 24]]])
+    features = Features(taps=(torch.zeros(1, 8, 8, 8),), stem=(torch.zeros(1, 8, 32, 32),))
+    moved = regions(features, boxes, torch.ones(1, 1, dtype=torch.bool), torch.zeros(1, 1)).boxes_xyxy_px
+    torch.testing.assert_close(moved, boxes + REACH * torch.tensor([10.0, 20, 10, 20]))

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from rectangles import rectangles
 
 from genrep.datasets import ArrayDataset
 from genrep.training import stream as stream_module
-from genrep.training.stream import Stream
+from genrep.training.stream import Stream, by_objects
+from genrep.types import UNLABELLED
 
 
 def sets() -> list[ArrayDataset]:
@@ -41,6 +44,12 @@ def test_sets_are_dealt_in_turn_and_each_epoch_visits_every_sample_once() -> Non
         epochs = batch.index[which].view(-1, size)
         assert torch.equal(epochs.sort(1).values, torch.arange(size).expand_as(epochs))
         assert len(epochs.unique(dim=0)) == len(epochs)
+
+
+def test_a_set_counts_as_often_as_its_images_have_objects() -> None:
+    one, three, none = rectangles(4), rectangles(4, num_objects=3), rectangles(4)
+    none = replace(none, object_labels=torch.full_like(none.object_labels, UNLABELLED))
+    assert by_objects([one, three, none], (1, 2, 1)) == (1, 6, 1)
 
 
 def test_shares_are_kept_in_every_round() -> None:
