@@ -52,6 +52,8 @@ class ObjectiveConfig:
     """Steps of the chain whose reverse kernels that term fits."""
     posterior: PosteriorEstimator | None = field(default_factory=DenoisingGap)
     """What is distilled into perception; None: nothing."""
+    pilot_images: int = 16
+    """Validation images of the pilot run that finds, with every calibration, where a denoising gap should draw; 0: evenly."""
     distil_weight: float = 1.0
     distil_every: int = 8
     """Steps between lessons."""

@@ -27,11 +27,13 @@ class Calibration:
         tau: > 0, multiplies the log-likelihoods; below 1 it softens.
         bias: [k] nats.
         noisiness: >= 0, the budget at which half of tau is reached; 0: one tau for all budgets.
+        allocation: where the estimator that it was fitted to draws (`DenoisingGap.allocation`); None: evenly, or it has no such choice.
     """
 
     tau: float
     bias: tuple[float, ...]
     noisiness: float = 0.0
+    allocation: tuple[float, ...] | None = None
 
     def log_posterior(self, log_lik: Float[Tensor, "n k"], log_prior: Float[Tensor, " k"], *, budget: int) -> Float[Tensor, "n k"]:
         """log p(y | x) from log p(x | y), nats.
@@ -44,12 +46,18 @@ class Calibration:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain numbers and lists, for json."""
-        return dataclasses.asdict(self) | {"bias": list(self.bias)}
+        return dataclasses.asdict(self) | {"bias": list(self.bias), "allocation": self.allocation and list(self.allocation)}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Calibration:
-        """The inverse of `to_dict`."""
-        return cls(tau=float(values["tau"]), bias=tuple(map(float, values["bias"])), noisiness=float(values.get("noisiness", 0.0)))
+        """The inverse of `to_dict`; what older models do not have is as if it had not been fitted."""
+        allocation = values.get("allocation")
+        return cls(
+            tau=float(values["tau"]),
+            bias=tuple(map(float, values["bias"])),
+            noisiness=float(values.get("noisiness", 0.0)),
+            allocation=tuple(map(float, allocation)) if allocation else None,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -151,4 +151,6 @@ def allocated(
     best = draws.mean(1).sum(0).topk(2, dim=1).indices
     difference = draws.gather(3, best.expand(num_parts, num_draws, -1, -1)).diff(dim=3).squeeze(3)
     deviation = difference.var(1).mean(1).sqrt()
+    if not bool(deviation.mean() > 0):  # no candidate differs from another
+        return estimator
     return replace(estimator, allocation=tuple(torch.maximum(deviation, 0.2 * deviation.mean()).div(deviation.mean()).tolist()))

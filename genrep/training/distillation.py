@@ -14,13 +14,16 @@ from genrep.model import GenRep
 from genrep.objective import Lessons, ObjectiveConfig
 from genrep.posteriors.base import PosteriorEstimator
 from genrep.posteriors.calibration import Calibration, ObjectCalibration, fit_calibration, fit_object_calibration
-from genrep.posteriors.denoising_gap import DenoisingGap
+from genrep.posteriors.denoising_gap import DenoisingGap, allocated
 from genrep.posteriors.gate import Gate, fit_gate
 from genrep.posteriors.objects import object_log_likelihood, replace_class
 from genrep.randomness import SampleGenerator
 from genrep.tasks.base import ObjectTargets
 from genrep.tasks.detection import Detection
 from genrep.types import IGNORE, UNLABELLED, Batch
+
+PILOT_DRAWS = 3
+"""Pairs of draws of every image in each part of the range, in the pilot run."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,25 +149,25 @@ class Teacher:
         single = val.rows(val.label != UNLABELLED)
         if self.teaching.calibration is None or not len(single):
             return []
-        several = isinstance(self._posterior, DenoisingGap)  # the others' errors do not fall so simply
-        budgets = (self._posterior.budget, 4 * self._posterior.budget)[: 1 + several]
-        log_lik = {
-            n: self.model.log_likelihood(single.image, estimator=replace(self._posterior, budget=n), seed=self.seed, index=single.index) for n in budgets
-        }
+        estimator = self._piloted(single)
+        several = isinstance(estimator, DenoisingGap)  # the others' errors do not fall so simply
+        budgets = (estimator.budget, 4 * estimator.budget)[: 1 + several]
+        log_lik = {n: self.model.log_likelihood(single.image, estimator=replace(estimator, budget=n), seed=self.seed, index=single.index) for n in budgets}
         label = single.label.cpu()
-        found = fit_calibration(log_lik, label, torch.zeros(log_lik[budgets[0]].shape[1]))
+        found = _fitted(estimator, log_lik, label)
         self.teaching, self.model.calibration = replace(self.teaching, calibration=found), found
         return [{"event": "calibration", "tau": found.tau, "noisiness": found.noisiness, "num": len(label)}]
 
     @torch.no_grad()
     def _fit_images(self, val: Batch) -> dict[str, Any]:
-        log_lik = self._image_likelihoods(val, val.index)
+        fit, judge = halves(torch.arange(len(val)), len(val))
+        estimator = self._piloted(val.rows(fit))
+        log_lik = self._image_likelihoods(estimator, val, val.index)
         log_head = self.model.perceive(val.image).class_log_probs
         assert log_head is not None
-        label, uniform = val.label.cpu(), torch.zeros(log_lik.shape[1])
-        fit, judge = halves(torch.arange(len(label)), len(label))
-        calibration = fit_calibration({self._posterior.budget: log_lik[fit]}, label[fit], uniform)
-        log_posterior = calibration.log_posterior(log_lik, uniform, budget=self._posterior.budget)
+        label = val.label.cpu()
+        calibration = _fitted(estimator, {estimator.budget: log_lik[fit]}, label[fit])
+        log_posterior = calibration.log_posterior(log_lik, torch.zeros(log_lik.shape[1]), budget=estimator.budget)
         gate = fit_gate(log_head[judge], log_posterior[judge], label[judge])
         self.teaching = replace(self.teaching, calibration=calibration, image_gate=gate)
         self.model.calibration = calibration
@@ -187,13 +190,25 @@ class Teacher:
         self.model.object_calibration = calibration
         return _event("object", gate, calibration.tau, log_posterior[judge], log_head[judge], truth[judge])
 
+    @torch.no_grad()
+    def _piloted(self, val: Batch) -> PosteriorEstimator:
+        """The configured estimator, drawing where the first images find that it matters."""
+        estimator = self._posterior
+        if not isinstance(estimator, DenoisingGap) or not self.config.pilot_images:
+            return estimator
+        pilot = val.rows(slice(self.config.pilot_images))
+        candidates = torch.eye(self.model.denoiser.num_classes, device=pilot.image.device).expand(len(pilot), -1, -1)
+        generator = SampleGenerator(self.seed, pilot.index, "pilot")
+        x0, schedule = self.model.encode(pilot.image), self.model.schedule
+        return allocated(estimator, self.model.denoiser.candidates, x0, candidates, schedule=schedule, generator=generator, num_draws=PILOT_DRAWS)
+
     @property
     def _posterior(self) -> PosteriorEstimator:
         assert self.config.posterior
         return self.config.posterior
 
-    def _image_likelihoods(self, batch: Batch, index: Tensor) -> Float[Tensor, "b k"]:
-        return self.model.log_likelihood(batch.image, estimator=self._posterior, seed=self.seed, index=index, bf16=self.bf16)
+    def _image_likelihoods(self, estimator: PosteriorEstimator, batch: Batch, index: Tensor) -> Float[Tensor, "b k"]:
+        return self.model.log_likelihood(batch.image, estimator=estimator, seed=self.seed, index=index, bf16=self.bf16)
 
     def _objects(self, batch: Batch, scores: Tensor, index: Tensor) -> ObjectLikelihoods:
         assert isinstance(self.config.posterior, DenoisingGap)
@@ -224,9 +239,11 @@ class Teacher:
         return Lessons(rows, probs, image_weight, tuple(objects))
 
     def _image_posterior(self, batch: Batch, positions: Tensor) -> Float[Tensor, "r k"]:
-        assert self.teaching.calibration
-        log_lik = self._image_likelihoods(batch, positions).to(batch.image.device)
-        return self.teaching.calibration.log_posterior(log_lik, log_lik.new_zeros(log_lik.shape[1]), budget=self._posterior.budget).exp()
+        calibration, estimator = self.teaching.calibration, self._posterior
+        assert calibration
+        estimator = replace(estimator, allocation=calibration.allocation) if isinstance(estimator, DenoisingGap) else estimator
+        log_lik = self._image_likelihoods(estimator, batch, positions).to(batch.image.device)
+        return calibration.log_posterior(log_lik, log_lik.new_zeros(log_lik.shape[1]), budget=estimator.budget).exp()
 
     def _object_posterior(self, batch: Batch, rows: Tensor, positions: Tensor) -> ObjectTargets:
         assert self.teaching.object_calibration
@@ -234,6 +251,12 @@ class Teacher:
         found = self._objects(part, object_scores(self.model, part), positions[rows])
         probs = self.teaching.object_calibration.log_posterior(found.log_lik, found.area, found.candidates).exp()
         return ObjectTargets(rows[found.row], found.slot, found.candidates, probs)
+
+
+def _fitted(estimator: PosteriorEstimator, log_lik: Mapping[int, Tensor], label: Int[Tensor, " n"]) -> Calibration:
+    """A calibration of likelihoods by budget, which knows where their estimator draws."""
+    found = fit_calibration(log_lik, label, torch.zeros(log_lik[estimator.budget].shape[1]))
+    return replace(found, allocation=estimator.allocation if isinstance(estimator, DenoisingGap) else None)
 
 
 def _only_objects(batch: Batch, rows: Int[Tensor, " r"], probs: Float[Tensor, "r k"]) -> ObjectTargets:

@@ -114,7 +114,8 @@ def test_a_proposal_that_moved_off_its_object_still_belongs_to_it() -> None:
     """Otherwise nothing would tell the first look that it was wrong."""
     batch = rectangles(1).batch(torch.arange(1))
     proposals = to_xyxy_px(batch.boxes_cxcywh, (32, 32))[:, :1]
-    away = RegionOutput(proposals, proposals + 40, torch.ones(1, 1, dtype=torch.bool), torch.zeros(1, 1, 3), torch.zeros(1, 1), proposals, torch.zeros(1, 1, 32, 32))
+    exists, scores = torch.ones(1, 1, dtype=torch.bool), torch.zeros(1, 1)
+    away = RegionOutput(proposals, proposals + 40, exists, torch.zeros(1, 1, 3), scores, proposals, torch.zeros(1, 1, 32, 32))
     assert away.match(batch).tolist() == [[0]]
     assert replace(away, proposals_xyxy_px=proposals + 40).match(batch).tolist() == [[UNLABELLED]]
     assert replace(away, proposals_xyxy_px=proposals + 40, looked_at_xyxy_px=proposals).match(batch).tolist() == [[0]]
