@@ -35,6 +35,8 @@ class Backbone(nn.Module, ABC):
     """Shape of the features."""
     num_classes: int
     """Length of the condition y."""
+    class_share: float
+    """Share of a pass that is spent in `suffix`, which is what one more condition for the same noised image costs."""
 
     @abstractmethod
     def prefix(self, xt: Float[Tensor, "b c h w"], t: Float[Tensor, " b"]) -> Hidden:

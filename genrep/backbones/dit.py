@@ -214,7 +214,7 @@ class DiT(Backbone):
 
     def __init__(self, config: DiTConfig, *, channels: int, image_size: tuple[int, int], num_classes: int) -> None:
         super().__init__()
-        self.config, self.num_classes = config, num_classes
+        self.config, self.num_classes, self.class_share = config, num_classes, config.class_blocks / config.depth
         self.stride = stride_for(image_size, config.max_tokens)
         self.grid = (image_size[0] // self.stride, image_size[1] // self.stride)
         self.stem = Stem(channels, config, self.stride)

@@ -12,15 +12,15 @@ if TYPE_CHECKING:
 
 TAKES_OVERRIDES = False
 MISSED = 1
-OWN = {"posterior": "every posterior estimator against the exact posterior, 8 x 8 digits"}
-"""Benchmarks that do not read a run."""
+OWN = {"posterior": "every posterior estimator against the exact posterior, 8 x 8 digits; with RUN also on that run's (or model folder's) garments, an hour"}
+"""Benchmarks of their own, which need no run."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What `bench` accepts."""
     own = "; ".join(f"`{name}`: {what}" for name, what in OWN.items())
     parser.add_argument("name", metavar="NAME", help=f"which figures, written as NAME.json: `demo` or `showcase`: those of the recipe's run; {own}")
-    parser.add_argument("run", type=Path, nargs="?", metavar="RUN", help="folder of an evaluated run (default: runs/NAME)")
+    parser.add_argument("run", type=Path, nargs="?", metavar="RUN", help="folder of an evaluated run (default: runs/NAME, or none)")
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="folder for NAME.json (default: the run; runs/bench where none is read)")
     parser.add_argument("--quick", action="store_true", help="within a minute; what that cannot judge says so")
     parser.add_argument("--check", action="store_true", help="exit with 1 where a target is missed")
@@ -34,12 +34,10 @@ def run(args: argparse.Namespace) -> int:
 
     lookup({**TARGETS, **OWN}, args.name, "bench")
     run = args.run or Path("runs") / args.name
-    if args.name in OWN and args.run:
-        raise ValueError(f"`genrep bench {args.name}` reads no run; found {args.run}. Leave it out.")
-    figures = _measured(quick=args.quick) if args.name in OWN else _of_run(args.name, run)
+    figures = _measured(args.run, quick=args.quick) if args.name in OWN else _of_run(args.name, run)
     print_targets([figure for figure in figures if figure.target is not None or args.name in TARGETS])
     if args.name in OWN:
-        print_grid([figure for figure in figures if figure.interval])
+        print_grid([figure for figure in figures if figure.target is None or figure.interval])
     folder = args.out or (Path("runs") / "bench" if args.name in OWN else run)
     folder.mkdir(parents=True, exist_ok=True)
     print(f"wrote {write_figures(folder, args.name, figures)}")
@@ -60,7 +58,17 @@ def _of_run(name: str, run: Path) -> Sequence[Figure]:
     return figures_of(name, read_json(results))
 
 
-def _measured(*, quick: bool) -> Sequence[Figure]:
+def _measured(run: Path | None, *, quick: bool) -> Sequence[Figure]:
+    from genrep.cli.runs import load_model
+    from genrep.datasets import load_dataset
     from genrep.evaluation.posterior_bench import posterior_figures
+    from genrep.evaluation.trained_posterior import NUM_IMAGES, trained_figures
 
-    return posterior_figures(quick=quick, progress=lambda line: print(line, flush=True))
+    def progress(line: str) -> None:
+        print(line, flush=True)
+
+    model = load_model(run) if run else None
+    figures = posterior_figures(quick=quick, progress=progress)
+    if model:
+        figures += trained_figures(model, load_dataset("fashion", "test", num=NUM_IMAGES), quick=quick, progress=progress)
+    return figures

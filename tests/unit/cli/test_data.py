@@ -118,8 +118,8 @@ def test_bench_measures_what_no_run_holds(tmp_path: Path, capsys: pytest.Capture
     assert out.count("not judged") == 6 and "gap, allocated, 16 evaluations per class" in out and "missed" not in out
     written = json.loads((tmp_path / "new" / "posterior.json").read_text())
     assert len(written) == 13 and [figure["target"] for figure in written[:3]] == [0.02, 0.99, 0.98]
-    assert main(["bench", "posterior", str(tmp_path)]) == 2
-    assert "reads no run" in capsys.readouterr().err
+    assert main(["bench", "posterior", str(tmp_path / "absent")]) == 2
+    assert "has no model" in capsys.readouterr().err
 
 
 def test_the_showcase_may_lose_a_twentieth_of_recall(tmp_path: Path) -> None:

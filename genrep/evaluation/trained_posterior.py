@@ -1,0 +1,240 @@
+"""What the posterior of a trained model is worth for what it costs: every estimator by budget, beside the head."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from genrep.datasets import ArrayDataset
+from genrep.evaluation.figures import Figure
+from genrep.metrics.base import Estimate, bootstrap
+from genrep.metrics.classification import expected_calibration_error
+from genrep.model import GenRep
+from genrep.posteriors import DenoisingGap, PosteriorEstimator, ReverseChain, SuccessiveHalving, VariationalBound
+from genrep.posteriors.calibration import fit_calibration
+from genrep.posteriors.cost import Counted
+from genrep.posteriors.gate import fit_gate
+from genrep.randomness import SampleGenerator
+
+NUM_IMAGES, NUM_IMAGES_QUICK, NUM_BITS, BATCH = 500, 60, 100, 50
+BUDGETS, BUDGETS_QUICK = (2, 4, 8, 16, 32, 64, 128), (2, 4)
+DEFAULT = "gap"
+"""What `GenRep.posterior` uses."""
+OF_TRAINING, REFERENCE = 4, 64
+"""Budget of the lessons, and 16 times as much."""
+CLOSE_TO_HEAD, CLOSE_BITS, CLOSE_BF16, CLOSE_REFERENCE = 0.03, 0.02, 0.005, 0.02
+
+LogProbs = Float[Tensor, "n k"]
+
+
+@dataclass(frozen=True)
+class Seen:
+    """Test images of one garment, their classes, and what the head says."""
+
+    image: Tensor
+    label: Int[Tensor, " n"]
+    head: LogProbs
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Uncalibrated log-likelihoods of an estimator, the posterior they give, and F per image."""
+
+    log_lik: LogProbs
+    log_posterior: LogProbs
+    passes: float
+
+
+def line_up(model: GenRep, *, quick: bool) -> dict[str, list[PosteriorEstimator]]:
+    """Every estimator at its budgets; the default draws where the model's calibration says."""
+    assert model.calibration
+    gap = DenoisingGap(allocation=model.calibration.allocation)
+    even, plain = DenoisingGap(), DenoisingGap(stratified=False, antithetic=False)
+    budgets = BUDGETS_QUICK if quick else BUDGETS
+    some = budgets if quick else budgets[::2]
+
+    def at(estimator: PosteriorEstimator, budgets: Sequence[int], least: int = 1) -> list[PosteriorEstimator]:
+        return [replace(estimator, budget=budget) for budget in budgets if budget >= least]
+
+    return {
+        DEFAULT: at(gap, budgets),
+        "gap, halving": at(SuccessiveHalving(estimator=gap), (16, 32, 64) if not quick else (8,)),
+        "gap, even": at(even, budgets),
+        "gap, no pairs, no strata": at(plain, some),
+        "gap, independent noise": at(replace(plain, noise="independent"), some),
+        "bound of 1000 steps": at(VariationalBound(), budgets, least=4),
+        "chain, shared noise": [] if quick else [ReverseChain()],
+        "chain, independent noise": [] if quick else [ReverseChain(noise="independent")],
+    }
+
+
+def trained_figures(model: GenRep, test: ArrayDataset, *, quick: bool = False, progress: Callable[[str], None] = lambda line: None) -> list[Figure]:
+    """Accuracy, likelihood and calibration of the posterior of an image's one class, by estimator and budget; first what has a target.
+
+    Every posterior is calibrated by the labels of one half of the images and measured on the other, both ways, so that no estimator has
+    the advantage of the one that the model was calibrated for.
+
+    Args:
+        test: images of one class each, of which the first `NUM_IMAGES` are used.
+        quick: few images and budgets, too few to judge a target by.
+        progress: told which estimator is next.
+    Raises:
+        ValueError: the model has no calibration, no classification head, or other classes.
+    """
+    seen = _seen(model, test, NUM_IMAGES_QUICK if quick else NUM_IMAGES)
+    found: dict[tuple[str, int], Outcome] = {}
+    for name, estimators in line_up(model, quick=quick).items():
+        for estimator in estimators:
+            progress(f"trained model: {name}, {estimator.budget} evaluations per class")
+            found[name, estimator.budget] = _outcome(model, seen, estimator)
+    how = f"{len(seen.label)} test images, bootstrap interval; calibrated on the other half"
+    progress("trained model: likelihoods")
+    judged = [*_aims(seen, found, how), _bf16(model, seen, quick=quick), *_bits(model, seen, quick=quick)]
+    judged = [replace(figure, met=None, how=f"{figure.how}; too few to judge a target by") for figure in judged] if quick else judged
+    return judged + _grid(seen, found, how)
+
+
+def _seen(model: GenRep, test: ArrayDataset, num: int) -> Seen:
+    if model.calibration is None or "classification" not in model.heads or test.class_names != model.class_names:
+        raise ValueError(f"the bench of a trained posterior needs a calibrated model with a classification head and the classes of `{test.name}`.")
+    batch = test.batch(torch.arange(min(num, len(test))))
+    head = model.perceive(batch.image).class_log_probs
+    assert head is not None
+    return Seen(batch.image, batch.label, head)
+
+
+@torch.no_grad()
+def _outcome(model: GenRep, seen: Seen, estimator: PosteriorEstimator) -> Outcome:
+    num_classes = len(model.class_names)
+    counted, parts = Counted(model.denoiser.candidates), []
+    for rows in torch.arange(len(seen.label)).split(BATCH):
+        x0 = model.encode(seen.image[rows].to(model.device))
+        candidates = torch.eye(num_classes, device=model.device).expand(len(x0), -1, -1)
+        generator = SampleGenerator(0, rows.to(model.device), "posterior")
+        parts.append(estimator(counted, x0, candidates, schedule=model.schedule, generator=generator).cpu())
+    log_lik = torch.cat(parts)
+    return Outcome(log_lik, _crossed(log_lik, seen.label), counted.passes(model.denoiser.trunk.class_share) / len(log_lik))
+
+
+def _halves(num: int) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+    """What to fit on and what to measure, both ways."""
+    even, odd = torch.arange(0, num, 2), torch.arange(1, num, 2)
+    return (even, odd), (odd, even)
+
+
+def _crossed(log_lik: LogProbs, label: Int[Tensor, " n"]) -> LogProbs:
+    """The posterior of each half of the images, calibrated on the other."""
+    uniform, found = torch.zeros(log_lik.shape[1]), torch.empty_like(log_lik)
+    for fit, use in _halves(len(label)):
+        found[use] = fit_calibration({1: log_lik[fit]}, label[fit], uniform).log_posterior(log_lik[use], uniform, budget=1).to(found)
+    return found
+
+
+def _together(head: LogProbs, log_posterior: LogProbs, label: Int[Tensor, " n"]) -> LogProbs:
+    """Head and posterior, q * p^w, with w from the other half of the images."""
+    found = torch.empty_like(head)
+    for fit, use in _halves(len(label)):
+        weight = fit_gate(head[fit], log_posterior[fit], label[fit]).weight
+        found[use] = (head[use] + weight * log_posterior[use]).log_softmax(1)
+    return found
+
+
+def _right(log_probs: LogProbs, label: Int[Tensor, " n"]) -> Float[Tensor, " n"]:
+    return (log_probs.argmax(1) == label).float()
+
+
+def _surprise(log_probs: LogProbs, label: Int[Tensor, " n"]) -> Float[Tensor, " n"]:
+    """-log p(label | x) of each image, nats."""
+    return -log_probs.gather(1, label[:, None]).squeeze(1)
+
+
+def _mean(values: Float[Tensor, " n"]) -> Estimate:
+    return bootstrap(lambda rows: float(values[rows].mean()), len(values))
+
+
+def _divergence(log_p: LogProbs, log_q: LogProbs) -> Estimate:
+    """KL(p || q), nats."""
+    return _mean(torch.nn.functional.kl_div(log_q, log_p, reduction="none", log_target=True).sum(1))
+
+
+def _aims(seen: Seen, found: Mapping[tuple[str, int], Outcome], how: str) -> list[Figure]:
+    """What the posterior should be worth, each as a difference that should not be above its target."""
+    most = max(budget for name, budget in found if name == DEFAULT)
+    best = found[DEFAULT, most].log_posterior
+    figures = [
+        _at_most(f"accuracy that the head has more, {most} per class", _mean(_right(seen.head, seen.label) - _right(best, seen.label)), CLOSE_TO_HEAD, how),
+    ]
+    for name, alone in (("head", seen.head), ("posterior", best)):
+        together = _together(seen.head, best, seen.label)
+        lost = _mean(_surprise(together, seen.label) - _surprise(alone, seen.label))
+        figures.append(_at_most(f"nll of head and posterior together above the {name}'s", lost, 0.0, how, unit="nats", certain=True))
+    for budget in sorted(budget for name, budget in found if name == DEFAULT):
+        mine = _surprise(found[DEFAULT, budget].log_posterior, seen.label)
+        rivals = [_surprise(outcome.log_posterior, seen.label) for (name, other), outcome in found.items() if other == budget and name != DEFAULT]
+        behind = max((_mean(mine - rival) for rival in rivals), key=lambda estimate: estimate.low, default=None)
+        if behind:
+            tie = f"{how}; better or tied: the interval reaches 0"
+            figures.append(_at_most(f"nll above the best other's, {budget} per class", behind, 0.0, tie, unit="nats", tied=True))
+    if (DEFAULT, REFERENCE) in found:
+        few, many = (found[DEFAULT, budget].log_posterior for budget in (OF_TRAINING, REFERENCE))
+        figures.append(_at_most(f"KL to {REFERENCE} per class, {OF_TRAINING} per class", _divergence(many, few), CLOSE_REFERENCE, how, unit="nats"))
+    return figures
+
+
+def _at_most(name: str, value: Estimate, target: float, how: str, *, unit: str = "0 to 1", certain: bool = False, tied: bool = False) -> Figure:
+    """A figure with an upper bound, met by its value, by all of its interval (`certain`) or by some of it (`tied`)."""
+    judged = value.high if certain else value.low if tied else value.value
+    interval = (value.low, value.high)
+    return Figure(name=name, value=value.value, interval=interval, unit=unit, target=target, at_most=True, met=judged <= target, how=how)
+
+
+def _bf16(model: GenRep, seen: Seen, *, quick: bool) -> Figure:
+    """How far bfloat16 moves the posterior."""
+    num = 20 if quick else 200
+    assert model.calibration
+    exact, rounded = (model.posterior(seen.image[:num], bf16=bf16) for bf16 in (False, True))
+    return _at_most(
+        "KL of float32 to bfloat16", _divergence(exact, rounded), CLOSE_BF16, f"{num} test images, 8 evaluations per class, the same noise", unit="nats"
+    )
+
+
+def _bits(model: GenRep, seen: Seen, *, quick: bool) -> list[Figure]:
+    """-log p(x | y) by three roads, and how far two of them are apart."""
+    num = 10 if quick else NUM_BITS
+    roads = {
+        method: model.nll(seen.image[:num], seen.label[:num], method=method) for method in (("integral", "bound") if quick else ("integral", "bound", "flow"))
+    }
+    bits = {method: road.bits_per_dimension()[0] for method, road in roads.items()}
+    how = f"{num} test images given their class"
+    apart = _mean(bits["bound"] - bits["integral"])
+    far = Estimate(abs(apart.value), *sorted((abs(apart.low), abs(apart.high))))
+    first = _at_most("bits per dimension between bound of 1000 steps and integral", far, CLOSE_BITS, how, unit="bits")
+    return [first, *(_plain(f"likelihood by {method}: bits per dimension", _mean(values), "bits", how) for method, values in bits.items())]
+
+
+def _plain(name: str, value: Estimate, unit: str, how: str) -> Figure:
+    interval = None if math.isnan(value.low) else (value.low, value.high)
+    return Figure(name=name, value=value.value, interval=interval, unit=unit, target=None, met=None, how=how)
+
+
+def _grid(seen: Seen, found: Mapping[tuple[str, int], Outcome], how: str) -> list[Figure]:
+    """Accuracy, nll, calibration error and F of the head and of everything else."""
+    figures = []
+    rows = {"head": (seen.head, 1.0), **{f"{name}, {budget} per class": (outcome.log_posterior, outcome.passes) for (name, budget), outcome in found.items()}}
+    for name, (log_probs, passes) in rows.items():
+        figures += [
+            _plain(f"trained model, {name}: accuracy", _mean(_right(log_probs, seen.label)), "0 to 1", how),
+            _plain(f"trained model, {name}: nll", _mean(_surprise(log_probs, seen.label)), "nats", how),
+            _plain(f"trained model, {name}: ece", _error(log_probs, seen.label), "0 to 1", how),
+            _plain(f"trained model, {name}: F", Estimate(passes, math.nan, math.nan), "passes of the trunk per image", how),
+        ]
+    return figures
+
+
+def _error(log_probs: LogProbs, label: Int[Tensor, " n"]) -> Estimate:
+    return bootstrap(lambda rows: expected_calibration_error(log_probs[rows], label[rows]), len(label), num_resamples=200)
