@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from genrep.posteriors import POSTERIORS, PosteriorEstimator, ReverseChain, SuccessiveHalving
+from genrep.posteriors import POSTERIORS, PosteriorEstimator, ReverseChain
 from genrep.posteriors.base import one_by_one
 from genrep.randomness import SampleGenerator
 from genrep.schedules import SCHEDULES, RectifiedFlow, Schedule
@@ -20,8 +20,6 @@ CHAINS = (
     ReverseChain(start=0.4, budget=6, burn_in=5, kernel="posterior", spread=(0.1,)),
 )
 every_estimator = pytest.mark.parametrize("estimator", [*(cls() for cls in POSTERIORS.values()), *CHAINS])
-every_unhurried_estimator = pytest.mark.parametrize("estimator", [*(cls() for cls in POSTERIORS.values() if cls is not SuccessiveHalving), *CHAINS])
-"""Those that ask every candidate alike, whoever else is there."""
 every_schedule = pytest.mark.parametrize("schedule", [cls() for cls in SCHEDULES.values()], ids=SCHEDULES)
 
 

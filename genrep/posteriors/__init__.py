@@ -2,7 +2,6 @@
 
 from genrep.posteriors.base import PosteriorEstimator
 from genrep.posteriors.denoising_gap import DenoisingGap
-from genrep.posteriors.halving import SuccessiveHalving
 from genrep.posteriors.probability_flow import ProbabilityFlow
 from genrep.posteriors.reverse_chain import ReverseChain
 from genrep.posteriors.variational_bound import VariationalBound
@@ -12,8 +11,7 @@ POSTERIORS: dict[str, type[PosteriorEstimator]] = {
     "variational_bound": VariationalBound,
     "probability_flow": ProbabilityFlow,
     "reverse_chain": ReverseChain,
-    "successive_halving": SuccessiveHalving,
 }
 """Every estimator by the name that configs use."""
 
-__all__ = ["POSTERIORS", "DenoisingGap", "PosteriorEstimator", "ProbabilityFlow", "ReverseChain", "SuccessiveHalving", "VariationalBound"]
+__all__ = ["POSTERIORS", "DenoisingGap", "PosteriorEstimator", "ProbabilityFlow", "ReverseChain", "VariationalBound"]

@@ -12,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from genrep.posteriors.base import PosteriorEstimator, eps_error_maps, require_candidates, require_noise, require_range
+from genrep.posteriors.halving import successive_halving
 from genrep.randomness import SampleGenerator
 from genrep.schedules import Schedule
 from genrep.types import DenoiseCandidates
@@ -34,10 +35,13 @@ class DenoisingGap(PosteriorEstimator):
             differences; `independent`: each sees its own.
         stratified: one draw per equal part of the range instead of draws from all of it.
         antithetic: each draw uses eps and -eps, two evaluations; the budget must be even.
+        rounds: above 1, the better half of the candidates that are left takes part in each (`halving.successive_halving`), and the budget is that of a
+            candidate that stays to the end, in equal parts.
         allocation: how densely draws lie in equal parts of the range, up to a factor (`allocated` measures it); None: evenly. Draws
             are weighted so that the answer stays the same and only its variance changes.
     Raises:
-        ValueError: empty range, odd antithetic budget, unknown `noise`, an allocation with parts that are never drawn.
+        ValueError: empty range, odd antithetic budget, unknown `noise`, rounds that cannot share the budget, an allocation with parts that are never
+            drawn.
     Source: Kong et al. 2023, arXiv:2302.03792, eqs. (8) to (10); shared noise as in Clark and Jaini 2023, arXiv:2303.15233.
     Deviates: stands in for the paper's reverse chain, equations (1) to (3), which needs some hundred times the budget.
     """
@@ -47,6 +51,7 @@ class DenoisingGap(PosteriorEstimator):
     noise: Literal["shared", "independent"] = "shared"
     stratified: bool = True
     antithetic: bool = True
+    rounds: int = 1
     allocation: tuple[float, ...] | None = None
     decomposes: ClassVar[bool] = True
 
@@ -54,8 +59,10 @@ class DenoisingGap(PosteriorEstimator):
         super().__post_init__()
         require_range(self.logsnr_min, self.logsnr_max)
         require_noise(self.noise)
-        if self.antithetic and self.budget % 2:
-            raise ValueError(f"`budget` must be even where draws come in pairs; found {self.budget}. Pass `antithetic=False` for an odd one.")
+        if self.rounds < 1 or self.budget % self.rounds:
+            raise ValueError(f"`rounds` must be at least 1 and divide `budget`; found {self.rounds} rounds and {self.budget} evaluations.")
+        if self.antithetic and self.budget // self.rounds % 2:
+            raise ValueError(f"`budget` must be even where draws come in pairs; found {self.budget // self.rounds}. Pass `antithetic=False` for an odd one.")
         if self.allocation is not None and not (self.allocation and min(self.allocation) > 0):
             raise ValueError(f"`allocation` must be positive in every part of the range; found {self.allocation}. `None` draws evenly.")
 
@@ -68,7 +75,13 @@ class DenoisingGap(PosteriorEstimator):
         schedule: Schedule,
         generator: SampleGenerator,
     ) -> Float[Tensor, "b m"]:
-        return self.maps(denoise, x0, candidates, schedule=schedule, generator=generator).sum((-2, -1))
+        require_candidates(candidates)
+        one = replace(self, budget=self.budget // self.rounds, rounds=1)
+
+        def estimate(candidates: Tensor) -> Tensor:
+            return one.maps(denoise, x0, candidates, schedule=schedule, generator=generator).sum((-2, -1))
+
+        return estimate(candidates) if self.rounds == 1 else successive_halving(estimate, candidates, rounds=self.rounds)
 
     def maps(
         self,
@@ -79,7 +92,7 @@ class DenoisingGap(PosteriorEstimator):
         schedule: Schedule,
         generator: SampleGenerator,
     ) -> Float[Tensor, "b m h w"]:
-        """Where in the image the log-likelihood comes from: summed over positions it is what the call returns.
+        """Where in the image the log-likelihood comes from: summed over positions it is what the call returns. In one round: a map is of all candidates.
 
         Given up to a map shared by the candidates of an image: they average to zero at every position, which keeps small
         differences between large errors in float32. A map explains the image's posterior; it is not one of its own.
@@ -145,7 +158,7 @@ def allocated(
     if num_draws < 2:
         raise ValueError(f"`num_draws` must be at least 2 to have a spread; found {num_draws}.")
     edges = torch.linspace(estimator.logsnr_min, estimator.logsnr_max, num_parts + 1).tolist()
-    one = replace(estimator, budget=2 if estimator.antithetic else 1, allocation=None)
+    one = replace(estimator, budget=2 if estimator.antithetic else 1, rounds=1, allocation=None)
     parts = [replace(one, logsnr_min=low, logsnr_max=high) for low, high in pairwise(edges)]
     draws = torch.stack([torch.stack([part(denoise, x0, candidates, schedule=schedule, generator=generator) for _ in range(num_draws)]) for part in parts])
     best = draws.mean(1).sum(0).topk(2, dim=1).indices

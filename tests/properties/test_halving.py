@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -10,8 +9,9 @@ import torch
 from posterior_cases import centred, estimate, images, three_classes
 from torch import Tensor
 
-from genrep.posteriors import DenoisingGap, SuccessiveHalving
+from genrep.posteriors import DenoisingGap
 from genrep.posteriors.base import one_by_one
+from genrep.posteriors.halving import successive_halving
 from genrep.randomness import SampleGenerator
 from genrep.types import DenoiseCandidates
 from tests.doubles import ClassGaussians
@@ -35,7 +35,7 @@ def counted(denoise: ClassGaussians) -> tuple[DenoiseCandidates, list[Tensor]]:
 def test_each_round_asks_the_better_half() -> None:
     denoise = ten_classes()
     x0, (asking, asked) = images(denoise, 6), counted(denoise)
-    SuccessiveHalving(budget=8)(asking, x0, denoise.candidates(6), schedule=denoise.schedule, generator=SampleGenerator(0, torch.arange(6)))
+    DenoisingGap(budget=8, rounds=4)(asking, x0, denoise.candidates(6), schedule=denoise.schedule, generator=SampleGenerator(0, torch.arange(6)))
     assert [each.shape[1] for each in asked] == [10, 10, 5, 5, 3, 3, 2, 2]
     for before, after in pairwise(asked):
         assert all(set(a.tolist()) <= set(b.tolist()) for a, b in zip(after, before, strict=True))
@@ -44,13 +44,18 @@ def test_each_round_asks_the_better_half() -> None:
 def test_one_round_is_the_estimator_itself() -> None:
     denoise = three_classes()
     x0 = images(denoise, 5)
-    whole = estimate(SuccessiveHalving(budget=6, rounds=1, estimator=DenoisingGap(antithetic=False)), denoise, x0)
-    torch.testing.assert_close(centred(whole), centred(estimate(DenoisingGap(budget=6, antithetic=False), denoise, x0)))
+    generator, gap = SampleGenerator(0, torch.arange(5)), DenoisingGap(budget=6)
+
+    def once(candidates: Tensor) -> Tensor:
+        return gap(one_by_one(denoise), x0, candidates, schedule=denoise.schedule, generator=generator)
+
+    whole = successive_halving(once, denoise.candidates(5).to(x0), rounds=1)
+    torch.testing.assert_close(centred(whole), centred(estimate(gap, denoise, x0)))
 
 
 def test_the_order_of_the_candidates_does_not_matter() -> None:
     denoise, order = ten_classes(), torch.randperm(10, generator=torch.Generator().manual_seed(1))
-    x0, halving, candidates = images(denoise, 7), SuccessiveHalving(), denoise.candidates(7)
+    x0, halving, candidates = images(denoise, 7), DenoisingGap(budget=16, rounds=4), denoise.candidates(7)
     plain, permuted = (
         halving(one_by_one(denoise), x0, y, schedule=denoise.schedule, generator=SampleGenerator(0, torch.arange(7)))
         for y in (candidates, candidates[:, order])
@@ -63,19 +68,25 @@ def test_candidates_that_stay_to_the_end_are_measured_as_by_all_of_the_budget() 
     denoise, num = ten_classes(apart=1.5), 600
     x0 = images(denoise, 1).expand(num, -1, -1, -1)
     exact = denoise.gaps(x0[:1], -8, 7)[0]
-    found = estimate(SuccessiveHalving(budget=16), denoise, x0)
+    found = estimate(DenoisingGap(budget=16, rounds=4), denoise, x0)
     best = exact.topk(2).indices
     difference = found[:, best[0]] - found[:, best[1]]
     assert (difference - (exact[best[0]] - exact[best[1]])).mean().abs() < 4 * difference.std() / num**0.5
-    plain = estimate(replace(DenoisingGap(), budget=4), denoise, x0)
+    plain = estimate(DenoisingGap(budget=4), denoise, x0)
     assert difference.std() < 0.75 * (plain[:, best[0]] - plain[:, best[1]]).std()
     assert torch.equal(found.argmax(1), best[:1].expand(num))
 
 
+def test_an_image_does_not_depend_on_its_batch() -> None:
+    denoise, index = ten_classes(), torch.tensor([5, 3, 8])
+    x0, halving = images(denoise, 3), DenoisingGap(budget=16, rounds=4)
+    alone = torch.cat([estimate(halving, denoise, x0[i : i + 1], index[i : i + 1]) for i in range(3)])
+    torch.testing.assert_close(estimate(halving, denoise, x0, index), alone, rtol=1e-12, atol=1e-12)
+
+
 def test_rounds_that_cannot_share_the_budget_are_refused() -> None:
-    with pytest.raises(ValueError, match="`rounds` must be at least 1; found 0"):
-        SuccessiveHalving(rounds=0)
-    with pytest.raises(ValueError, match="`budget` must be a multiple of `rounds` = 4; found 6"):
-        SuccessiveHalving(budget=6)
+    for rounds, budget in ((0, 8), (4, 6)):
+        with pytest.raises(ValueError, match=f"`rounds` must be at least 1 and divide `budget`; found {rounds} rounds and {budget} evaluations"):
+            DenoisingGap(budget=budget, rounds=rounds)
     with pytest.raises(ValueError, match="`budget` must be even where draws come in pairs; found 1"):
-        SuccessiveHalving(budget=4)
+        DenoisingGap(budget=4, rounds=4)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from posterior_cases import centred, estimate, every_estimator, every_schedule, every_unhurried_estimator, images, three_classes
+from posterior_cases import centred, estimate, every_estimator, every_schedule, images, three_classes
 
 from genrep.posteriors import POSTERIORS, DenoisingGap, PosteriorEstimator
 from genrep.posteriors.base import one_by_one
@@ -28,7 +28,7 @@ def test_an_image_does_not_depend_on_its_batch(estimator: PosteriorEstimator) ->
     torch.testing.assert_close(together, alone, rtol=1e-12, atol=1e-12)
 
 
-@every_unhurried_estimator
+@every_estimator
 def test_candidates_keep_their_order_and_equal_ones_tie(estimator: PosteriorEstimator) -> None:
     denoise = three_classes()
     x0, order = images(denoise, 4), torch.tensor([2, 0, 1, 0])
