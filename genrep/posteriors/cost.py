@@ -34,7 +34,7 @@ class Counted:
             class_share: of a pass, spent where the condition is known (`Backbone.class_share`).
 
         >>> import torch
-        >>> counted = Counted(lambda xt, t, candidates: xt[:, None])
+        >>> counted = Counted(lambda xt, t, candidates: xt[:, None].expand(-1, 10, -1, -1, -1))
         >>> _ = counted(torch.zeros(2, 1, 4, 4), torch.zeros(2), torch.zeros(2, 10, 10))
         >>> counted.passes(1 / 2)
         11.0
