@@ -216,7 +216,7 @@ class GenRep(nn.Module):
 
         Args:
             budget: evaluations per class; more is more certain. Default: the estimator's.
-            estimator: default `DenoisingGap(budget=8)`, drawing where the calibration says.
+            estimator: default `DenoisingGap(budget=8)` as it was calibrated.
             log_prior: nats, up to a constant; default: uniform (`posteriors.prior.estimate_prior` finds one from unlabelled images).
             index: of each image's random numbers within `seed`, default 0 to b - 1.
         Raises:
@@ -224,7 +224,7 @@ class GenRep(nn.Module):
         """
         if self.calibration is None:
             raise ValueError("this model has no calibration, so its likelihoods are no posterior: train it with a posterior, or use `log_likelihood`.")
-        estimator = estimator or DenoisingGap(budget=8, allocation=self.calibration.allocation)
+        estimator = estimator or DenoisingGap(budget=8, **self.calibration.gap)
         estimator = estimator if budget is None else replace(estimator, budget=budget)
         log_lik = self.log_likelihood(image, estimator=estimator, seed=seed, index=index, batch_size=batch_size, bf16=bf16)
         log_prior = torch.zeros(len(self.class_names)) if log_prior is None else log_prior

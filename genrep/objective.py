@@ -52,8 +52,9 @@ class ObjectiveConfig:
     """Steps of the chain whose reverse kernels that term fits."""
     posterior: PosteriorEstimator | None = field(default_factory=DenoisingGap)
     """What is distilled into perception; None: nothing."""
-    pilot_images: int = 16
-    """Validation images of the pilot run that finds, with every calibration, where a denoising gap should draw; 0: evenly."""
+    pilot_images: int = 64
+    """Validation images of the pilot run that finds, with every calibration, where a denoising gap should draw and how much each noise level counts;
+    0: evenly, all alike."""
     distil_weight: float = 1.0
     distil_every: int = 8
     """Steps between lessons."""

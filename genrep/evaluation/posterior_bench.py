@@ -13,8 +13,8 @@ from genrep.evaluation.oracle import Oracle, Scores, load_oracle, score
 from genrep.metrics.base import mean_of_repetitions
 from genrep.posteriors import DenoisingGap, PosteriorEstimator, ProbabilityFlow, ReverseChain, VariationalBound
 from genrep.posteriors.base import one_by_one
-from genrep.posteriors.denoising_gap import allocated
 from genrep.posteriors.likelihood import NegativeLogLikelihood, nll_by_description, nll_by_flow
+from genrep.posteriors.pilot import fly
 from genrep.posteriors.reverse_chain import measured
 from genrep.randomness import SampleGenerator
 
@@ -105,7 +105,7 @@ def pilot() -> tuple[float, ...] | None:
     """Where the default estimator should draw on the rig, found on val."""
     val = load_oracle(test=False).first(NUM_IMAGES_PILOT)
     generator = SampleGenerator(0, torch.arange(len(val.images)), "pilot")
-    return allocated(GAP, one_by_one(val.densities), val.images, val.candidates(), schedule=val.densities.schedule, generator=generator).allocation
+    return fly(GAP, one_by_one(val.densities), val.images, val.candidates(), schedule=val.densities.schedule, generator=generator).allocated().allocation
 
 
 NLL: dict[str, Callable[..., NegativeLogLikelihood]] = {

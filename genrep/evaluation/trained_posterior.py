@@ -51,10 +51,10 @@ class Outcome:
 
 
 def line_up(model: GenRep, *, quick: bool) -> dict[str, list[PosteriorEstimator]]:
-    """Every estimator at its budgets; the default draws where the model's calibration says."""
+    """Every estimator at its budgets; the default draws and weighs as the model's calibration says."""
     assert model.calibration
-    gap = DenoisingGap(allocation=model.calibration.allocation)
-    even, plain = DenoisingGap(), DenoisingGap(stratified=False, antithetic=False)
+    gap = DenoisingGap(**model.calibration.gap)
+    allocated, even, plain = replace(gap, weights=None), DenoisingGap(), DenoisingGap(stratified=False, antithetic=False)
     budgets = BUDGETS_QUICK if quick else BUDGETS
     some = budgets if quick else budgets[::2]
 
@@ -64,7 +64,8 @@ def line_up(model: GenRep, *, quick: bool) -> dict[str, list[PosteriorEstimator]
     return {
         DEFAULT: at(gap, budgets),
         "gap, halving": at(replace(gap, budget=8, rounds=4), (8,) if quick else (8, 16, 32, 64)),
-        "gap, even": at(even, budgets),
+        "gap, unweighted": at(allocated, budgets),
+        "gap, unweighted, even": at(even, budgets),
         "gap, no pairs, no strata": at(plain, some),
         "gap, independent noise": at(replace(plain, noise="independent"), some),
         "bound of 1000 steps": at(VariationalBound(), budgets, least=4),

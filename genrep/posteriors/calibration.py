@@ -27,13 +27,19 @@ class Calibration:
         tau: > 0, multiplies the log-likelihoods; below 1 it softens.
         bias: [k] nats.
         noisiness: >= 0, the budget at which half of tau is reached; 0: one tau for all budgets.
-        allocation: where the estimator that it was fitted to draws (`DenoisingGap.allocation`); None: evenly, or it has no such choice.
+        allocation, weights: of the denoising gap that it was fitted to; None: evenly, or another estimator.
     """
 
     tau: float
     bias: tuple[float, ...]
     noisiness: float = 0.0
     allocation: tuple[float, ...] | None = None
+    weights: tuple[float, ...] | None = None
+
+    @property
+    def gap(self) -> dict[str, Any]:
+        """What a denoising gap needs to be the one that this was fitted to, but for its budget."""
+        return {"allocation": self.allocation, "weights": self.weights}
 
     def log_posterior(self, log_lik: Float[Tensor, "n k"], log_prior: Float[Tensor, " k"], *, budget: int) -> Float[Tensor, "n k"]:
         """log p(y | x) from log p(x | y), nats.
@@ -46,17 +52,17 @@ class Calibration:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain numbers and lists, for json."""
-        return dataclasses.asdict(self) | {"bias": list(self.bias), "allocation": self.allocation and list(self.allocation)}
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in dataclasses.asdict(self).items()}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Calibration:
         """The inverse of `to_dict`; what older models do not have is as if it had not been fitted."""
-        allocation = values.get("allocation")
+        parts = {name: tuple(map(float, values[name])) for name in ("allocation", "weights") if values.get(name)}
         return cls(
             tau=float(values["tau"]),
             bias=tuple(map(float, values["bias"])),
             noisiness=float(values.get("noisiness", 0.0)),
-            allocation=tuple(map(float, allocation)) if allocation else None,
+            **parts,
         )
 
 
@@ -111,7 +117,7 @@ def fit_calibration(log_lik: Mapping[int, Float[Tensor, "n k"]], labels: Int[Ten
         raise ValueError("`log_lik` is empty: a calibration needs the likelihoods of at least one budget.")
     budgets, log_prior = sorted(log_lik), log_prior.double()
     values = torch.stack([log_lik[budget].double() for budget in budgets])
-    scale, per_draw = _scale(values[-1]), 1 / torch.tensor(budgets, dtype=torch.float64, device=values.device)
+    scale, per_draw = scale_of(values[-1]), 1 / torch.tensor(budgets, dtype=torch.float64, device=values.device)
 
     def parts(theta: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """tau, noisiness and bias."""
@@ -122,7 +128,7 @@ def fit_calibration(log_lik: Mapping[int, Float[Tensor, "n k"]], labels: Int[Ten
         tau, noisiness, bias = parts(theta)
         return ((tau / (1 + noisiness * per_draw))[:, None, None] * values + bias + log_prior).flatten(0, 1)
 
-    theta = _minimise(logits, labels.repeat(len(budgets)), torch.zeros(2 + values.shape[2], dtype=torch.float64, device=values.device))
+    theta = minimised(logits, labels.repeat(len(budgets)), torch.zeros(2 + values.shape[2], dtype=torch.float64, device=values.device))
     tau, noisiness, bias = parts(theta)
     return Calibration(tau=float(tau), bias=tuple(bias.tolist()), noisiness=float(noisiness))
 
@@ -142,12 +148,12 @@ def fit_object_calibration(
     log_lik, log_area = log_lik.double(), area.double().log()
     typical = log_area.mean()
     relative = (log_area - typical)[:, None]
-    scale = _scale(log_lik)
+    scale = scale_of(log_lik)
 
     def logits(theta: Tensor) -> Tensor:
         return _factor(theta[0]) * (-theta[1].sigmoid() * relative).exp() * scale * log_lik + theta[2:][classes]
 
-    theta = _minimise(logits, labels, torch.zeros(2 + num_classes, dtype=torch.float64, device=log_lik.device))
+    theta = minimised(logits, labels, torch.zeros(2 + num_classes, dtype=torch.float64, device=log_lik.device))
     gamma = theta[1].sigmoid()
     tau = _factor(theta[0]) * (gamma * typical).exp() * scale
     return ObjectCalibration(tau=float(tau), gamma=float(gamma), bias=tuple(theta[2:].tolist()))
@@ -158,20 +164,23 @@ def _factor(theta: Tensor) -> Tensor:
     return (8 * (theta / 8).tanh()).exp()
 
 
-def _scale(log_lik: Tensor) -> Tensor:
+def scale_of(log_lik: Tensor) -> Tensor:
     """The factor that brings the differences between candidates to order 1; 1 where there are none."""
     spread = (log_lik - log_lik.mean(1, keepdim=True)).square().mean().sqrt()
     return torch.where(spread > 0, 1 / spread, 1.0)
 
 
-def _minimise(logits: Callable[[Tensor], Tensor], labels: Int[Tensor, " n"], start: Float[Tensor, " p"]) -> Float[Tensor, " p"]:
-    """argmin over theta of mean cross-entropy + RIDGE |theta - start|^2."""
+def minimised(
+    logits: Callable[[Tensor], Tensor], labels: Int[Tensor, " n"], start: Float[Tensor, " p"], *, doubt: Callable[[Tensor], Tensor] | None = None
+) -> Float[Tensor, " p"]:
+    """argmin over theta of mean cross-entropy + RIDGE |theta - start|^2 + doubt(theta)."""
     theta = start.clone().requires_grad_()
     optimizer = torch.optim.LBFGS([theta], max_iter=500, tolerance_grad=1e-9, tolerance_change=1e-12, line_search_fn="strong_wolfe")
 
     def closure() -> Tensor:
         optimizer.zero_grad()
         loss = torch.nn.functional.cross_entropy(logits(theta), labels) + RIDGE * (theta - start).square().sum()
+        loss = loss + doubt(theta) if doubt else loss
         loss.backward()
         return loss
 

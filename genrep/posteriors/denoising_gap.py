@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from itertools import pairwise
 from typing import ClassVar, Literal
 
 import torch
@@ -22,7 +21,7 @@ from genrep.types import DenoiseCandidates
 class DenoisingGap(PosteriorEstimator):
     """Log-likelihoods from the denoising error, exact for an optimal denoiser and an infinite range.
 
-        log p(x0 | y) = -1/2 Integral over logsnr of E_eps |eps - eps_hat(xt, y)|^2 + constant of the image
+        log p(x0 | y) = -1/2 Integral over logsnr of w(logsnr) E_eps |eps - eps_hat(xt, y)|^2 + constant of the image,   w = 1
 
     summed over the dimensions of x0, with |eps - eps_hat|^2 = e^logsnr |x0 - x0_hat|^2, and logsnr drawn uniformly from
     a finite range: the ratio for data noised to sigma / alpha = e^(-logsnr_max / 2). For a trained network the
@@ -37,11 +36,12 @@ class DenoisingGap(PosteriorEstimator):
         antithetic: each draw uses eps and -eps, two evaluations; the budget must be even.
         rounds: above 1, the better half of the candidates that are left takes part in each (`halving.successive_halving`), and the budget is that of a
             candidate that stays to the end, in equal parts.
-        allocation: how densely draws lie in equal parts of the range, up to a factor (`allocated` measures it); None: evenly. Draws
-            are weighted so that the answer stays the same and only its variance changes.
+        allocation: how densely draws lie in equal parts of the range, up to a factor (`pilot.Pilot.allocated`); None: evenly. This leaves
+            the answer as it is and changes its variance.
+        weights: how much equal parts of the range count, up to a factor (`pilot.Pilot.weighted`); None: all alike, as for an optimal denoiser.
     Raises:
-        ValueError: empty range, odd antithetic budget, unknown `noise`, rounds that cannot share the budget, an allocation with parts that are never
-            drawn.
+        ValueError: empty range, odd antithetic budget, unknown `noise`, rounds that cannot share the budget, an allocation or weights that are not
+            positive.
     Source: Kong et al. 2023, arXiv:2302.03792, eqs. (8) to (10); shared noise as in Clark and Jaini 2023, arXiv:2303.15233.
     Deviates: stands in for the paper's reverse chain, equations (1) to (3), which needs some hundred times the budget.
     """
@@ -53,6 +53,7 @@ class DenoisingGap(PosteriorEstimator):
     antithetic: bool = True
     rounds: int = 1
     allocation: tuple[float, ...] | None = None
+    weights: tuple[float, ...] | None = None
     decomposes: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
@@ -63,8 +64,9 @@ class DenoisingGap(PosteriorEstimator):
             raise ValueError(f"`rounds` must be at least 1 and divide `budget`; found {self.rounds} rounds and {self.budget} evaluations.")
         if self.antithetic and self.budget // self.rounds % 2:
             raise ValueError(f"`budget` must be even where draws come in pairs; found {self.budget // self.rounds}. Pass `antithetic=False` for an odd one.")
-        if self.allocation is not None and not (self.allocation and min(self.allocation) > 0):
-            raise ValueError(f"`allocation` must be positive in every part of the range; found {self.allocation}. `None` draws evenly.")
+        for name, parts, none in (("allocation", self.allocation, "draws evenly"), ("weights", self.weights, "counts all alike")):
+            if parts is not None and not (parts and min(parts) > 0):
+                raise ValueError(f"`{name}` must be positive in every part of the range; found {parts}. `None` {none}.")
 
     def __call__(
         self,
@@ -119,51 +121,13 @@ class DenoisingGap(PosteriorEstimator):
                 yield logsnr, length, -eps
 
     def _placed(self, place: Float[Tensor, "b n"]) -> tuple[Float[Tensor, "b n"], Float[Tensor, "b n"]]:
-        """logsnr at a quantile of the draws, and the nats that such a draw stands for: the range over its relative density."""
-        density = place.new_tensor(self.allocation or (1.0,))
-        density = density / density.mean()
+        """logsnr at a quantile of the draws, and the nats that such a draw stands for: the range times its relative weight, over its relative density."""
+        density, weights = (place.new_tensor(parts or (1.0,)) for parts in (self.allocation, self.weights))
+        density, weights = density / density.mean(), weights / weights.mean()
         ends = density.cumsum(0) / len(density)
         part = torch.searchsorted(ends, place).clamp(max=len(density) - 1)
         chosen = density[part]
         within = (place - ends[part]) / chosen + (part + 1) / len(density)
         range_nats = self.logsnr_max - self.logsnr_min
-        return self.logsnr_min + range_nats * within, range_nats / chosen
-
-
-def allocated(
-    estimator: DenoisingGap,
-    denoise: DenoiseCandidates,
-    x0: Float[Tensor, "b c h w"],
-    candidates: Float[Tensor, "b m k"],
-    *,
-    schedule: Schedule,
-    generator: SampleGenerator,
-    num_parts: int = 15,
-    num_draws: int = 8,
-) -> DenoisingGap:
-    """The estimator with its draws where a pilot run on some images finds that they matter.
-
-    A part of the range gets draws in proportion to the standard deviation, over draws, of the difference between the two candidates that
-    fit an image best, or of a fifth of the mean over the parts if that is more (Neyman's allocation, with a floor: the pilot is small).
-
-    Args:
-        x0, candidates: of the pilot; not those that the estimator will be judged by.
-        generator: one stream per image, of length b.
-        num_parts: equal parts of the range.
-        num_draws: of each part and image, at least 2: the pilot costs num_parts * num_draws pairs (single draws without `antithetic`) per candidate.
-    Raises:
-        ValueError: fewer than two candidates or draws.
-    Source: Neyman 1934, doi:10.2307/2342192, on strata of unequal spread.
-    """
-    if num_draws < 2:
-        raise ValueError(f"`num_draws` must be at least 2 to have a spread; found {num_draws}.")
-    edges = torch.linspace(estimator.logsnr_min, estimator.logsnr_max, num_parts + 1).tolist()
-    one = replace(estimator, budget=2 if estimator.antithetic else 1, rounds=1, allocation=None)
-    parts = [replace(one, logsnr_min=low, logsnr_max=high) for low, high in pairwise(edges)]
-    draws = torch.stack([torch.stack([part(denoise, x0, candidates, schedule=schedule, generator=generator) for _ in range(num_draws)]) for part in parts])
-    best = draws.mean(1).sum(0).topk(2, dim=1).indices
-    difference = draws.gather(3, best.expand(num_parts, num_draws, -1, -1)).diff(dim=3).squeeze(3)
-    deviation = difference.var(1).mean(1).sqrt()
-    if not bool(deviation.mean() > 0):  # no candidate differs from another
-        return estimator
-    return replace(estimator, allocation=tuple(torch.maximum(deviation, 0.2 * deviation.mean()).div(deviation.mean()).tolist()))
+        weight = weights[(within * len(weights)).long().clamp(0, len(weights) - 1)]
+        return self.logsnr_min + range_nats * within, range_nats * weight / chosen

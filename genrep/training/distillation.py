@@ -14,16 +14,17 @@ from genrep.model import GenRep
 from genrep.objective import Lessons, ObjectiveConfig
 from genrep.posteriors.base import PosteriorEstimator
 from genrep.posteriors.calibration import Calibration, ObjectCalibration, fit_calibration, fit_object_calibration
-from genrep.posteriors.denoising_gap import DenoisingGap, allocated
+from genrep.posteriors.denoising_gap import DenoisingGap
 from genrep.posteriors.gate import Gate, fit_gate
 from genrep.posteriors.objects import object_log_likelihood, replace_class
+from genrep.posteriors.pilot import fly
 from genrep.randomness import SampleGenerator
 from genrep.tasks.base import ObjectTargets
 from genrep.tasks.detection import Detection
 from genrep.types import IGNORE, UNLABELLED, Batch
 
-PILOT_DRAWS = 3
-"""Pairs of draws of every image in each part of the range, in the pilot run."""
+PILOT: dict[str, int] = {"num_parts": 10, "num_draws": 2}
+"""A pilot run in training."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -192,7 +193,7 @@ class Teacher:
 
     @torch.no_grad()
     def _piloted(self, val: Batch) -> PosteriorEstimator:
-        """The configured estimator, drawing where the first images find that it matters."""
+        """The configured estimator, weighing noise levels as they serve to recognise the first images, and drawing where that matters."""
         estimator = self._posterior
         if not isinstance(estimator, DenoisingGap) or not self.config.pilot_images:
             return estimator
@@ -200,7 +201,8 @@ class Teacher:
         candidates = torch.eye(self.model.denoiser.num_classes, device=pilot.image.device).expand(len(pilot), -1, -1)
         generator = SampleGenerator(self.seed, pilot.index, "pilot")
         x0, schedule = self.model.encode(pilot.image), self.model.schedule
-        return allocated(estimator, self.model.denoiser.candidates, x0, candidates, schedule=schedule, generator=generator, num_draws=PILOT_DRAWS)
+        found = fly(estimator, self.model.denoiser.candidates, x0, candidates, schedule=schedule, generator=generator, **PILOT)
+        return found.weighted(pilot.label).allocated()
 
     @property
     def _posterior(self) -> PosteriorEstimator:
@@ -241,7 +243,7 @@ class Teacher:
     def _image_posterior(self, batch: Batch, positions: Tensor) -> Float[Tensor, "r k"]:
         calibration, estimator = self.teaching.calibration, self._posterior
         assert calibration
-        estimator = replace(estimator, allocation=calibration.allocation) if isinstance(estimator, DenoisingGap) else estimator
+        estimator = replace(estimator, **calibration.gap) if isinstance(estimator, DenoisingGap) else estimator
         log_lik = self._image_likelihoods(estimator, batch, positions).to(batch.image.device)
         return calibration.log_posterior(log_lik, log_lik.new_zeros(log_lik.shape[1]), budget=estimator.budget).exp()
 
@@ -254,9 +256,9 @@ class Teacher:
 
 
 def _fitted(estimator: PosteriorEstimator, log_lik: Mapping[int, Tensor], label: Int[Tensor, " n"]) -> Calibration:
-    """A calibration of likelihoods by budget, which knows where their estimator draws."""
+    """A calibration of likelihoods by budget, which knows how their estimator draws and weighs."""
     found = fit_calibration(log_lik, label, torch.zeros(log_lik[estimator.budget].shape[1]))
-    return replace(found, allocation=estimator.allocation if isinstance(estimator, DenoisingGap) else None)
+    return replace(found, allocation=estimator.allocation, weights=estimator.weights) if isinstance(estimator, DenoisingGap) else found
 
 
 def _only_objects(batch: Batch, rows: Int[Tensor, " r"], probs: Float[Tensor, "r k"]) -> ObjectTargets:

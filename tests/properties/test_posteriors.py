@@ -12,7 +12,6 @@ from posterior_cases import centred, estimate, every_estimator, every_schedule, 
 
 from genrep.posteriors import POSTERIORS, DenoisingGap, PosteriorEstimator
 from genrep.posteriors.base import one_by_one
-from genrep.posteriors.denoising_gap import allocated
 from genrep.randomness import SampleGenerator
 from genrep.registry import part_to_dict
 from genrep.schedules import RectifiedFlow, Schedule
@@ -110,19 +109,14 @@ def test_an_allocation_is_the_density_of_the_draws(allocation: list[float], low:
     assert torch.equal(*(DenoisingGap(allocation=each)._placed(quantile)[0] for each in (None, (3.0, 3.0))))
 
 
-def test_a_pilot_run_puts_the_draws_where_classes_differ() -> None:
-    """Where noise hides what tells two narrow classes apart, draws would be wasted: the first parts of the range get the least there is."""
-    means = torch.zeros(2, 1, 1, 1).double()
-    means[1] = 0.5
-    denoise = ClassGaussians(means, torch.full_like(means, 0.01), RectifiedFlow())
-    x0, options = images(denoise, 20), {"schedule": denoise.schedule, "generator": SampleGenerator(1, torch.arange(20))}
-    found = allocated(DenoisingGap(budget=8, stratified=False), one_by_one(denoise), x0, denoise.candidates(20), **options)
-    assert found.budget == 8 and not found.stratified and found.allocation is not None and len(found.allocation) == 15
-    least = min(found.allocation)
-    assert set(found.allocation[:7]) == {least} and least == pytest.approx(0.2)
-    assert sum(found.allocation[8:]) > 0.85 * sum(found.allocation)
-    with pytest.raises(ValueError, match="`num_draws` must be at least 2 to have a spread; found 1"):
-        allocated(found, one_by_one(denoise), x0, denoise.candidates(20), num_draws=1, **options)
+def test_weights_are_those_of_parts_of_the_integral_wherever_draws_lie() -> None:
+    denoise, num, weights = three_classes(), 4000, (0.5, 3.0, 1.5)
+    x0 = images(denoise, 1)
+    whole = sum(3 * w / sum(weights) * denoise.gaps(x0, low, low + 5) for w, low in zip(weights, (-8.0, -3.0, 2.0), strict=True))
+    for options in ({}, {"allocation": (1.0, 4.0)}):
+        gap = centred(estimate(DenoisingGap(weights=weights, budget=8, **options), denoise, x0.expand(num, -1, -1, -1)))
+        assert ((gap.mean(0) - centred(whole)[0]).abs() < 4 * gap.std(0) / num**0.5).all()
+    assert torch.equal(*(estimate(DenoisingGap(weights=each), denoise, x0) for each in (None, (2.0, 2.0))))
 
 
 def test_strata_beat_the_monte_carlo_rate_where_pairs_cancel_the_noise() -> None:

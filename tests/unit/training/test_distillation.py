@@ -256,26 +256,25 @@ def estimated(asked: Teacher, images: Batch) -> Tensor:
     return asked.model.log_likelihood(images.image, estimator=CONFIG.posterior, seed=0, index=images.index)
 
 
-def test_draws_go_where_a_pilot_run_on_validation_images_sends_them(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_pilot_run_on_validation_images_decides_how_to_draw_and_weigh(monkeypatch: pytest.MonkeyPatch) -> None:
     asked, val = teacher(), batch_of(40)
     asked.fit(val)
     found = asked.teaching.calibration
-    assert found.allocation is not None and min(found.allocation) > 0 and len(set(found.allocation)) > 1
+    assert all(parts is not None and min(parts) > 0 and len(set(parts)) > 1 for parts in found.gap.values())
     assert Calibration.from_dict(json.loads(json.dumps(found.to_dict()))) == found
     used: list[DenoisingGap] = []
     monkeypatch.setattr(asked.model, "log_likelihood", lambda image, *, estimator, **_: used.append(estimator) or torch.zeros(len(image), 4))
     asked.teaching = replace(asked.teaching, image_gate=OPEN)
     asked.lessons(batch_of(), torch.arange(6))
     asked.model.posterior(val.image[:2], budget=6)
-    assert used == [replace(CONFIG.posterior, allocation=found.allocation), DenoisingGap(budget=6, allocation=found.allocation)]
+    assert used == [replace(CONFIG.posterior, **found.gap), DenoisingGap(budget=6, **found.gap)]
 
 
-def test_without_a_pilot_run_draws_lie_as_configured() -> None:
-    given = (1.0, 2.0)
-    for allocation in (None, given):
-        asked = teacher(config=replace(CONFIG, pilot_images=0, posterior=replace(CONFIG.posterior, allocation=allocation)))
+def test_without_a_pilot_run_draws_lie_and_count_as_configured() -> None:
+    for given in ({"allocation": None, "weights": None}, {"allocation": (1.0, 2.0), "weights": (3.0, 1.0)}):
+        asked = teacher(config=replace(CONFIG, pilot_images=0, posterior=replace(CONFIG.posterior, **given)))
         asked.fit(batch_of(8))
-        assert asked.teaching.calibration.allocation == allocation
+        assert asked.teaching.calibration.gap == given
 
 
 def test_a_finished_model_knows_what_a_budget_is_worth() -> None:
