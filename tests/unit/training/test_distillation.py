@@ -271,10 +271,10 @@ def test_a_pilot_run_on_validation_images_decides_how_to_draw_and_weigh(monkeypa
 
 
 def test_without_a_pilot_run_draws_lie_and_count_as_configured() -> None:
-    for given in ({"allocation": None, "weights": None}, {"allocation": (1.0, 2.0), "weights": (3.0, 1.0)}):
-        asked = teacher(config=replace(CONFIG, pilot_images=0, posterior=replace(CONFIG.posterior, **given)))
+    for options in ({"allocation": None, "weights": None}, {"allocation": (1.0, 2.0), "weights": (3.0, 1.0)}):
+        asked = teacher(config=replace(CONFIG, pilot_images=0, posterior=replace(CONFIG.posterior, **options)))
         asked.fit(batch_of(8))
-        assert asked.teaching.calibration.gap == given
+        assert asked.teaching.calibration.gap == options
 
 
 def test_a_finished_model_knows_what_a_budget_is_worth() -> None:
