@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields
-from typing import Protocol, runtime_checkable
+from itertools import chain
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float, Int, UInt8
@@ -135,3 +137,17 @@ class Perception:
     class_log_probs: Float[Tensor, "b k"] | None
     detections: list[Detections] | None
     semantic_mask: UInt8[Tensor, "b h w"] | None
+
+    @staticmethod
+    def cat(parts: list[Perception]) -> Perception:
+        """Perceptions of consecutive batches by one model as one."""
+
+        def joined(pick: Callable[[Perception], Any], by: Callable[[list[Any]], Any]) -> Any:
+            values = [pick(part) for part in parts]
+            return None if not values or values[0] is None else by(values)
+
+        return Perception(
+            class_log_probs=joined(lambda p: p.class_log_probs, torch.cat),
+            detections=joined(lambda p: p.detections, lambda lists: list(chain.from_iterable(lists))),
+            semantic_mask=joined(lambda p: p.semantic_mask, torch.cat),
+        )

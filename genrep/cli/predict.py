@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,6 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--posterior", type=int, metavar="BUDGET", help="also class probabilities from the generative side, with this many evaluations per class; slow"
     )
     parser.add_argument("--abstain-above", type=float, metavar="NATS", help="with --posterior: no class where the two sides diverge by more")
+    parser.add_argument("--why", action="store_true", help="with --posterior: pictures of what speaks for its first class against its second, NAME_why.png")
     parser.add_argument("--overwrite", action="store_true", help="replace predictions that exist")
 
 
@@ -45,8 +46,9 @@ def run(args: argparse.Namespace) -> int:
 
     target = args.out / "predictions.json"
     refuse_existing(target, overwrite=args.overwrite)
-    if args.abstain_above is not None and args.posterior is None:
-        raise ValueError("`--abstain-above` compares with the generative side: say `--posterior BUDGET` too.")
+    for option, given in (("--abstain-above", args.abstain_above is not None), ("--why", args.why)):
+        if given and args.posterior is None:
+            raise ValueError(f"`{option}` needs the generative side: say `--posterior BUDGET` too.")
     model = load_model(args.model)
     pictures, skipped = read_all(find_images(args.images), model)
     images = torch.stack([picture.image for picture in pictures])
@@ -55,7 +57,8 @@ def run(args: argparse.Namespace) -> int:
     args.out.mkdir(parents=True, exist_ok=True)
     names = unique_stems([picture.path for picture in pictures])
     entries = [write_entry(model, picture, (seen, i), args.out / names[i], min_score=args.min_score) for i, picture in enumerate(pictures)]
-    entries = [entry | opinion for entry, opinion in zip(entries, opinions, strict=True)]
+    reasons = explain(model, images, opinions, [args.out / name for name in names]) if args.why else [{} for _ in pictures]
+    entries = [entry | opinion | reason for entry, opinion, reason in zip(entries, opinions, reasons, strict=True)]
     write_json(target, {"model": str(args.model or PACKAGED), "class_names": list(model.class_names), "units": UNITS, "images": entries, "skipped": skipped})
     print(f"wrote {target} and, beside it, masks and overlays of {len(entries)} images" + (f"; skipped: {len(skipped)}" if skipped else ""))
     return 0
@@ -80,6 +83,22 @@ def second_opinions(model: GenRep, images: Tensor, seen: Perception, args: argpa
             entry["divergence"] = apart
             if args.abstain_above is not None:
                 entry["abstains"] = apart > args.abstain_above
+    return entries
+
+
+def explain(model: GenRep, images: Tensor, opinions: Sequence[Mapping[str, Any]], stems: Sequence[Path]) -> list[dict[str, Any]]:
+    """Where the generative side sees its first class rather than its second, as pictures STEM_why.png."""
+    import torch
+
+    from genrep.evaluation.draw import save_png, why
+
+    pairs = [[model.class_names.index(name) for name in list(opinion["posterior"])[:2]] for opinion in opinions]
+    of, against = torch.tensor(pairs).unbind(1)
+    entries = []
+    for image, found, (first, second), stem in zip(images, model.evidence(images, of, against), pairs, stems, strict=True):
+        path = stem.with_name(f"{stem.name}_why.png")
+        save_png(why(image, found, (first, second), model.class_names), path)
+        entries.append({"why": path.name})
     return entries
 
 

@@ -14,9 +14,9 @@ from genrep.metrics.base import mean_of_repetitions
 from genrep.posteriors import DenoisingGap, PosteriorEstimator, ProbabilityFlow, ReverseChain, VariationalBound
 from genrep.posteriors.base import one_by_one
 from genrep.posteriors.likelihood import NegativeLogLikelihood, nll_by_description, nll_by_flow
-from genrep.posteriors.pilot import fly
 from genrep.posteriors.reverse_chain import measured
 from genrep.randomness import SampleGenerator
+from genrep.training.pilot import fly
 
 NUM_SEEDS, NUM_SEEDS_QUICK, NUM_IMAGES_QUICK = 10, 2, 100
 

@@ -41,14 +41,17 @@ class Calibration:
         """What a denoising gap needs to be the one that this was fitted to, but for its budget."""
         return {"allocation": self.allocation, "weights": self.weights}
 
+    def tau_at(self, budget: int) -> float:
+        """What log-likelihoods of so many evaluations per class are multiplied by."""
+        return self.tau / (1 + self.noisiness / budget)
+
     def log_posterior(self, log_lik: Float[Tensor, "n k"], log_prior: Float[Tensor, " k"], *, budget: int) -> Float[Tensor, "n k"]:
         """log p(y | x) from log p(x | y), nats.
 
         Args:
             budget: evaluations per class behind `log_lik`.
         """
-        tau = self.tau / (1 + self.noisiness / budget)
-        return (tau * log_lik + log_lik.new_tensor(self.bias) + log_prior.to(log_lik)).log_softmax(-1)
+        return (self.tau_at(budget) * log_lik + log_lik.new_tensor(self.bias) + log_prior.to(log_lik)).log_softmax(-1)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain numbers and lists, for json."""

@@ -36,9 +36,9 @@ class DenoisingGap(PosteriorEstimator):
         antithetic: each draw uses eps and -eps, two evaluations; the budget must be even.
         rounds: above 1, the better half of the candidates that are left takes part in each (`halving.successive_halving`), and the budget is that of a
             candidate that stays to the end, in equal parts.
-        allocation: how densely draws lie in equal parts of the range, up to a factor (`pilot.Pilot.allocated`); None: evenly. This leaves
+        allocation: how densely draws lie in equal parts of the range, up to a factor (`training/pilot.py`); None: evenly. This leaves
             the answer as it is and changes its variance.
-        weights: how much equal parts of the range count, up to a factor (`pilot.Pilot.weighted`); None: all alike, as for an optimal denoiser.
+        weights: how much equal parts of the range count, up to a factor (`training/pilot.py`); None: all alike, as for an optimal denoiser.
     Raises:
         ValueError: empty range, odd antithetic budget, unknown `noise`, rounds that cannot share the budget, an allocation or weights that are not
             positive.

@@ -12,15 +12,15 @@ from torch import Tensor
 
 from genrep.model import GenRep
 from genrep.objective import Lessons, ObjectiveConfig
+from genrep.posteriors import DenoisingGap
 from genrep.posteriors.base import PosteriorEstimator
 from genrep.posteriors.calibration import Calibration, ObjectCalibration, fit_calibration, fit_object_calibration
-from genrep.posteriors.denoising_gap import DenoisingGap
 from genrep.posteriors.gate import Gate, fit_gate
 from genrep.posteriors.objects import object_log_likelihood, replace_class
-from genrep.posteriors.pilot import fly
 from genrep.randomness import SampleGenerator
 from genrep.tasks.base import ObjectTargets
 from genrep.tasks.detection import Detection
+from genrep.training.pilot import fly
 from genrep.types import IGNORE, UNLABELLED, Batch
 
 PILOT: dict[str, int] = {"num_parts": 10, "num_draws": 2}

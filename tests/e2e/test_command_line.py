@@ -104,7 +104,8 @@ def test_prediction_of_files_good_and_bad(run: Path, genrep: Genrep, work: Path)
 def test_a_second_opinion_and_a_likelihood(run: Path, genrep: Genrep, work: Path) -> None:
     Image.effect_noise((32, 32), 40).save(work / "noise.png")
     Image.new("L", (32, 32), 0).save(work / "black.png")
-    genrep("predict", "noise.png", "black.png", "--model", "runs/tiny", "--out", "both", "--posterior", "2", "--abstain-above", "0.02")
+    genrep("predict", "noise.png", "black.png", "--model", "runs/tiny", "--out", "both", "--posterior", "2", "--abstain-above", "0.02", "--why")
+    assert Image.open(work / "both" / "noise_why.png").width > 2 * 256
     for entry in json.loads((work / "both" / "predictions.json").read_text())["images"]:
         assert sum(entry["posterior"].values()) == pytest.approx(1, abs=1e-5) and entry["posterior_budget"] == 2
         pairs = [(q, entry["posterior"][name]) for name, q in entry["class_probabilities"].items()]
@@ -165,6 +166,7 @@ def test_without_a_run_the_packaged_model_is_used(genrep: Genrep, work: Path) ->
         (["predict", "no-such.png", "--model", "runs/tiny"], "no-such.png does not exist"),
         (["predict", "empty", "--model", "runs/tiny"], "empty has no images"),
         (["predict", "red.png", "--model", "runs/tiny", "--abstain-above", "1"], "say `--posterior BUDGET` too"),
+        (["predict", "red.png", "--model", "runs/tiny", "--why"], "`--why` needs the generative side"),
         (["predict", "red.png", "--model", "runs/tiny", "--posterior", "0"], "`budget` must be at least 1 evaluation"),
         (["predict", "red.png", "--model", "runs/tiny", "--posterior", "3"], "`budget` must be even"),
         (["nll", "red.png", "--model", "runs/tiny", "--draws", "1"], "`num_draws` must be at least 2"),

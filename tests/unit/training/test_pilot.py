@@ -9,9 +9,9 @@ from torch import Tensor
 
 from genrep.posteriors import DenoisingGap
 from genrep.posteriors.base import one_by_one
-from genrep.posteriors.pilot import Pilot, fly
 from genrep.randomness import SampleGenerator
 from genrep.schedules import RectifiedFlow
+from genrep.training.pilot import Pilot, fly
 from genrep.types import Denoised
 from tests.doubles import ClassGaussians
 

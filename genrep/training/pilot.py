@@ -9,13 +9,13 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from genrep.posteriors import DenoisingGap
 from genrep.posteriors.calibration import minimised, scale_of
-from genrep.posteriors.denoising_gap import DenoisingGap
 from genrep.randomness import SampleGenerator
 from genrep.schedules import Schedule
 from genrep.types import DenoiseCandidates
 
-STEP = 0.5
+STEP = 0.3
 """How far the log of a weight strays from that of the part before: standard deviation of the random walk that weights are believed to be."""
 
 

@@ -1,0 +1,250 @@
+"""The generative side: a codec, a denoiser, and what they say of images: samples, likelihoods, posteriors, evidence."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import TypeVar
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from genrep.backbones import DiT
+from genrep.codecs import CODECS
+from genrep.denoiser import Denoiser
+from genrep.model_config import ModelConfig
+from genrep.modulators import MODULATORS
+from genrep.posteriors import DenoisingGap, PosteriorEstimator
+from genrep.posteriors.calibration import Calibration, ObjectCalibration
+from genrep.posteriors.likelihood import METHODS, NegativeLogLikelihood
+from genrep.randomness import SampleGenerator
+from genrep.registry import lookup
+from genrep.samplers import Ancestral, Sampler
+from genrep.samplers.guidance import ClassifierFreeGuidance
+from genrep.schedules import Schedule
+from genrep.types import Denoised
+
+T = TypeVar("T")
+
+
+class GenerativeModel(nn.Module):
+    """A class-conditional diffusion model: `generate`, `log_likelihood`, `posterior`, `evidence`, `nll`.
+
+    Shapes: images [b 3 h w] in [-1, 1], conditions [b k] as 0/1 class sets with zeros = null.
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        if not config.class_names:
+            raise ValueError("`class_names` is empty: a model needs to know its classes. Train through `genrep.train`, or name them.")
+        self.config = config
+        self.codec = lookup(CODECS, config.codec, "codec")()
+        trunk = DiT(config.trunk, channels=self.codec.channels, image_size=config.image_size, num_classes=len(config.class_names))
+        make = lookup(MODULATORS, config.modulator, "modulator")
+        modulator = make(width=config.trunk.width, patch=trunk.stride, channels=self.codec.channels)
+        self.denoiser = Denoiser(trunk, modulator, schedule=config.schedule, prediction=config.prediction)
+        self.calibration: Calibration | None = None
+        self.object_calibration: ObjectCalibration | None = None
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        return self.config.class_names
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        return self.config.image_size
+
+    @property
+    def schedule(self) -> Schedule:
+        return self.config.schedule
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.parameters()).device
+
+    def denoise(self, xt: Tensor, t: Tensor, y: Tensor) -> Denoised:
+        """What samplers see (a `types.Denoise`)."""
+        return self.denoiser(xt, t, y)
+
+    def encode(self, image: Float[Tensor, "b 3 h w"]) -> Tensor:
+        """x0 of images of the model's size.
+
+        Raises:
+            ValueError: another size, or values outside [-1, 1].
+        """
+        if image.ndim != 4 or image.shape[1] != 3 or tuple(image.shape[-2:]) != self.image_size:
+            raise ValueError(f"`image` must be [b, 3, {self.image_size[0]}, {self.image_size[1]}]; found {list(image.shape)}. Resize it first.")
+        if not bool(((image >= -1) & (image <= 1)).all()):
+            raise ValueError("`image` must lie in [-1, 1] and be finite; found values outside. Divide bytes by 127.5 and subtract 1.")
+        return self.codec.encode(image)
+
+    def condition(self, classes: Int[Tensor, " b"] | Float[Tensor, "b k"]) -> Float[Tensor, "b k"]:
+        """The condition y from labels [b] (-1: null) or class sets [b k].
+
+        Raises:
+            ValueError: a label out of range, a set of the wrong length.
+        """
+        num = len(self.class_names)
+        if classes.ndim == 2 and classes.shape[1] == num:
+            return classes.float().to(self.device)
+        if classes.ndim != 1 or not bool(((classes >= -1) & (classes < num)).all()):
+            values = sorted(set(classes.flatten().tolist()))[:5]
+            raise ValueError(f"`classes` must be labels in -1..{num - 1} or sets [b, {num}]; found shape {list(classes.shape)}, values {values}.")
+        return nn.functional.one_hot(classes.long() + 1, num + 1)[:, 1:].float().to(self.device)
+
+    @torch.no_grad()
+    def generate(
+        self,
+        classes: Int[Tensor, " b"] | Float[Tensor, "b k"],
+        *,
+        seed: int = 0,
+        index: Int[Tensor, " b"] | None = None,
+        sampler: Sampler | None = None,
+        guidance: float = 1.0,
+        batch_size: int = 250,
+        bf16: bool = False,
+    ) -> Float[Tensor, "b 3 h w"]:
+        """Images of the given classes; image i is a function of (weights, condition, seed, index[i]).
+
+        Args:
+            classes: labels (-1: any) or class sets.
+            index: seeds within `seed`, default 0 to b - 1.
+            sampler: default `Ancestral(num_steps=25)`.
+            guidance: 1 follows the condition as learnt, above 1 exaggerates it (two passes per step).
+        """
+        y = self.condition(classes)
+        index = (torch.arange(len(y)) if index is None else index).to(self.device)
+        denoise = self.denoise if guidance == 1 else ClassifierFreeGuidance(self.denoise, guidance)
+        parts = []
+        for rows in torch.arange(len(y), device=self.device).split(batch_size):
+            generator = SampleGenerator(seed, index[rows], "generate")
+            xt = generator.normal(self.codec.channels, *self.image_size)
+            with torch.autocast(xt.device.type, torch.bfloat16, enabled=bf16):
+                x0 = (sampler or Ancestral(num_steps=25))(denoise, xt, y[rows], schedule=self.schedule, generator=generator)
+            parts.append(self.codec.decode(x0).cpu())
+        return torch.cat(parts)
+
+    @torch.no_grad()
+    def log_likelihood(
+        self,
+        image: Float[Tensor, "b 3 h w"],
+        *,
+        estimator: PosteriorEstimator | None = None,
+        seed: int = 0,
+        index: Int[Tensor, " b"] | None = None,
+        batch_size: int = 64,
+        bf16: bool = False,
+    ) -> Float[Tensor, "b k"]:
+        """log p(image | class) of every single class, nats, up to a constant per image; uncalibrated, on the CPU.
+
+        Args:
+            index: of each image's random numbers within `seed`, default 0 to b - 1.
+        """
+        every_class = torch.eye(len(self.class_names), device=self.device)
+
+        def find(x0: Tensor, rows: Tensor, generator: SampleGenerator) -> Tensor:
+            candidates = every_class.expand(len(x0), -1, -1)
+            return (estimator or DenoisingGap(budget=8))(self.denoiser.candidates, x0, candidates, schedule=self.schedule, generator=generator)
+
+        return torch.cat([part.cpu() for part in self._in_parts(image, find, "posterior", seed, index, batch_size, bf16)])
+
+    def _in_parts(
+        self, image: Tensor, find: Callable[..., T], stream: str, seed: int, index: Tensor | None, batch_size: int, bf16: bool = False
+    ) -> Iterator[T]:
+        """find(x0, rows, generator) of one batch after the other."""
+        index = (torch.arange(len(image)) if index is None else index).to(self.device)
+        for rows in torch.arange(len(image)).split(batch_size):
+            x0 = self.encode(image[rows].to(self.device))
+            with torch.autocast(x0.device.type, torch.bfloat16, enabled=bf16):
+                yield find(x0, rows, SampleGenerator(seed, index[rows], stream))
+
+    def _calibrated(self) -> Calibration:
+        if self.calibration is None:
+            raise ValueError("this model has no calibration, so its likelihoods are no posterior: train it with a posterior, or use `log_likelihood`.")
+        return self.calibration
+
+    def posterior(
+        self,
+        image: Float[Tensor, "b 3 h w"],
+        *,
+        budget: int | None = None,
+        estimator: PosteriorEstimator | None = None,
+        log_prior: Float[Tensor, " k"] | None = None,
+        seed: int = 0,
+        index: Int[Tensor, " b"] | None = None,
+        batch_size: int = 64,
+        bf16: bool = False,
+    ) -> Float[Tensor, "b k"]:
+        """log p(class | image) from the generative side, calibrated, on the CPU.
+
+        Args:
+            budget: evaluations per class; more is more certain. Default: the estimator's.
+            estimator: default `DenoisingGap(budget=8)` as it was calibrated.
+            log_prior: nats, up to a constant; default: uniform (`posteriors.prior.estimate_prior` finds one from unlabelled images).
+            index: of each image's random numbers within `seed`, default 0 to b - 1.
+        Raises:
+            ValueError: the model has no stored calibration, or the estimator does not take this budget.
+        """
+        calibration = self._calibrated()
+        estimator = estimator or DenoisingGap(budget=8, **calibration.gap)
+        estimator = estimator if budget is None else replace(estimator, budget=budget)
+        log_lik = self.log_likelihood(image, estimator=estimator, seed=seed, index=index, batch_size=batch_size, bf16=bf16)
+        log_prior = torch.zeros(len(self.class_names)) if log_prior is None else log_prior
+        return calibration.log_posterior(log_lik, log_prior, budget=estimator.budget)
+
+    @torch.no_grad()
+    def evidence(
+        self, image: Float[Tensor, "b 3 h w"], of: Int[Tensor, " b"], against: Int[Tensor, " b"], *, budget: int = 64, seed: int = 0, batch_size: int = 64
+    ) -> Float[Tensor, "b h w"]:
+        """Why one class and not another: where in x0 the log-odds of the generative side come from, nats, on the CPU.
+
+        Summed over positions: log p(of | image) - log p(against | image) of `posterior` before biases, with two candidates.
+
+        Args:
+            of, against: labels.
+            budget: evaluations of either class.
+        Raises:
+            ValueError: the model has no calibration, or a label is none of its classes.
+        """
+        calibration = self._calibrated()
+        estimator = DenoisingGap(budget=budget, **calibration.gap)
+        pair = torch.stack([self.condition(of), self.condition(against)], 1)
+
+        def find(x0: Tensor, rows: Tensor, generator: SampleGenerator) -> Tensor:
+            maps = estimator.maps(self.denoiser.candidates, x0, pair[rows], schedule=self.schedule, generator=generator)
+            return maps[:, 0] - maps[:, 1]
+
+        return calibration.tau_at(budget) * torch.cat([part.cpu() for part in self._in_parts(image, find, "evidence", seed, None, batch_size)])
+
+    @torch.no_grad()
+    def nll(
+        self,
+        image: Float[Tensor, "b 3 h w"],
+        classes: Int[Tensor, " b"] | Float[Tensor, "b k"] | None = None,
+        *,
+        method: str = "integral",
+        seed: int = 0,
+        index: Int[Tensor, " b"] | None = None,
+        batch_size: int = 64,
+        **options: int,
+    ) -> NegativeLogLikelihood:
+        """-log p(image | class), absolute, on the CPU; a bound for a trained network by all methods but `flow`.
+
+        Args:
+            classes: labels (-1: any) or class sets; None: any.
+            method: one of `posteriors.likelihood.METHODS`: integral, bound or flow.
+            index: of each image's random numbers within `seed`, default 0 to b - 1.
+            options: of the method, such as `num_draws`.
+        Raises:
+            ValueError: an unknown method, options that it does not take, classes that the model does not know.
+        """
+        y = self.condition(torch.full((len(image),), -1) if classes is None else classes)
+        measure = lookup(METHODS, method, "method")
+
+        def find(x0: Tensor, rows: Tensor, generator: SampleGenerator) -> NegativeLogLikelihood:
+            return measure(self.denoiser.candidates, x0, y[rows], schedule=self.schedule, generator=generator, **options)
+
+        parts = list(self._in_parts(image, find, "nll", seed, index, batch_size))
+        nats, error = (torch.cat([getattr(part, name).cpu() for part in parts]) for name in ("nats", "standard_error"))
+        return NegativeLogLikelihood(nats, error, parts[0].dimensions)
