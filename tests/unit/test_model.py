@@ -15,6 +15,7 @@ from torch import Tensor
 from genrep.model import GenRep
 from genrep.posteriors import DenoisingGap
 from genrep.posteriors.calibration import Calibration
+from genrep.randomness import SampleGenerator
 from genrep.samplers import Ancestral, Euler, Heun
 from genrep.types import Perception
 
@@ -157,3 +158,19 @@ def test_likelihoods_of_an_image_are_its_own_and_have_three_roads() -> None:
 def test_projection_is_made_token_by_token() -> None:
     model, tap = small_model(), normal(2, 16, 4, 4)
     torch.testing.assert_close(model.project(tap)[:, 5], model.projector(tap[:, :, 1, 1]))
+
+
+def test_evidence_adds_up_to_the_odds_of_two_classes() -> None:
+    model, image = small_model(), images(3)
+    of, against = torch.tensor([0, 1, 3]), torch.tensor([2, 0, 1])
+    with pytest.raises(ValueError, match="this model has no calibration"):
+        model.evidence(image, of, against)
+    model.calibration = Calibration(tau=0.2, bias=(0.0,) * 4, noisiness=8.0, allocation=(1.0, 2.0), weights=(2.0, 1.0))
+    maps = model.evidence(image, of, against, budget=8)
+    gap, x0 = DenoisingGap(budget=8, allocation=(1.0, 2.0), weights=(2.0, 1.0)), model.encode(image)
+    pair = torch.stack([model.condition(of), model.condition(against)], 1)
+    with torch.no_grad():
+        both = gap(model.denoiser.candidates, x0, pair, schedule=model.schedule, generator=SampleGenerator(0, torch.arange(3), "evidence"))
+    torch.testing.assert_close(maps.sum((1, 2)), 0.2 / 2 * (both[:, 0] - both[:, 1]), rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(model.evidence(image, against, of, budget=8), -maps)
+    torch.testing.assert_close(model.evidence(image, of, against, budget=8, batch_size=2), maps, rtol=1e-3, atol=1e-4)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from genrep.evaluation.draw import PALETTE, Annotation, colour, grid, save_png, scene, to_picture
+from genrep.evaluation.draw import PALETTE, Annotation, colour, grid, save_png, scene, to_picture, why
 
 IMAGE = torch.linspace(-1, 1, 3 * 16 * 16).view(3, 16, 16)
 NAMES = tuple(f"class {k}" for k in range(12))
@@ -59,3 +59,14 @@ def test_a_box_is_drawn_in_the_colour_of_its_class_inside_the_picture(box: list[
 def test_ten_colours_differ() -> None:
     values = torch.tensor(PALETTE).double()
     assert float((torch.cdist(values, values) + 1e3 * torch.eye(10)).min()) > 40
+
+
+def test_evidence_has_the_colour_of_the_class_it_speaks_for() -> None:
+    evidence = torch.zeros(16, 16)
+    evidence[2, 3], evidence[12, 13], evidence[8, 8] = 4.0, -4.0, 1.0
+    found = why(-torch.ones(3, 16, 16), evidence, (1, 5), NAMES)
+    scale = 16
+    left = found.shape[1] - 8 - 16 * scale
+    beside = found[-8 - 16 * scale : -8, left : left + 16 * scale][scale // 2 :: scale, scale // 2 :: scale]
+    assert tuple(beside[2, 3]) == colour(1) and tuple(beside[12, 13]) == colour(5) and tuple(beside[0, 0]) == (0, 0, 0)
+    assert tuple(beside[8, 8]) == tuple(round(value / 2) for value in colour(1))
