@@ -36,6 +36,8 @@ PALETTE = (
 GROUND = (17, 20, 24)
 INK = (228, 230, 234)
 MASK_OPACITY = 0.45
+FOR, AGAINST = (255, 160, 20), (70, 150, 255)
+"""What speaks for the first of two classes, and for the second."""
 
 
 def colour(label: int) -> tuple[int, int, int]:
@@ -131,18 +133,18 @@ def scene(image: Float[Tensor, "3 h w"], annotation: Annotation, class_names: Se
 
 
 def why(image: Float[Tensor, "3 h w"], evidence: Float[Tensor, "h w"], pair: tuple[int, int], class_names: Sequence[str]) -> Picture:
-    """An image, about 256 px, and beside it what speaks for the first of two classes (in its colour) and for the second, the more the less transparent."""
+    """An image, about 256 px, and beside it, darker, what speaks for the first of two classes and for the second, the more the less transparent."""
     of, against = pair
     picture, scale = to_picture(image), scale_for(image.shape[-2:], 256)
     values = evidence.cpu().numpy()
     opacity = np.sqrt(np.abs(values) / max(float(np.abs(values).max()), 1e-12))[..., None]
-    tint = np.where(values[..., None] > 0, np.array(colour(of), np.float32), np.array(colour(against), np.float32))
-    dimmed = picture * 0.5
+    tint = np.where(values[..., None] > 0, np.array(FOR, np.float32), np.array(AGAINST, np.float32))
+    dimmed = picture * 0.4
     mixed = (dimmed * (1 - opacity) + tint * opacity).round().astype(np.uint8)
     page = Image.fromarray(tile([enlarged(picture, scale), enlarged(mixed, scale)], columns=2, column_names=["", " "]))
     pen, font = ImageDraw.Draw(page), _font(15)
     x, y = page.width * 3 / 4, 17
-    texts = [(class_names[of], colour(of)), (" against ", INK), (class_names[against], colour(against))]
+    texts = [(class_names[of], FOR), (" against ", INK), (class_names[against], AGAINST)]
     left = x - sum(font.getlength(text) for text, _ in texts) / 2
     for text, ink in texts:
         pen.text((left, y), text, ink, font, anchor="lm")

@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from genrep.evaluation.draw import PALETTE, Annotation, colour, grid, save_png, scene, to_picture, why
+from genrep.evaluation.draw import AGAINST, FOR, PALETTE, Annotation, colour, grid, save_png, scene, to_picture, why
 
 IMAGE = torch.linspace(-1, 1, 3 * 16 * 16).view(3, 16, 16)
 NAMES = tuple(f"class {k}" for k in range(12))
@@ -68,5 +68,5 @@ def test_evidence_has_the_colour_of_the_class_it_speaks_for() -> None:
     scale = 16
     left = found.shape[1] - 8 - 16 * scale
     beside = found[-8 - 16 * scale : -8, left : left + 16 * scale][scale // 2 :: scale, scale // 2 :: scale]
-    assert tuple(beside[2, 3]) == colour(1) and tuple(beside[12, 13]) == colour(5) and tuple(beside[0, 0]) == (0, 0, 0)
-    assert tuple(beside[8, 8]) == tuple(round(value / 2) for value in colour(1))
+    assert tuple(beside[2, 3]) == FOR and tuple(beside[12, 13]) == AGAINST and tuple(beside[0, 0]) == (0, 0, 0)
+    assert tuple(beside[8, 8]) == tuple(round(value / 2) for value in FOR)
