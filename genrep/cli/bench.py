@@ -60,7 +60,8 @@ def _of_run(name: str, run: Path) -> Sequence[Figure]:
 
 def _measured(run: Path | None, *, quick: bool) -> Sequence[Figure]:
     from genrep.cli.runs import load_model
-    from genrep.datasets import load_dataset
+    from genrep.datasets import cache_folder, load_dataset
+    from genrep.evaluation.judge import load_judge
     from genrep.evaluation.posterior_bench import posterior_figures
     from genrep.evaluation.trained_posterior import NUM_IMAGES, trained_figures
 
@@ -70,5 +71,6 @@ def _measured(run: Path | None, *, quick: bool) -> Sequence[Figure]:
     model = load_model(run) if run else None
     figures = posterior_figures(quick=quick, progress=progress)
     if model:
-        figures += trained_figures(model, load_dataset("fashion", "test", num=NUM_IMAGES), quick=quick, progress=progress)
+        judge = load_judge(load_dataset("fashion", "train"), cache=cache_folder())
+        figures += trained_figures(model, load_dataset("fashion", "test", num=NUM_IMAGES), judge, quick=quick, progress=progress)
     return figures

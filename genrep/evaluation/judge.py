@@ -61,6 +61,11 @@ class Judge:
         features = torch.cat([self.network.trunk(part[:, : self.channels]) for part in image.split(batch_size)])
         return features, self.network.classify(features).argmax(1)
 
+    @torch.inference_mode()
+    def logits(self, image: Float[Tensor, "b 3 h w"], *, batch_size: int = 500) -> Float[Tensor, "b k"]:
+        """Class logits of images in [-1, 1]."""
+        return torch.cat([self.network(part[:, : self.channels]) for part in image.split(batch_size)])
+
 
 def _fingerprint(train: ArrayDataset) -> str:
     """Changes with any pixel or label."""

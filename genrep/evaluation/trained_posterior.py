@@ -11,7 +11,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from genrep.datasets import ArrayDataset
+from genrep.evaluation.evidence import SHARE, deletion
 from genrep.evaluation.figures import Figure
+from genrep.evaluation.judge import Judge
 from genrep.metrics.base import Estimate, bootstrap
 from genrep.metrics.classification import expected_calibration_error
 from genrep.model import GenRep
@@ -21,7 +23,7 @@ from genrep.posteriors.cost import Counted
 from genrep.posteriors.gate import fit_gate
 from genrep.randomness import SampleGenerator
 
-NUM_IMAGES, NUM_IMAGES_QUICK, NUM_BITS, BATCH = 500, 60, 100, 50
+NUM_IMAGES, NUM_IMAGES_QUICK, NUM_BITS, NUM_DELETED, BATCH = 500, 60, 100, 200, 50
 BUDGETS, BUDGETS_QUICK = (2, 4, 8, 16, 32, 64, 128), (2, 4)
 DEFAULT = "gap"
 """What `GenRep.posterior` uses."""
@@ -74,7 +76,9 @@ def line_up(model: GenRep, *, quick: bool) -> dict[str, list[PosteriorEstimator]
     }
 
 
-def trained_figures(model: GenRep, test: ArrayDataset, *, quick: bool = False, progress: Callable[[str], None] = lambda line: None) -> list[Figure]:
+def trained_figures(
+    model: GenRep, test: ArrayDataset, judge: Judge, *, quick: bool = False, progress: Callable[[str], None] = lambda line: None
+) -> list[Figure]:
     """Accuracy, likelihood and calibration of the posterior of an image's one class, by estimator and budget; first what has a target.
 
     Every posterior is calibrated by the labels of one half of the images and measured on the other, both ways, so that no estimator has
@@ -82,6 +86,7 @@ def trained_figures(model: GenRep, test: ArrayDataset, *, quick: bool = False, p
 
     Args:
         test: images of one class each, of which the first `NUM_IMAGES` are used.
+        judge: of the deletion of evidence.
         quick: few images and budgets, too few to judge a target by.
         progress: told which estimator is next.
     Raises:
@@ -95,7 +100,7 @@ def trained_figures(model: GenRep, test: ArrayDataset, *, quick: bool = False, p
             found[name, estimator.budget] = _outcome(model, seen, estimator)
     how = f"{len(seen.label)} test images, bootstrap interval; calibrated on the other half"
     progress("trained model: likelihoods")
-    judged = [*_aims(seen, found, how), _bf16(model, seen, quick=quick), *_bits(model, seen, quick=quick)]
+    judged = [*_aims(seen, found, how), _bf16(model, seen, quick=quick), *_bits(model, seen, quick=quick), *_evidence(model, judge, seen, quick=quick)]
     judged = [replace(figure, met=None, how=f"{figure.how}; too few to judge a target by") for figure in judged] if quick else judged
     return judged + _grid(seen, found, how)
 
@@ -216,6 +221,18 @@ def _bits(model: GenRep, seen: Seen, *, quick: bool) -> list[Figure]:
     far = Estimate(abs(apart.value), *sorted((abs(apart.low), abs(apart.high))))
     first = _at_most("bits per dimension between bound of 1000 steps and integral", far, CLOSE_BITS, how, unit="bits")
     return [first, *(_plain(f"likelihood by {method}: bits per dimension", _mean(values), "bits", how) for method, values in bits.items())]
+
+
+def _evidence(model: GenRep, judge: Judge, seen: Seen, *, quick: bool) -> list[Figure]:
+    """Whether the pixels that evidence names matter more than others."""
+    num = 20 if quick else NUM_DELETED
+    found = deletion(model, judge, seen.image[:num], seen.label[:num])
+    how = f"{num} test images, {SHARE:.0%} of the pixels deleted; {judge.name}, label against the head's favourite among the others"
+    more = [
+        _at_most(f"log-odds that deletion by {name} costs more than by evidence", Estimate(-e.value, -e.high, -e.low), 0.0, how, unit="nats", certain=True)
+        for name, e in found.more_than.items()
+    ]
+    return more + [_plain(f"deletion by {name}: log-odds lost", value, "nats", how) for name, value in found.lost.items()]
 
 
 def _plain(name: str, value: Estimate, unit: str, how: str) -> Figure:

@@ -11,6 +11,7 @@ from small_models import small_model
 
 from genrep.evaluation import trained_posterior
 from genrep.evaluation.figures import Figure, missed
+from genrep.evaluation.judge import Judge, fit_judge
 from genrep.evaluation.trained_posterior import trained_figures
 from genrep.model import GenRep
 from genrep.posteriors.calibration import Calibration
@@ -24,8 +25,14 @@ def model() -> GenRep:
 
 
 @pytest.fixture(scope="module")
-def figures(model: GenRep) -> dict[str, Figure]:
-    found = trained_figures(model, rectangles(60, size=16), quick=True)
+def judge() -> Judge:
+    train = rectangles(200, size=16, seed=3)
+    return Judge("rectangles-judge", fit_judge(train, num_epochs=10), train.pixels.shape[1])
+
+
+@pytest.fixture(scope="module")
+def figures(model: GenRep, judge: Judge) -> dict[str, Figure]:
+    found = trained_figures(model, rectangles(60, size=16), judge, quick=True)
     assert len({figure.name for figure in found}) == len(found)
     return {figure.name: figure for figure in found}
 
@@ -54,15 +61,15 @@ def test_each_half_is_calibrated_by_the_other() -> None:
     assert torch.equal(plain[::2], other[::2]) and not torch.allclose(plain[1::2], other[1::2])
 
 
-def test_all_aims_are_judged_when_there_is_time(model: GenRep, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_aims_are_judged_when_there_is_time(model: GenRep, judge: Judge, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trained_posterior, "BUDGETS", (2, 4))
     monkeypatch.setattr(trained_posterior, "REFERENCE", 8)
     line_up = trained_posterior.line_up
     monkeypatch.setattr(
         trained_posterior, "line_up", lambda model, *, quick: {k: v for k, v in line_up(model, quick=True).items() if k in ("gap", "gap, even")}
     )
-    monkeypatch.setattr(trained_posterior, "NUM_BITS", 4)
-    found = trained_figures(model, rectangles(30, size=16))
+    monkeypatch.setattr(trained_posterior, "_bits", lambda *_, quick: [])
+    found = trained_figures(model, rectangles(30, size=16), judge)
     aims = [figure for figure in found if figure.target is not None]
     assert {figure.met for figure in aims} <= {True, False}
     assert [figure.name for figure in aims if "per class" in figure.name] == [
@@ -72,8 +79,8 @@ def test_all_aims_are_judged_when_there_is_time(model: GenRep, monkeypatch: pyte
     ]
 
 
-def test_a_model_that_cannot_be_measured_is_refused(model: GenRep) -> None:
+def test_a_model_that_cannot_be_measured_is_refused(model: GenRep, judge: Judge) -> None:
     with pytest.raises(ValueError, match="needs a calibrated model with a classification head and the classes of"):
-        trained_figures(model, replace(rectangles(4, size=16), class_names=("a", "b", "c", "x")))
+        trained_figures(model, replace(rectangles(4, size=16), class_names=("a", "b", "c", "x")), judge)
     with pytest.raises(ValueError, match="needs a calibrated model"):
-        trained_figures(small_model(), rectangles(4, size=16))
+        trained_figures(small_model(), rectangles(4, size=16), judge)
