@@ -35,12 +35,13 @@ def run(args: argparse.Namespace) -> int:
     lookup({**TARGETS, **OWN}, args.name, "bench")
     run = args.run or Path("runs") / args.name
     figures = _measured(args.run, quick=args.quick) if args.name in OWN else _of_run(args.name, run)
-    print_targets([figure for figure in figures if figure.target is not None or args.name in TARGETS])
-    if args.name in OWN:
-        print_grid([figure for figure in figures if figure.target is None or figure.interval])
     folder = args.out or (Path("runs") / "bench" if args.name in OWN else run)
     folder.mkdir(parents=True, exist_ok=True)
-    print(f"wrote {write_figures(folder, args.name, figures)}")
+    written = write_figures(folder, args.name, figures)
+    print_targets([figure for figure in figures if figure.target is not None or args.name in TARGETS])
+    if args.name in OWN:
+        print_grid([figure for figure in figures if ": " in figure.name])
+    print(f"wrote {written}")
     names = missed(figures)
     if names:
         print(f"missed: {'; '.join(names)}")

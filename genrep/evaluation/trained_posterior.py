@@ -23,7 +23,7 @@ from genrep.posteriors.cost import Counted
 from genrep.posteriors.gate import fit_gate
 from genrep.randomness import SampleGenerator
 
-NUM_IMAGES, NUM_IMAGES_QUICK, NUM_BITS, NUM_DELETED, BATCH = 500, 60, 100, 200, 50
+NUM_IMAGES, NUM_IMAGES_QUICK, NUM_BITS, NUM_DELETED, BATCH = 500, 30, 100, 200, 50
 BUDGETS, BUDGETS_QUICK = (2, 4, 8, 16, 32, 64, 128), (2, 4)
 DEFAULT = "gap"
 """What `GenRep.posterior` uses."""

@@ -105,7 +105,8 @@ def test_a_second_opinion_and_a_likelihood(run: Path, genrep: Genrep, work: Path
     Image.effect_noise((32, 32), 40).save(work / "noise.png")
     Image.new("L", (32, 32), 0).save(work / "black.png")
     genrep("predict", "noise.png", "black.png", "--model", "runs/tiny", "--out", "both", "--posterior", "2", "--abstain-above", "0.02", "--why")
-    assert Image.open(work / "both" / "noise_why.png").width > 2 * 256
+    with Image.open(work / "both" / "noise_why.png") as why:
+        assert why.width > 2 * 256
     for entry in json.loads((work / "both" / "predictions.json").read_text())["images"]:
         assert sum(entry["posterior"].values()) == pytest.approx(1, abs=1e-5) and entry["posterior_budget"] == 2
         pairs = [(q, entry["posterior"][name]) for name, q in entry["class_probabilities"].items()]
