@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 TAKES_OVERRIDES = False
 MISSED = 1
-OWN = {"posterior": "every posterior estimator against the exact posterior, 8 x 8 digits; with RUN also on that run's (or model folder's) garments, an hour"}
+OWN = {"posterior": "every posterior estimator against the exact posterior, 8 x 8 digits; with RUN also on garments with that run's model, more than an hour"}
 """Benchmarks of their own, which need no run."""
 
 

@@ -16,7 +16,7 @@ from genrep.posteriors.base import one_by_one
 from genrep.posteriors.likelihood import NegativeLogLikelihood, nll_by_description, nll_by_flow
 from genrep.posteriors.reverse_chain import measured
 from genrep.randomness import SampleGenerator
-from genrep.training.pilot import fly
+from genrep.training.pilot import run_pilot
 
 NUM_SEEDS, NUM_SEEDS_QUICK, NUM_IMAGES_QUICK = 10, 2, 100
 
@@ -105,7 +105,7 @@ def pilot() -> tuple[float, ...] | None:
     """Where the default estimator should draw on the rig, found on val."""
     val = load_oracle(test=False).first(NUM_IMAGES_PILOT)
     generator = SampleGenerator(0, torch.arange(len(val.images)), "pilot")
-    return fly(GAP, one_by_one(val.densities), val.images, val.candidates(), schedule=val.densities.schedule, generator=generator).allocated().allocation
+    return run_pilot(GAP, one_by_one(val.densities), val.images, val.candidates(), schedule=val.densities.schedule, generator=generator).allocated().allocation
 
 
 NLL: dict[str, Callable[..., NegativeLogLikelihood]] = {

@@ -62,8 +62,9 @@ class DenoisingGap(PosteriorEstimator):
         require_noise(self.noise)
         if self.rounds < 1 or self.budget % self.rounds:
             raise ValueError(f"`rounds` must be at least 1 and divide `budget`; found {self.rounds} rounds and {self.budget} evaluations.")
-        if self.antithetic and self.budget // self.rounds % 2:
-            raise ValueError(f"`budget` must be even where draws come in pairs; found {self.budget // self.rounds}. Pass `antithetic=False` for an odd one.")
+        each = self.budget // self.rounds
+        if self.antithetic and each % 2:
+            raise ValueError(f"`budget` must be even per round where draws come in pairs; found {each}. Pass `antithetic=False` for an odd one.")
         for name, parts, none in (("allocation", self.allocation, "draws evenly"), ("weights", self.weights, "counts all alike")):
             if parts is not None and not (parts and min(parts) > 0):
                 raise ValueError(f"`{name}` must be positive in every part of the range; found {parts}. `None` {none}.")

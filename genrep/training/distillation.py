@@ -20,7 +20,7 @@ from genrep.posteriors.objects import object_log_likelihood, replace_class
 from genrep.randomness import SampleGenerator
 from genrep.tasks.base import ObjectTargets
 from genrep.tasks.detection import Detection
-from genrep.training.pilot import fly
+from genrep.training.pilot import run_pilot
 from genrep.types import IGNORE, UNLABELLED, Batch
 
 PILOT: dict[str, int] = {"num_parts": 10, "num_draws": 2}
@@ -201,7 +201,7 @@ class Teacher:
         candidates = torch.eye(self.model.denoiser.num_classes, device=pilot.image.device).expand(len(pilot), -1, -1)
         generator = SampleGenerator(self.seed, pilot.index, "pilot")
         x0, schedule = self.model.encode(pilot.image), self.model.schedule
-        found = fly(estimator, self.model.denoiser.candidates, x0, candidates, schedule=schedule, generator=generator, **PILOT)
+        found = run_pilot(estimator, self.model.denoiser.candidates, x0, candidates, schedule=schedule, generator=generator, **PILOT)
         return found.weighted(pilot.label).allocated()
 
     @property

@@ -75,7 +75,7 @@ class Pilot:
         return Pilot(replace(self.estimator, weights=tuple(found.tolist())), self.log_lik)
 
 
-def fly(
+def run_pilot(
     estimator: DenoisingGap,
     denoise: DenoiseCandidates,
     x0: Float[Tensor, "b c h w"],

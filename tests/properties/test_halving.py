@@ -88,5 +88,5 @@ def test_rounds_that_cannot_share_the_budget_are_refused() -> None:
     for rounds, budget in ((0, 8), (4, 6)):
         with pytest.raises(ValueError, match=f"`rounds` must be at least 1 and divide `budget`; found {rounds} rounds and {budget} evaluations"):
             DenoisingGap(budget=budget, rounds=rounds)
-    with pytest.raises(ValueError, match="`budget` must be even where draws come in pairs; found 1"):
+    with pytest.raises(ValueError, match="`budget` must be even per round where draws come in pairs; found 1"):
         DenoisingGap(budget=4, rounds=4)

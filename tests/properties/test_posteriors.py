@@ -169,7 +169,7 @@ def test_small_differences_survive_float32() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"budget": 3}, "`budget` must be even where draws come in pairs; found 3"),
+        ({"budget": 3}, "`budget` must be even per round where draws come in pairs; found 3"),
         ({"logsnr_min": 7.0}, "`logsnr_min` must be below `logsnr_max`"),
         ({"allocation": (1.0, 0.0)}, "`allocation` must be positive in every part"),
         ({"allocation": ()}, "`allocation` must be positive in every part"),

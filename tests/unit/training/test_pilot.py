@@ -11,7 +11,7 @@ from genrep.posteriors import DenoisingGap
 from genrep.posteriors.base import one_by_one
 from genrep.randomness import SampleGenerator
 from genrep.schedules import RectifiedFlow
-from genrep.training.pilot import Pilot, fly
+from genrep.training.pilot import Pilot, run_pilot
 from genrep.types import Denoised
 from tests.doubles import ClassGaussians
 
@@ -22,13 +22,13 @@ def test_a_pilot_run_puts_the_draws_where_classes_differ() -> None:
     means[1] = 0.5
     denoise = ClassGaussians(means, torch.full_like(means, 0.01), RectifiedFlow())
     x0, options = images(denoise, 20), {"schedule": denoise.schedule, "generator": SampleGenerator(1, torch.arange(20))}
-    found = fly(DenoisingGap(budget=8, stratified=False), one_by_one(denoise), x0, denoise.candidates(20), **options).allocated()
+    found = run_pilot(DenoisingGap(budget=8, stratified=False), one_by_one(denoise), x0, denoise.candidates(20), **options).allocated()
     assert found.budget == 8 and not found.stratified and found.allocation is not None and len(found.allocation) == 15
     least = min(found.allocation)
     assert set(found.allocation[:7]) == {least} and least == pytest.approx(0.2)
     assert sum(found.allocation[8:]) > 0.85 * sum(found.allocation)
     with pytest.raises(ValueError, match="`num_draws` must be at least 2 to have a spread; found 1"):
-        fly(found, one_by_one(denoise), x0, denoise.candidates(20), num_draws=1, **options)
+        run_pilot(found, one_by_one(denoise), x0, denoise.candidates(20), num_draws=1, **options)
 
 
 def test_candidates_that_are_all_alike_leave_the_estimator_as_it_is() -> None:
@@ -52,7 +52,7 @@ def accuracy(estimator: DenoisingGap, denoise: ClassGaussians, num: int) -> floa
 
 def pilot_of(denoise: ClassGaussians, num: int) -> Pilot:
     x0, generator = images(denoise, num), SampleGenerator(1, torch.arange(num))
-    return fly(
+    return run_pilot(
         DenoisingGap(budget=32), one_by_one(denoise), x0, denoise.candidates(num), schedule=denoise.schedule, generator=generator, num_parts=5, num_draws=2
     )
 
