@@ -53,8 +53,8 @@ class ObjectiveConfig:
     posterior: PosteriorEstimator | None = field(default_factory=DenoisingGap)
     """What is distilled into perception; None: nothing."""
     pilot_images: int = 64
-    """Validation images of the pilot run that finds, with every calibration, where a denoising gap should draw and how much each noise level counts;
-    0: evenly, all alike."""
+    """Validation images of the pilot run that finds, with every calibration, where a denoising gap should draw and how much each noise level counts,
+    unless it says so itself; 0: evenly, all alike."""
     distil_weight: float = 1.0
     distil_every: int = 8
     """Steps between lessons."""

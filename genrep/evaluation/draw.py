@@ -141,7 +141,7 @@ def why(image: Float[Tensor, "3 h w"], evidence: Float[Tensor, "h w"], pair: tup
     tint = np.where(values[..., None] > 0, np.array(FOR, np.float32), np.array(AGAINST, np.float32))
     dimmed = picture * 0.4
     mixed = (dimmed * (1 - opacity) + tint * opacity).round().astype(np.uint8)
-    page = Image.fromarray(tile([enlarged(picture, scale), enlarged(mixed, scale)], columns=2, column_names=["", " "]))
+    page = Image.fromarray(tile([enlarged(picture, scale), enlarged(mixed, scale)], columns=2, column_names=("", "")))
     pen, font = ImageDraw.Draw(page), _font(15)
     x, y = page.width * 3 / 4, 17
     texts = [(class_names[of], FOR), (" against ", INK), (class_names[against], AGAINST)]

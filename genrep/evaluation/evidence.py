@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from genrep.evaluation.judge import Judge
-from genrep.metrics.base import Estimate, bootstrap
+from genrep.metrics.base import Estimate, bootstrap_mean
 from genrep.model import GenRep
 from genrep.randomness import SampleGenerator
 from genrep.tasks import run_tasks
@@ -28,11 +28,17 @@ class Deletion:
 
 
 def deletion(model: GenRep, judge: Judge, image: Float[Tensor, "b 3 h w"], label: Int[Tensor, " b"], *, budget: int = 64) -> Deletion:
-    """Deleted pixels take the value they have on average over these images.
+    """What deleting the pixels that matter, by various accounts, does to an image's class. They take their mean value over these images.
 
     Evidence says what speaks for the label against the head's favourite among the other classes. Beside it the head's input gradients, as the
     first-order effect of the deletion on its log-odds, and random pixels.
 
+    Args:
+        image: in [-1, 1].
+        label: the images' classes, 0 to k - 1.
+        budget: evaluations of either class behind the evidence.
+    Raises:
+        ValueError: the model has no calibration or no classification head.
     Source: Samek et al. 2017, arXiv:1509.06321, on judging explanations by deletion.
     """
     rival = _rivals(model, image, label)
@@ -45,7 +51,7 @@ def deletion(model: GenRep, judge: Judge, image: Float[Tensor, "b 3 h w"], label
     whole = _odds(judge, image, label, rival)
     lost = {name: whole - _odds(judge, _without(image, blank, named), label, rival) for name, named in namers.items()}
     others = {name: lost["evidence"] - values for name, values in lost.items() if name != "evidence"}
-    return Deletion({name: _mean(values) for name, values in lost.items()}, {name: _mean(values) for name, values in others.items()})
+    return Deletion({name: bootstrap_mean(values) for name, values in lost.items()}, {name: bootstrap_mean(values) for name, values in others.items()})
 
 
 def _rivals(model: GenRep, image: Tensor, label: Int[Tensor, " b"]) -> Int[Tensor, " b"]:
@@ -80,7 +86,3 @@ def _odds(judge: Judge, image: Tensor, label: Int[Tensor, " b"], rival: Int[Tens
     """The judge's log-odds, nats."""
     logits = judge.logits(image)
     return (logits.gather(1, label[:, None]) - logits.gather(1, rival[:, None])).squeeze(1)
-
-
-def _mean(values: Float[Tensor, " b"]) -> Estimate:
-    return bootstrap(lambda rows: float(values[rows].mean()), len(values))

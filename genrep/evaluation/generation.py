@@ -24,8 +24,8 @@ from genrep.types import Denoised
 _VAL_SEED, _TEST_SEED = 1, 0
 
 RECALL_TOLERANCE = 0.03
-"""How much recall guidance may cost on val, against unguided samples, when it is chosen; on test .05 is allowed, as the recall of 300
-samples has a standard error of nearly .02 against the same noise unguided."""
+"""How much recall guidance may cost on val, against unguided samples, when it is chosen; on test .05 is allowed, and the
+choice needs a margin for the noise of its samples."""
 
 
 @dataclass(frozen=True)

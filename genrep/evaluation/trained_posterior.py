@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import torch
 from jaxtyping import Float, Int
@@ -14,7 +15,7 @@ from genrep.datasets import ArrayDataset
 from genrep.evaluation.evidence import SHARE, deletion
 from genrep.evaluation.figures import Figure
 from genrep.evaluation.judge import Judge
-from genrep.metrics.base import Estimate, bootstrap
+from genrep.metrics.base import Estimate, bootstrap, bootstrap_mean
 from genrep.metrics.classification import expected_calibration_error
 from genrep.model import GenRep
 from genrep.posteriors import DenoisingGap, PosteriorEstimator, ReverseChain, VariationalBound
@@ -45,9 +46,8 @@ class Seen:
 
 @dataclass(frozen=True)
 class Outcome:
-    """Uncalibrated log-likelihoods of an estimator, the posterior they give, and F per image."""
+    """The posterior that an estimator gives, and F per image; the bank of a chain from noise is made anew for every `BATCH` images."""
 
-    log_lik: LogProbs
     log_posterior: LogProbs
     passes: float
 
@@ -124,7 +124,7 @@ def _outcome(model: GenRep, seen: Seen, estimator: PosteriorEstimator) -> Outcom
         generator = SampleGenerator(0, rows.to(model.device), "posterior")
         parts.append(estimator(counted, x0, candidates, schedule=model.schedule, generator=generator).cpu())
     log_lik = torch.cat(parts)
-    return Outcome(log_lik, _crossed(log_lik, seen.label), counted.passes(model.denoiser.trunk.class_share) / len(log_lik))
+    return Outcome(_crossed(log_lik, seen.label), counted.passes(model.denoiser.trunk.class_share) / len(log_lik))
 
 
 def _halves(num: int) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
@@ -159,13 +159,9 @@ def _surprise(log_probs: LogProbs, label: Int[Tensor, " n"]) -> Float[Tensor, " 
     return -log_probs.gather(1, label[:, None]).squeeze(1)
 
 
-def _mean(values: Float[Tensor, " n"]) -> Estimate:
-    return bootstrap(lambda rows: float(values[rows].mean()), len(values))
-
-
 def _divergence(log_p: LogProbs, log_q: LogProbs) -> Estimate:
     """KL(p || q), nats."""
-    return _mean(torch.nn.functional.kl_div(log_q, log_p, reduction="none", log_target=True).sum(1))
+    return bootstrap_mean(torch.nn.functional.kl_div(log_q, log_p, reduction="none", log_target=True).sum(1))
 
 
 def _aims(seen: Seen, found: Mapping[tuple[str, int], Outcome], how: str) -> list[Figure]:
@@ -173,28 +169,30 @@ def _aims(seen: Seen, found: Mapping[tuple[str, int], Outcome], how: str) -> lis
     most = max(budget for name, budget in found if name == DEFAULT)
     best = found[DEFAULT, most].log_posterior
     figures = [
-        _at_most(f"accuracy that the head has more, {most} per class", _mean(_right(seen.head, seen.label) - _right(best, seen.label)), CLOSE_TO_HEAD, how),
+        _at_most(
+            f"accuracy that the head has more, {most} per class", bootstrap_mean(_right(seen.head, seen.label) - _right(best, seen.label)), CLOSE_TO_HEAD, how
+        ),
     ]
+    together = _together(seen.head, best, seen.label)
     for name, alone in (("head", seen.head), ("posterior", best)):
-        together = _together(seen.head, best, seen.label)
-        lost = _mean(_surprise(together, seen.label) - _surprise(alone, seen.label))
-        figures.append(_at_most(f"nll of head and posterior together above the {name}'s", lost, 0.0, how, unit="nats", certain=True))
+        lost = bootstrap_mean(_surprise(together, seen.label) - _surprise(alone, seen.label))
+        figures.append(_at_most(f"nll of head and posterior together above the {name}'s", lost, 0.0, how, unit="nats", by="high"))
     for budget in sorted(budget for name, budget in found if name == DEFAULT):
         mine = _surprise(found[DEFAULT, budget].log_posterior, seen.label)
         rivals = [_surprise(outcome.log_posterior, seen.label) for (name, other), outcome in found.items() if other == budget and name != DEFAULT]
-        behind = max((_mean(mine - rival) for rival in rivals), key=lambda estimate: estimate.low, default=None)
+        behind = max((bootstrap_mean(mine - rival) for rival in rivals), key=lambda estimate: estimate.low, default=None)
         if behind:
             tie = f"{how}; better or tied: the interval reaches 0"
-            figures.append(_at_most(f"nll above the best other's, {budget} per class", behind, 0.0, tie, unit="nats", tied=True))
+            figures.append(_at_most(f"nll above the best other's, {budget} per class", behind, 0.0, tie, unit="nats", by="low"))
     if (DEFAULT, REFERENCE) in found:
         few, many = (found[DEFAULT, budget].log_posterior for budget in (OF_TRAINING, REFERENCE))
         figures.append(_at_most(f"KL to {REFERENCE} per class, {OF_TRAINING} per class", _divergence(many, few), CLOSE_REFERENCE, how, unit="nats"))
     return figures
 
 
-def _at_most(name: str, value: Estimate, target: float, how: str, *, unit: str = "0 to 1", certain: bool = False, tied: bool = False) -> Figure:
-    """A figure with an upper bound, met by its value, by all of its interval (`certain`) or by some of it (`tied`)."""
-    judged = value.high if certain else value.low if tied else value.value
+def _at_most(name: str, value: Estimate, target: float, how: str, *, unit: str = "0 to 1", by: Literal["value", "low", "high"] = "value") -> Figure:
+    """A figure with an upper bound, met by its value, by the low end of its interval (a tie) or by the high end (for certain)."""
+    judged: float = getattr(value, by)
     interval = (value.low, value.high)
     return Figure(name=name, value=value.value, interval=interval, unit=unit, target=target, at_most=True, met=judged <= target, how=how)
 
@@ -212,15 +210,13 @@ def _bf16(model: GenRep, seen: Seen, *, quick: bool) -> Figure:
 def _bits(model: GenRep, seen: Seen, *, quick: bool) -> list[Figure]:
     """-log p(x | y) by three roads, and how far two of them are apart."""
     num = 10 if quick else NUM_BITS
-    roads = {
-        method: model.nll(seen.image[:num], seen.label[:num], method=method) for method in (("integral", "bound") if quick else ("integral", "bound", "flow"))
-    }
-    bits = {method: road.bits_per_dimension()[0] for method, road in roads.items()}
+    methods = ("integral", "bound") if quick else ("integral", "bound", "flow")
+    bits = {method: model.nll(seen.image[:num], seen.label[:num], method=method).bits_per_dimension()[0] for method in methods}
     how = f"{num} test images given their class"
-    apart = _mean(bits["bound"] - bits["integral"])
+    apart = bootstrap_mean(bits["bound"] - bits["integral"])
     far = Estimate(abs(apart.value), *sorted((abs(apart.low), abs(apart.high))))
     first = _at_most("bits per dimension between bound of 1000 steps and integral", far, CLOSE_BITS, how, unit="bits")
-    return [first, *(_plain(f"likelihood by {method}: bits per dimension", _mean(values), "bits", how) for method, values in bits.items())]
+    return [first, *(_plain(f"likelihood by {method}: bits per dimension", bootstrap_mean(values), "bits", how) for method, values in bits.items())]
 
 
 def _evidence(model: GenRep, judge: Judge, seen: Seen, *, quick: bool) -> list[Figure]:
@@ -229,7 +225,7 @@ def _evidence(model: GenRep, judge: Judge, seen: Seen, *, quick: bool) -> list[F
     found = deletion(model, judge, seen.image[:num], seen.label[:num])
     how = f"{num} test images, {SHARE:.0%} of the pixels deleted; {judge.name}, label against the head's favourite among the others"
     more = [
-        _at_most(f"log-odds that deletion by {name} costs more than by evidence", Estimate(-e.value, -e.high, -e.low), 0.0, how, unit="nats", certain=True)
+        _at_most(f"log-odds that deletion by {name} costs more than by evidence", Estimate(-e.value, -e.high, -e.low), 0.0, how, unit="nats", by="high")
         for name, e in found.more_than.items()
     ]
     return more + [_plain(f"deletion by {name}: log-odds lost", value, "nats", how) for name, value in found.lost.items()]
@@ -246,8 +242,8 @@ def _grid(seen: Seen, found: Mapping[tuple[str, int], Outcome], how: str) -> lis
     rows = {"head": (seen.head, 1.0), **{f"{name}, {budget} per class": (outcome.log_posterior, outcome.passes) for (name, budget), outcome in found.items()}}
     for name, (log_probs, passes) in rows.items():
         figures += [
-            _plain(f"trained model, {name}: accuracy", _mean(_right(log_probs, seen.label)), "0 to 1", how),
-            _plain(f"trained model, {name}: nll", _mean(_surprise(log_probs, seen.label)), "nats", how),
+            _plain(f"trained model, {name}: accuracy", bootstrap_mean(_right(log_probs, seen.label)), "0 to 1", how),
+            _plain(f"trained model, {name}: nll", bootstrap_mean(_surprise(log_probs, seen.label)), "nats", how),
             _plain(f"trained model, {name}: ece", _error(log_probs, seen.label), "0 to 1", how),
             _plain(f"trained model, {name}: F", Estimate(passes, math.nan, math.nan), "passes of the trunk per image", how),
         ]

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 Z95 = 1.959963984540054
@@ -82,3 +82,8 @@ def bootstrap(figure: Callable[[Int[Tensor, " n"]], float], num: int, *, seed: i
     found = torch.tensor([figure(torch.randint(num, (num,), generator=generator)) for _ in range(num_resamples)], dtype=torch.float64)
     low, high = found.quantile(torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
     return Estimate(figure(torch.arange(num)), low, high)
+
+
+def bootstrap_mean(values: Float[Tensor, " n"]) -> Estimate:
+    """The mean of samples, in their unit, with its bootstrap interval."""
+    return bootstrap(lambda rows: float(values[rows].mean()), len(values))

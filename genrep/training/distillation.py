@@ -193,16 +193,20 @@ class Teacher:
 
     @torch.no_grad()
     def _piloted(self, val: Batch) -> PosteriorEstimator:
-        """The configured estimator, weighing noise levels as they serve to recognise the first images, and drawing where that matters."""
+        """The configured estimator, weighing noise levels as they serve to recognise the first images, and drawing where that matters.
+
+        What the configuration says of either stays as it is.
+        """
         estimator = self._posterior
-        if not isinstance(estimator, DenoisingGap) or not self.config.pilot_images:
+        if not isinstance(estimator, DenoisingGap) or not self.config.pilot_images or (estimator.weights and estimator.allocation):
             return estimator
         pilot = val.rows(slice(self.config.pilot_images))
         candidates = torch.eye(self.model.denoiser.num_classes, device=pilot.image.device).expand(len(pilot), -1, -1)
         generator = SampleGenerator(self.seed, pilot.index, "pilot")
         x0, schedule = self.model.encode(pilot.image), self.model.schedule
         found = run_pilot(estimator, self.model.denoiser.candidates, x0, candidates, schedule=schedule, generator=generator, **PILOT)
-        return found.weighted(pilot.label).allocated()
+        found = found if estimator.weights else found.weighted(pilot.label)
+        return found.estimator if estimator.allocation else found.allocated()
 
     @property
     def _posterior(self) -> PosteriorEstimator:

@@ -277,6 +277,15 @@ def test_without_a_pilot_run_draws_lie_and_count_as_configured() -> None:
         assert asked.teaching.calibration.gap == options
 
 
+def test_a_pilot_run_finds_only_what_the_configuration_leaves_open() -> None:
+    weights, allocation = (3.0, 1.0), (1.0, 2.0)
+    for fixed in ({"weights": weights}, {"allocation": allocation}, {"weights": weights, "allocation": allocation}):
+        asked = teacher(config=replace(CONFIG, posterior=replace(CONFIG.posterior, **fixed)))
+        asked.fit(batch_of(20))
+        found = asked.teaching.calibration.gap
+        assert fixed.items() <= found.items() and None not in found.values()
+
+
 def test_a_finished_model_knows_what_a_budget_is_worth() -> None:
     val, asked = batch_of(40), teacher()
     assert asked.calibrate(val) == []
