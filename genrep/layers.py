@@ -21,3 +21,36 @@ class StandardConv2d(nn.Conv2d):
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d hh ww"]:
         standard = F.layer_norm(self.weight, self.weight.shape[1:]) * self.weight[0].numel() ** -0.5
         return F.conv2d(x, self.gain * standard, self.bias, self.stride, self.padding)
+
+
+class Halving(nn.Module):
+    """A strided convolution and a residual one."""
+
+    def __init__(self, before: int, after: int) -> None:
+        super().__init__()
+        self.down = StandardConv2d(before, after, 4, stride=2)
+        self.norm = nn.GroupNorm(8, after)
+        self.conv = StandardConv2d(after, after, 3)
+
+    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d hh ww"]:
+        x = self.down(x)
+        return x + self.conv(F.silu(self.norm(x)))
+
+
+class Residual(nn.Module):
+    """Two convolutions beside a way straight through.
+
+    x + gain * conv(silu(norm(conv(silu(norm(x))))))
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.norms = nn.ModuleList(nn.GroupNorm(8, width) for _ in range(2))
+        self.convs = nn.ModuleList(StandardConv2d(width, width, 3) for _ in range(2))
+        self.gain = nn.Parameter(torch.tensor(0.5))
+
+    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+        seen = x
+        for norm, conv in zip(self.norms, self.convs, strict=True):
+            seen = conv(F.silu(norm(seen)))
+        return x + self.gain * seen

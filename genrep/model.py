@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from genrep.generative import GenerativeModel
 from genrep.model_config import ModelConfig
 from genrep.registry import lookup
 from genrep.tasks import TASKS, Task, run_tasks
+from genrep.tasks.base import SCAN_WIDTH, Scan
 from genrep.types import Detections, Features, Perception
 
 
@@ -25,7 +27,10 @@ class GenRep(GenerativeModel):
         trunk, width = self.denoiser.trunk, config.trunk.width
         heads = {name: lookup(TASKS, name, "task") for name in config.tasks}
         options = {"detection": {"num_proposals": config.proposals}}
-        self.heads = nn.ModuleDict({name: heads[name](trunk.spec, len(self.class_names), **options.get(name, {})) for name in TASKS if name in heads})
+        glimpses = any(head.glimpses for head in heads.values())
+        self.scan = Scan(trunk.spec) if glimpses else None
+        spec = replace(trunk.spec, scan=SCAN_WIDTH if glimpses else 0)
+        self.heads = nn.ModuleDict({name: heads[name](spec, len(self.class_names), **options.get(name, {})) for name in TASKS if name in heads})
         self.projector = nn.Sequential(nn.Linear(width, width), nn.SiLU(), nn.Linear(width, width))
 
     def tasks(self) -> Iterator[tuple[str, Task[Any, Any]]]:
@@ -38,9 +43,20 @@ class GenRep(GenerativeModel):
         """Tokens of an early tap on noised input, projected to be compared with the teacher's (L_rep_align)."""
         return self.projector(tap.flatten(2).transpose(1, 2))
 
+    def features(self, xt: Tensor, t: Float[Tensor, " b"]) -> Features:
+        """What the heads see of a pass: null condition, no semantics."""
+        return self._scanned(self.denoiser.features(xt, t))
+
     def clean_features(self, x0: Tensor) -> Features:
-        """The noise-free pass: t = 0, null condition, no semantics."""
-        return self.denoiser.features(x0, x0.new_zeros(len(x0)))
+        """The noise-free pass: t = 0."""
+        return self.features(x0, x0.new_zeros(len(x0)))
+
+    def glimpse(self, x0: Tensor) -> Features:
+        """A clean image by the stem alone: features without taps, at a small part of the cost of a pass."""
+        return self._scanned(self.denoiser.trunk.stem_features(x0))
+
+    def _scanned(self, features: Features) -> Features:
+        return features if self.scan is None else replace(features, scan=self.scan(features))
 
     @torch.no_grad()
     def perceive(self, image: Float[Tensor, "b 3 h w"], *, batch_size: int = 256, bf16: bool = False) -> Perception:

@@ -85,9 +85,13 @@ class Lessons:
     """Targets, and what the gate of their kind lets through."""
 
 
-def perception_losses(model: GenRep, batch: Batch, *, config: ObjectiveConfig, generator: SampleGenerator, lessons: Lessons | None = None) -> dict[str, Tensor]:
+def perception_losses(
+    model: GenRep, batch: Batch, *, config: ObjectiveConfig, generator: SampleGenerator, lessons: Lessons | None = None, glimpses: int = 0
+) -> dict[str, Tensor]:
     """L_percept = L_task + L_distil on a clean or lightly noised pass that sees neither label nor semantics.
 
+    Args:
+        glimpses: images of `glimpse_loss` in the same step; a task that learns from them, too, counts here with the share of these images.
     Returns:
         the unweighted terms by name, `task` and `distil`, and their sum `perception`; means over images.
     Source: equation (5), and (4) for the distillation.
@@ -97,33 +101,38 @@ def perception_losses(model: GenRep, batch: Batch, *, config: ObjectiveConfig, g
     draw = generator.uniform(2)
     t = torch.where(draw[:, 0] < config.noisy_fraction, draw[:, 1] * config.noisy_t_max, 0.0)
     xt = model.schedule.noised(x0, t, generator.normal(*x0.shape[1:]))
-    features = model.denoiser.features(xt, t)
+    features = model.features(xt, t)
     terms: dict[str, Tensor] = {}
     task = distil = x0.new_zeros(())
     for name, head, output in run_tasks(model.tasks(), features):
         losses = head.loss(output, batch)
         weight = getattr(config, f"{name}_weight", 1.0)
-        task = task + weight * sum(losses.values())
+        task = task + weight * _share(len(x0), glimpses if head.glimpses else 0) * sum(losses.values())
         terms[name] = sum(losses.values(), x0.new_zeros(())).detach()
         if lessons:
             distil = distil + weight * _distillation(head, output, batch, lessons)
     return {**terms, "task": task, "distil": config.distil_weight * distil, "perception": task + config.distil_weight * distil}
 
 
-def glimpse_loss(model: GenRep, batch: Batch, *, config: ObjectiveConfig, generator: SampleGenerator) -> Tensor:
-    """What tasks can learn of annotated objects from clean images without the trunk's blocks, weighted as in L_task.
+def glimpse_loss(model: GenRep, batch: Batch, *, config: ObjectiveConfig, beside: int = 0) -> Tensor:
+    """What tasks that can (`Task.glimpses`) learn from clean images without the trunk's blocks, weighted as in L_task.
 
     Args:
-        generator: one stream per image, of length b.
+        beside: images of `perception_losses` in the same step. Of both together a task's loss is the mean over all images.
     Returns:
-        the sum of the tasks' terms (`Task.glimpse`); 0 where no task has any, or no object is annotated.
-    Deviates: not in the paper; objects are seen here at a small part of the cost of a pass.
+        the share of these images in that; 0 where there is no such task, or nothing is annotated.
+    Deviates: not in the paper; images are learnt from here at a small part of the cost of a pass.
     """
-    features = model.denoiser.trunk.stem_features(model.encode(batch.image))
+    glimpsing = ((name, head) for name, head in model.tasks() if head.glimpses)
     total = batch.image.new_zeros(())
-    for name, head in model.tasks():
-        total = total + getattr(config, f"{name}_weight", 1.0) * sum(head.glimpse(features, batch, generator).values())
-    return total
+    for name, head, output in run_tasks(glimpsing, model.glimpse(model.encode(batch.image))):
+        total = total + getattr(config, f"{name}_weight", 1.0) * sum(head.loss(output, batch).values())
+    return _share(len(batch.image), beside) * total
+
+
+def _share(num: int, others: int) -> float:
+    """Of `num` images among all."""
+    return num / (num + others)
 
 
 def _distillation(head: Task[Any, Any], output: Any, batch: Batch, lessons: Lessons) -> Tensor:
@@ -143,7 +152,7 @@ def generation_losses(model: GenRep, teacher: GenRep, batch: Batch, *, config: O
     """
     x0 = model.encode(batch.image)
     with torch.no_grad():
-        taught = teacher.clean_features(x0)
+        taught = teacher.denoiser.features(x0, x0.new_zeros(len(x0)))
     num = config.draws
     x0, y = x0.repeat_interleave(num, 0), batch.classes.repeat_interleave(num, 0)
     draw = generator.uniform(3, num).transpose(1, 2).reshape(-1, 3)

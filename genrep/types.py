@@ -90,7 +90,7 @@ class DenoiseCandidates(Protocol):
 
 @dataclass(frozen=True)
 class Objects:
-    """Candidate objects of each image, as one task offers them to the next ones."""
+    """Candidate objects of each image, as one task offers them to the next ones: findings, through which these teach it nothing."""
 
     class_logits: Float[Tensor, "b m k"]
     owner_logits: Float[Tensor, "b m h w"]
@@ -99,25 +99,29 @@ class Objects:
 
 @dataclass(frozen=True)
 class Features:
-    """What a noise-free (or lightly noised) pass offers to the perception heads."""
+    """What a noise-free (or lightly noised) pass offers to the perception heads; a glimpse has no taps."""
 
     taps: tuple[Float[Tensor, "b d gh gw"], ...]
     """Outputs of the tapped trunk blocks, early to late, on the token grid; normalised over channels."""
     stem: tuple[Float[Tensor, "b _ _ _"], ...]
     """Outputs of the stem's convolutions, fine to coarse, finer than the token grid."""
+    scan: Float[Tensor, "b _ gh gw"] | None = None
+    """The stem's maps drawn together to the token grid, without the blocks (`tasks.base.Scan`)."""
     objects: Objects | None = None
     """What a task before this one has found."""
 
 
 @dataclass(frozen=True)
 class FeatureSpec:
-    """What heads may count on: channels and stride (image pixels per cell) of each tap and stem map, and the image size."""
+    """What heads may count on: channels and stride (image pixels per cell) of each tap, stem map and the scan, and the image size."""
 
     image_size: tuple[int, int]
     taps: tuple[int, ...]
     tap_stride: int
     stem: tuple[int, ...]
     stem_strides: tuple[int, ...]
+    scan: int = 0
+    """0: there is no scan."""
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from genrep.backbones.base import Backbone, Hidden
-from genrep.layers import StandardConv2d
+from genrep.layers import Halving, StandardConv2d
 from genrep.types import Features, FeatureSpec
 
 
@@ -89,20 +89,6 @@ class ClassEmbedding(nn.Module):
         count = y.sum(1, keepdim=True)
         embedded = y @ self.classes / count.clamp(min=1).sqrt() + (count > 1) * self.set
         return torch.where(count == 0, self.null, embedded)
-
-
-class Halving(nn.Module):
-    """A strided convolution and a residual one."""
-
-    def __init__(self, before: int, after: int) -> None:
-        super().__init__()
-        self.down = StandardConv2d(before, after, 4, stride=2)
-        self.norm = nn.GroupNorm(8, after)
-        self.conv = StandardConv2d(after, after, 3)
-
-    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d hh ww"]:
-        x = self.down(x)
-        return x + self.conv(F.silu(self.norm(x)))
 
 
 class Stem(nn.Module):

@@ -14,7 +14,7 @@ from genrep.samplers import Ancestral, Euler
 SCENES_TWICE = ("fashion", "fashion-scenes", "fashion-scenes")
 """A scene is harder to see than one garment."""
 
-SMALL_STEPS = TrainConfig(stage1_batch_size=8, batch_size=8, stage1_glimpses=48, glimpses=16, lr=2.5e-3, perception_weight=0.5, generation_weight=0.5)
+SMALL_STEPS = TrainConfig(stage1_batch_size=8, batch_size=8, stage1_glimpses=32, glimpses=32, lr=2.5e-3, perception_weight=0.5, generation_weight=0.5)
 """Many small updates."""
 
 
@@ -47,7 +47,7 @@ def showcase() -> Config:
         model=ModelConfig(trunk=DiTConfig(width=128, class_blocks=3), proposals=8),
         objective=ObjectiveConfig(draws=1, segmentation_weight=3.0, distil_every=16),
         aligner=GenRepRule(balance=True),
-        train=replace(SMALL_STEPS, perception_weight=0.6, generation_weight=0.4, stage1_images=40_000, stage2_images=80_000),
+        train=replace(SMALL_STEPS, perception_weight=0.6, generation_weight=0.4, stage1_images=20_000, stage2_images=88_000),
         eval=EvalConfig(guidance_grid=(1.0, 1.5, 1.75, 2.0), num_guidance_samples=1_000),
     )
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Generic, TypeVar
+from functools import reduce
+from itertools import pairwise
+from typing import Any, ClassVar, Generic, TypeVar
 
 import torch
 from jaxtyping import Float, Int
@@ -14,11 +16,15 @@ from torch.nn import functional as F
 from torchvision.ops import complete_box_iou_loss
 
 from genrep.boxes import paired_iou, to_xyxy_px
-from genrep.randomness import SampleGenerator
+from genrep.layers import Halving, Residual
 from genrep.types import Batch, Features, FeatureSpec, Objects
 
 Output = TypeVar("Output")
 Result = TypeVar("Result")
+
+SCAN_WIDTH = 128
+SCAN_DEPTH = 3
+"""Residual blocks after which a place knows of an image of 8 x 8 places as a whole."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +47,9 @@ class Task(nn.Module, ABC, Generic[Output, Result]):
     them returns None.
     """
 
+    glimpses: ClassVar[bool] = False
+    """Whether it reads the scan, so that it sees something without the trunk's blocks, too: features without taps."""
+
     @abstractmethod
     def forward(self, features: Features) -> Output:
         """Raw output of the head."""
@@ -57,16 +66,6 @@ class Task(nn.Module, ABC, Generic[Output, Result]):
         """What the tasks after this one may see of its findings."""
         del output
         return None
-
-    def glimpse(self, features: Features, batch: Batch, generator: SampleGenerator) -> dict[str, Tensor]:
-        """Named terms of what can be learnt of annotated objects from the stem's maps alone; none by default.
-
-        Args:
-            features: of the clean images, without taps.
-            generator: one stream per image, of length b.
-        """
-        del features, batch, generator
-        return {}
 
     def distil_image(self, output: Output, rows: Tensor, probs: Tensor) -> Tensor | None:
         """KL(p || q), [r] nats, from the class posteriors `probs` [r k] of the images `rows` [r], which have one class each."""
@@ -87,16 +86,41 @@ def run_tasks(tasks: Iterable[tuple[str, Task[Any, Any]]], features: Features) -
         yield name, task, output
 
 
-class Fuse(nn.Module):
-    """The taps of the trunk as one map: concatenated, mixed by one linear layer per position, rectified."""
+class Scan(nn.Module):
+    """The stem's coarsest map drawn together to the token grid: halvings, then residual convolutions.
 
-    def __init__(self, spec: FeatureSpec, width: int) -> None:
+    What lies where is learnt here from far fewer images, and in a small part of the time, that the trunk's blocks need.
+    """
+
+    def __init__(self, spec: FeatureSpec, width: int = SCAN_WIDTH) -> None:
         super().__init__()
-        self.mix = nn.Linear(sum(spec.taps), width)
+        halvings = (spec.tap_stride // spec.stem_strides[-1]).bit_length() - 1
+        self.down = nn.Sequential(nn.SiLU(), *(Halving(a, b) for a, b in pairwise((spec.stem[-1], *(width,) * halvings))))
+        self.around = nn.Sequential(*(Residual(width) for _ in range(SCAN_DEPTH)), nn.GroupNorm(8, width))
 
     def forward(self, features: Features) -> Float[Tensor, "b d gh gw"]:
-        taps = torch.cat([tap.permute(0, 2, 3, 1) for tap in features.taps], dim=-1)
-        return F.silu(self.mix(taps)).permute(0, 3, 1, 2)
+        return self.around(self.down(features.stem[-1]))
+
+
+class Fuse(nn.Module):
+    """The taps of the trunk as one map: concatenated, mixed by one linear layer per position, rectified. To it the scan, mixed likewise, is added
+    where it is asked for and there is one; of a glimpse that is all."""
+
+    def __init__(self, spec: FeatureSpec, width: int, *, scan: bool = False) -> None:
+        super().__init__()
+        self.mix = nn.Linear(sum(spec.taps), width)
+        self.mix_scan = nn.Linear(spec.scan, width) if scan and spec.scan else None
+
+    def forward(self, features: Features) -> Float[Tensor, "b d gh gw"]:
+        seen = [_mixed(self.mix, features.taps)] if features.taps else []
+        if self.mix_scan is not None:
+            assert features.scan is not None
+            seen.append(_mixed(self.mix_scan, (features.scan,)))
+        return reduce(torch.add, seen)
+
+
+def _mixed(mix: nn.Linear, maps: Sequence[Float[Tensor, "b _ gh gw"]]) -> Float[Tensor, "b d gh gw"]:
+    return F.silu(mix(torch.cat([each.permute(0, 2, 3, 1) for each in maps], dim=-1))).permute(0, 3, 1, 2)
 
 
 def mean_where(value: Float[Tensor, " b"], where: Tensor) -> Float[Tensor, ""]:

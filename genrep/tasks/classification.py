@@ -14,8 +14,8 @@ NUM_QUERIES = 4
 
 
 def classes_by_share(objects: Objects) -> Float[Tensor, "b k"]:
-    """Class logits of the objects, mixed by the share of the image that each owns, of what is owned at all; who owns what is not learnt here."""
-    owner = F.pad(objects.owner_logits.detach(), (0, 0, 0, 0, 1, 0)).softmax(1)[:, 1:].sum((2, 3))
+    """Class logits of the objects, mixed by the share of the image that each owns, of what is owned at all."""
+    owner = F.pad(objects.owner_logits, (0, 0, 0, 0, 1, 0)).softmax(1)[:, 1:].sum((2, 3))
     return torch.einsum("bm,bmk->bk", owner / owner.sum(1, keepdim=True).clamp(min=1), objects.class_logits)
 
 

@@ -1,5 +1,5 @@
-"""Object detection: every token answers whether it sits in the middle of an object, of which class, and how far its sides are;
-the best answers may be looked at again."""
+"""Object detection: every place of the token grid answers whether it lies in the middle of an object, of which class, and how far its
+sides are; the best answers may be looked at again."""
 
 from __future__ import annotations
 
@@ -12,13 +12,9 @@ from torch.nn import functional as F
 from torchvision.ops import batched_nms
 
 from genrep.boxes import to_xyxy_px
-from genrep.randomness import SampleGenerator
 from genrep.tasks.base import Fuse, ObjectTargets, Task, place_losses, shortlist_kl
-from genrep.tasks.regions import RegionOutput, Regions, glimpsed_boxes, propose, region_losses
+from genrep.tasks.regions import RegionOutput, Regions, propose, region_losses
 from genrep.types import UNLABELLED, Batch, Detections, Features, FeatureSpec, Objects
-
-CERTAIN = 20.0
-"""Logit of an object that is known to be there."""
 
 
 @dataclass(frozen=True)
@@ -40,12 +36,13 @@ class Detection(Task[DetectionOutput, list[Detections]]):
     Source: Tian et al. 2019 (FCOS), arXiv:1904.01355; IoU-aware scores after Zhang et al. 2021, arXiv:2008.13367.
     """
 
+    glimpses = True
     centres_px: Tensor
 
     def __init__(self, spec: FeatureSpec, num_classes: int, width: int = 128, num_proposals: int = 0) -> None:
         super().__init__()
         self.stride, self.image_size = spec.tap_stride, spec.image_size
-        self.fuse = Fuse(spec, width)
+        self.fuse = Fuse(spec, width, scan=True)
         self.tower = nn.Sequential(nn.Conv2d(width, width, 3, padding=1), nn.SiLU())
         self.read = nn.Conv2d(width, num_classes + 5, 1)
         self.num_proposals = num_proposals
@@ -71,7 +68,8 @@ class Detection(Task[DetectionOutput, list[Detections]]):
         return regions(features, boxes, exists, objectness, twice=True)
 
     def offer(self, output: DetectionOutput) -> Objects | None:
-        return Objects(output.regions.class_logits, output.regions.owner_logits()) if output.regions else None
+        """The proposals as they are, without gradient: what other tasks would have them be disturbs what they learn of themselves."""
+        return Objects(output.regions.class_logits.detach(), output.regions.owner_logits().detach()) if output.regions else None
 
     def match(self, batch: Batch) -> Int[Tensor, "b n"]:
         """The object slot each token is matched to, -1 for none. Every object has at least one."""
@@ -89,14 +87,6 @@ class Detection(Task[DetectionOutput, list[Detections]]):
         presence, classes, extent = place_losses(output.objectness, output.class_logits, output.boxes_xyxy_px, self.match(batch), batch)
         terms = {"objectness": presence, "object_class": classes, "box": 2 * extent}
         return {**terms, **region_losses(output.regions, batch)} if output.regions else terms
-
-    def glimpse(self, features: Features, batch: Batch, generator: SampleGenerator) -> dict[str, Tensor]:
-        """What the second look learns at boxes around true objects. That they are objects is given, and teaches nothing."""
-        if self.regions is None:
-            return {}
-        boxes, exists = glimpsed_boxes(batch, min(self.num_proposals, batch.object_labels.shape[1]), generator)
-        terms = region_losses(self.regions(features, boxes, exists, torch.full_like(boxes[..., 0], CERTAIN)), batch)
-        return {name: term for name, term in terms.items() if name != "region_objectness"}
 
     def results(self, output: DetectionOutput, max_objects: int = 100, floor: float = 0.02) -> list[Detections]:
         """Best first, suppressed per class; score = objectness times class probability.

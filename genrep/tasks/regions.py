@@ -15,7 +15,6 @@ from torchvision.ops import box_iou
 
 from genrep.boxes import to_xyxy_px
 from genrep.layers import StandardConv2d
-from genrep.randomness import SampleGenerator
 from genrep.tasks.base import mean_where, place_losses
 from genrep.types import IGNORE, UNLABELLED, Batch, Features, FeatureSpec
 
@@ -23,8 +22,6 @@ CROP = 16
 """Side of a crop, in samples."""
 CONTEXT = 1.25
 """Side of what is looked at, in sides of the box: what covers an object tells what is hidden."""
-SHIFT = 0.1
-"""How far the sides of a glimpsed box stray (standard deviation, in sides of the box). Chosen, not tuned."""
 STEP = 0.2
 """How far an output of 1 moves a side, in sides of the box."""
 REACH = 0.4
@@ -82,16 +79,6 @@ def propose(
         covered = iou.gather(1, index[:, None, None].expand(-1, 1, iou.shape[2])).squeeze(1) > overlap
         left = left.masked_fill(covered, -torch.inf).scatter(1, index[:, None], -torch.inf)
     return torch.stack(found, 1), torch.stack(exists, 1)
-
-
-def glimpsed_boxes(batch: Batch, num: int, generator: SampleGenerator) -> tuple[Float[Tensor, "b m 4"], Bool[Tensor, "b m"]]:
-    """Boxes around true objects, in turn from a random one on, their sides moved at random; and whether the image has any object."""
-    real = batch.object_labels != UNLABELLED
-    count = real.sum(1, keepdim=True)
-    turn = ((generator.uniform()[:, None] * count).long() + torch.arange(num, device=real.device)) % count.clamp(min=1)
-    slot = real.int().argsort(dim=1, descending=True, stable=True).gather(1, turn)
-    truth = to_xyxy_px(batch.boxes_cxcywh, (batch.image.shape[-2], batch.image.shape[-1])).gather(1, slot[..., None].expand(-1, -1, 4))
-    return _moved(truth, SHIFT * generator.normal(num, 4)), (count > 0).expand(-1, num)
 
 
 def crop(maps: Float[Tensor, "b c h w"], boxes_xyxy_px: Float[Tensor, "b m 4"], image_size: tuple[int, int], size: int) -> Float[Tensor, "bm c s s"]:

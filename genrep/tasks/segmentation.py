@@ -28,10 +28,12 @@ class Segmentation(Task[Tensor, Tensor]):
     `results`: class of each pixel, 0 background, c + 1 class c.
     """
 
+    glimpses = True
+
     def __init__(self, spec: FeatureSpec, num_classes: int, width: int = 128, fine_width: int = 24) -> None:
         super().__init__()
         self.stride = spec.tap_stride
-        self.fuse = Fuse(spec, width)
+        self.fuse = Fuse(spec, width, scan=True)
         self.tower = nn.Sequential(nn.Conv2d(width, width, 3, padding=1), nn.SiLU())
         self.classify = nn.Conv2d(width, 1 + num_classes, 1)
         self.unfold = nn.Conv2d(width, fine_width * self.stride**2, 1)

@@ -229,7 +229,7 @@ class Session:
         terms: dict[str, Tensor] = {}
         parts = {job: [partial(self._loss, job, partial(self._terms, job, drawn), terms)] for job in self.joint.jobs}
         if glimpses:
-            seen = partial(self._glimpses, self._drawn(self.glimpsed, self.progress.step * glimpses, glimpses))
+            seen = partial(self._glimpses, self._drawn(self.glimpsed, self.progress.step * glimpses, glimpses), beside=size)
             parts["perception"].append(partial(self._loss, "glimpses", seen, terms))
         report = self.joint(parts)
         first = 0 if stage == 1 else self.steps1
@@ -261,11 +261,10 @@ class Session:
             return generation_losses(self.model, self.teacher.model, batch, config=objective, generator=generator)
         due = self.stage == 2 and objective.posterior is not None and self.progress.step % objective.distil_every == 0
         lessons = self.teacher.lessons(batch, drawn.positions, num=objective.distil_images) if due else None
-        return perception_losses(self.model, batch, config=objective, generator=generator, lessons=lessons)
+        return perception_losses(self.model, batch, config=objective, generator=generator, lessons=lessons, glimpses=self.glimpses)
 
-    def _glimpses(self, drawn: _Drawn) -> Terms:
-        generator = SampleGenerator(self.config.train.seed, drawn.positions, "glimpses")
-        return {"glimpses": glimpse_loss(self.model, drawn.batch, config=self.config.objective, generator=generator)}
+    def _glimpses(self, drawn: _Drawn, *, beside: int) -> Terms:
+        return {"glimpses": glimpse_loss(self.model, drawn.batch, config=self.config.objective, beside=beside)}
 
     def _update(self, lr: float) -> float:
         train = self.config.train

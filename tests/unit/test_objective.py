@@ -19,6 +19,7 @@ from genrep.objective import (
     ObjectiveConfig,
     draw_times,
     generation_losses,
+    glimpse_loss,
     perception_losses,
     representation_alignment,
     require_finite,
@@ -49,6 +50,16 @@ def generation(model: GenRep, batch: Batch, config: ObjectiveConfig = CONFIG, at
 
 def perception(model: GenRep, batch: Batch, config: ObjectiveConfig = CONFIG, lessons: Lessons | None = None) -> dict[str, Tensor]:
     return perception_losses(model, batch, config=config, generator=generator(len(batch)), lessons=lessons)
+
+
+def test_where_a_task_learns_from_glimpses_all_images_count_alike() -> None:
+    """Of 6 images and 18 glimpses, what both teach is a quarter of the one's loss and three quarters of the other's."""
+    model, batch = small_model(proposals=4), batch_of()
+    alone = perception_losses(model, batch, config=CONFIG, generator=generator())
+    beside = perception_losses(model, batch, config=CONFIG, generator=generator(), glimpses=18)
+    torch.testing.assert_close(alone["task"] - beside["task"], 0.75 * (alone["detection"] + alone["segmentation"]))
+    more = batch_of(18)
+    torch.testing.assert_close(glimpse_loss(model, more, config=CONFIG, beside=6), 0.75 * glimpse_loss(model, more, config=CONFIG))
 
 
 class Spy:

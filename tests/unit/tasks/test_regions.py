@@ -10,11 +10,10 @@ from hypothesis import strategies as st
 from rectangles import SLOTS, rectangles
 from small_models import normal
 from torch.nn import functional as F
-from torchvision.ops import box_iou, nms
+from torchvision.ops import nms
 
 from genrep.boxes import to_cxcywh, to_xyxy_px
-from genrep.randomness import SampleGenerator
-from genrep.tasks.regions import NOT_HERE, REACH, SHIFT, RegionOutput, Regions, crop, glimpsed_boxes, paste, propose
+from genrep.tasks.regions import NOT_HERE, REACH, RegionOutput, Regions, crop, paste, propose
 from genrep.types import UNLABELLED, Features, FeatureSpec
 
 SIZE = (32, 48)
@@ -70,29 +69,6 @@ def test_what_is_far_from_a_box_changes_nothing_of_it() -> None:
     torch.testing.assert_close(look(there).class_logits, first.class_logits)
     assert (look(near).class_logits - first.class_logits).abs().max() > 1e-3
     assert (first.mask_logits[..., 24:] == NOT_HERE).all() and (first.mask_logits[..., 6:14, 6:14] != NOT_HERE).all()
-
-
-def test_glimpses_are_around_every_object_in_turn() -> None:
-    batch = rectangles(40, num_objects=3).batch(torch.arange(40))
-    boxes, exists = glimpsed_boxes(batch, 3, SampleGenerator(0, batch.index, "test"))
-    truth = to_xyxy_px(batch.boxes_cxcywh, (32, 32))[:, :3]
-    size = (truth[..., 2:] - truth[..., :2]).repeat(1, 1, 2)
-    strays = ((boxes[:, :, None] - truth[:, None]) / size[:, None]).abs().mean(-1)
-    nearest = strays.argmin(-1)
-    assert exists.all() and torch.equal(nearest.sort(1).values, torch.arange(3).expand(40, 3))
-    assert nearest[:, 0].unique().tolist() == [0, 1, 2]
-    assert 0.8 * SHIFT < strays.amin(-1).mean() / (2 / torch.pi) ** 0.5 < 1.2 * SHIFT
-    alone, _ = glimpsed_boxes(batch.rows(slice(5, 6)), 3, SampleGenerator(0, batch.index[5:6], "test"))
-    assert torch.equal(alone[0], boxes[5])
-
-
-def test_an_object_alone_is_glimpsed_again_and_none_is_no_glimpse() -> None:
-    batch = rectangles(2).batch(torch.arange(2))
-    batch = replace(batch, object_labels=torch.where(torch.arange(2)[:, None] == 0, batch.object_labels, UNLABELLED))
-    boxes, exists = glimpsed_boxes(batch, 4, SampleGenerator(0, batch.index, "test"))
-    assert exists.tolist() == [[True] * 4, [False] * 4]
-    overlap = box_iou(boxes[0], to_xyxy_px(batch.boxes_cxcywh, (32, 32))[0, :1])
-    assert overlap.min() > 0.3 and len(boxes[0].unique(dim=0)) == 4
 
 
 def test_proposals_match_the_object_they_overlap_by_more_than_half() -> None:
