@@ -47,7 +47,7 @@ def showcase() -> Config:
         model=ModelConfig(trunk=DiTConfig(width=128, class_blocks=3), proposals=8),
         objective=ObjectiveConfig(draws=1, segmentation_weight=3.0, distil_every=16),
         aligner=GenRepRule(balance=True),
-        train=replace(SMALL_STEPS, perception_weight=0.6, generation_weight=0.4, stage1_images=20_000, stage2_images=88_000),
+        train=replace(SMALL_STEPS, perception_weight=0.6, generation_weight=0.4, stage1_images=16_000, stage2_images=80_000),
         eval=EvalConfig(guidance_grid=(1.0, 1.5, 1.75, 2.0), num_guidance_samples=1_000),
     )
 
