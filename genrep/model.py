@@ -16,7 +16,7 @@ from genrep.model_config import ModelConfig
 from genrep.registry import lookup
 from genrep.tasks import TASKS, Task, run_tasks
 from genrep.tasks.base import SCAN_WIDTH, Scan
-from genrep.types import Detections, Features, Perception
+from genrep.types import Detections, Features, Perception, Seen
 
 
 class GenRep(GenerativeModel):
@@ -45,7 +45,7 @@ class GenRep(GenerativeModel):
 
     def features(self, xt: Tensor, t: Float[Tensor, " b"]) -> Features:
         """What the heads see of a pass: null condition, no semantics."""
-        return self._scanned(self.denoiser.features(xt, t))
+        return self.scanned(self.denoiser.features(xt, t))
 
     def clean_features(self, x0: Tensor) -> Features:
         """The noise-free pass: t = 0."""
@@ -53,10 +53,20 @@ class GenRep(GenerativeModel):
 
     def glimpse(self, x0: Tensor) -> Features:
         """A clean image by the stem alone: features without taps, at a small part of the cost of a pass."""
-        return self._scanned(self.denoiser.trunk.stem_features(x0))
+        return self.scanned(self.denoiser.trunk.stem_features(x0))
 
-    def _scanned(self, features: Features) -> Features:
+    def scanned(self, features: Features) -> Features:
+        """What the trunk gives, with the scan where a head reads it."""
         return features if self.scan is None else replace(features, scan=self.scan(features))
+
+    @torch.no_grad()
+    def seen(self, features: Features, confidence: float) -> Seen | None:
+        """What images hold, by the first of the tasks that says; None where none does.
+
+        Args:
+            confidence: probability above which a task is sure of a class.
+        """
+        return next((seen for _, head, output in run_tasks(self.tasks(), features) if (seen := head.seen(output, confidence))), None)
 
     @torch.no_grad()
     def perceive(self, image: Float[Tensor, "b 3 h w"], *, batch_size: int = 256, bf16: bool = False) -> Perception:

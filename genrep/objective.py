@@ -13,13 +13,17 @@ from torch import Tensor
 from genrep.model import GenRep
 from genrep.parametrization import reverse_kernel, u_error
 from genrep.posteriors import DenoisingGap, PosteriorEstimator
+from genrep.posteriors.placebos import PLACEBOS
 from genrep.randomness import SampleGenerator
+from genrep.registry import nearest
 from genrep.schedules import expand
 from genrep.tasks import ObjectTargets, Task, run_tasks
-from genrep.types import Batch
+from genrep.types import Batch, Features
 
 JOBS = ("perception", "generation")
 """The two losses of a joint step, in the order of the Gramian."""
+
+LESSONS = ("posterior", *PLACEBOS, "own")
 
 T_MIN, T_MAX = 1e-3, 1.0 - 1e-3
 
@@ -55,6 +59,11 @@ class ObjectiveConfig:
     pilot_images: int = 64
     """Validation images of the pilot run that finds, with every calibration, where a denoising gap should draw and how much each noise level counts,
     unless it says so itself; 0: evenly, all alike."""
+    pseudo_confidence: float | None = 0.9
+    """Where an image is not annotated, generation is conditioned on the classes that the teacher sees in it, if it is so sure of each; None: on none."""
+    lesson: str = "posterior"
+    """What teaches perception: `posterior`; a placebo with its entropy, `smoothed` or `shuffled` (`posteriors/placebos.py`), to tell whether knowledge or
+    smoothing helps; or `own`: the classes of unannotated images that the teacher's own head is sure of (`pseudo_confidence`), ungated."""
     distil_weight: float = 1.0
     distil_every: int = 8
     """Steps between lessons."""
@@ -70,6 +79,12 @@ class ObjectiveConfig:
     def __post_init__(self) -> None:
         if not self.jobs or not set(self.jobs) <= set(JOBS):
             raise ValueError(f"`jobs` must be one or both of {', '.join(JOBS)}; found {self.jobs}.")
+        if self.lesson not in LESSONS:
+            raise ValueError(f"`lesson` must be one of {', '.join(LESSONS)}; found `{self.lesson}`.{nearest(self.lesson, LESSONS)}")
+        if self.pseudo_confidence is not None and not 0 < self.pseudo_confidence < 1:
+            raise ValueError(f"`pseudo_confidence` must lie between 0 and 1; found {self.pseudo_confidence}. `none` switches pseudo-conditions off.")
+        if self.lesson == "own" and self.pseudo_confidence is None:
+            raise ValueError("`lesson` own needs to know how sure is sure: set `pseudo_confidence`, for example to .9.")
         if not 0 <= self.sem_clean + self.sem_own <= 1:
             raise ValueError(f"`sem_clean` + `sem_own` must lie in [0, 1]; found {self.sem_clean + self.sem_own}.")
 
@@ -153,8 +168,9 @@ def generation_losses(model: GenRep, teacher: GenRep, batch: Batch, *, config: O
     x0 = model.encode(batch.image)
     with torch.no_grad():
         taught = teacher.denoiser.features(x0, x0.new_zeros(len(x0)))
+        y = conditions(teacher, batch, taught, config=config)
     num = config.draws
-    x0, y = x0.repeat_interleave(num, 0), batch.classes.repeat_interleave(num, 0)
+    x0, y = x0.repeat_interleave(num, 0), y.repeat_interleave(num, 0)
     draw = generator.uniform(3, num).transpose(1, 2).reshape(-1, 3)
     t = draw_times(draw[:, 0].view(-1, num)).flatten()
     y = y * (draw[:, 1:2] >= config.null_fraction)
@@ -170,6 +186,21 @@ def generation_losses(model: GenRep, teacher: GenRep, batch: Batch, *, config: O
     )
     total = terms["denoise"] + config.alignment_weight * terms["alignment"] + config.variational_weight * terms["variational"]
     return {**terms, "generation": total}
+
+
+def conditions(teacher: GenRep, batch: Batch, taught: Features, *, config: ObjectiveConfig) -> Float[Tensor, "b k"]:
+    """What generation is conditioned on: the annotated classes; where there are none, those that the teacher is sure to see, else null.
+
+    Without perception in training there is nobody to ask.
+
+    Args:
+        taught: the teacher's features of the clean images.
+    """
+    unknown = batch.unannotated
+    if config.pseudo_confidence is None or "perception" not in config.jobs or not bool(unknown.any()):
+        return batch.classes
+    seen = teacher.seen(teacher.scanned(taught.rows(unknown)), config.pseudo_confidence)
+    return batch.classes if seen is None else batch.classes.masked_scatter(unknown[:, None], seen.classes)
 
 
 def draw_times(u: Float[Tensor, "b n"]) -> Float[Tensor, "b n"]:

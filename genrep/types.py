@@ -51,6 +51,11 @@ class Batch:
         """The batch on another device."""
         return Batch(**{f.name: getattr(self, f.name).to(device) for f in fields(self)})
 
+    @property
+    def unannotated(self) -> Bool[Tensor, " b"]:
+        """Images of which neither class nor objects are known."""
+        return (self.label == UNLABELLED) & ~self.has_objects
+
     def rows(self, where: Int[Tensor, " m"] | Bool[Tensor, " b"] | slice) -> Batch:
         """Some rows of the batch, by index, by truth value or by slice."""
         return Batch(**{f.name: getattr(self, f.name)[where] for f in fields(self)})
@@ -98,6 +103,15 @@ class Objects:
 
 
 @dataclass(frozen=True)
+class Seen:
+    """What a task takes images to hold."""
+
+    classes: Float[Tensor, "b k"]
+    """The classes as 0/1, where it is sure of all of them; else zeros."""
+    num_objects: Int[Tensor, " b"]
+
+
+@dataclass(frozen=True)
 class Features:
     """What a noise-free (or lightly noised) pass offers to the perception heads; a glimpse has no taps."""
 
@@ -109,6 +123,10 @@ class Features:
     """The stem's maps drawn together to the token grid, without the blocks (`tasks.base.Scan`)."""
     objects: Objects | None = None
     """What a task before this one has found."""
+
+    def rows(self, where: Int[Tensor, " m"] | Bool[Tensor, " b"]) -> Features:
+        """Those of some images, as the trunk gave them."""
+        return Features(tuple(tap[where] for tap in self.taps), tuple(each[where] for each in self.stem))
 
 
 @dataclass(frozen=True)

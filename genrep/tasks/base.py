@@ -17,7 +17,7 @@ from torchvision.ops import complete_box_iou_loss
 
 from genrep.boxes import paired_iou, to_xyxy_px
 from genrep.layers import Halving, Residual
-from genrep.types import Batch, Features, FeatureSpec, Objects
+from genrep.types import Batch, Features, FeatureSpec, Objects, Seen
 
 Output = TypeVar("Output")
 Result = TypeVar("Result")
@@ -65,6 +65,15 @@ class Task(nn.Module, ABC, Generic[Output, Result]):
     def offer(self, output: Output) -> Objects | None:
         """What the tasks after this one may see of its findings."""
         del output
+        return None
+
+    def seen(self, output: Output, confidence: float) -> Seen | None:
+        """What the images hold; None of a task that does not say.
+
+        Args:
+            confidence: probability above which the task is sure of a class.
+        """
+        del output, confidence
         return None
 
     def distil_image(self, output: Output, rows: Tensor, probs: Tensor) -> Tensor | None:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from genrep.tasks.base import Fuse, Task, mean_where
-from genrep.types import UNLABELLED, Batch, Features, FeatureSpec, Objects
+from genrep.types import UNLABELLED, Batch, Features, FeatureSpec, Objects, Seen
 
 NUM_QUERIES = 4
 
@@ -49,6 +49,10 @@ class Classification(Task[Tensor, Tensor]):
 
     def results(self, output: Float[Tensor, "b k"]) -> Float[Tensor, "b k"]:
         return output.float().log_softmax(1)
+
+    def seen(self, output: Float[Tensor, "b k"], confidence: float) -> Seen:
+        prob, label = output.float().softmax(1).max(1)
+        return Seen(F.one_hot(label, output.shape[1]) * (prob > confidence).float()[:, None], torch.ones_like(label))
 
     def distil_image(self, output: Float[Tensor, "b k"], rows: Int[Tensor, " r"], probs: Float[Tensor, "r k"]) -> Float[Tensor, " r"]:
         return F.kl_div(output[rows].float().log_softmax(1), probs, reduction="none").sum(1)

@@ -14,7 +14,10 @@ from torchvision.ops import batched_nms
 from genrep.boxes import to_xyxy_px
 from genrep.tasks.base import Fuse, ObjectTargets, Task, place_losses, shortlist_kl
 from genrep.tasks.regions import RegionOutput, Regions, propose, region_losses
-from genrep.types import UNLABELLED, Batch, Detections, Features, FeatureSpec, Objects
+from genrep.types import UNLABELLED, Batch, Detections, Features, FeatureSpec, Objects, Seen
+
+MOST_SEEN = 8
+"""Objects per image that `Detection.seen` tells apart without a second look."""
 
 
 @dataclass(frozen=True)
@@ -108,6 +111,16 @@ class Detection(Task[DetectionOutput, list[Detections]]):
             keep = batched_nms(box, score, label, overlap)[:max_objects]
             found.append(Detections(box[keep], score[keep], label[keep]))
         return found
+
+    def seen(self, output: DetectionOutput, confidence: float) -> Seen:
+        """An object is where a place thinks more of its box than not, and no place that overlaps it thinks more of its own."""
+        look = output.regions or output
+        best, exists = propose(look.objectness, look.boxes_xyxy_px, num=max(1, self.num_proposals or MOST_SEEN), overlap=0.5)
+        there = exists & (look.objectness.gather(1, best) > 0)
+        probs = look.class_logits.softmax(-1)
+        prob, label = probs.gather(1, best[..., None].expand(-1, -1, probs.shape[-1])).max(-1)
+        sure = there.any(1) & ((prob > confidence) | ~there).all(1)
+        return Seen((F.one_hot(label, probs.shape[-1]) * (there & sure[:, None])[..., None]).amax(1).float(), there.sum(1))
 
     def object_logits(self, output: DetectionOutput, batch: Batch) -> Float[Tensor, "b n k"]:
         """What the head says of each annotated object: mean class logits of the proposals matched to it, of its tokens where there is none."""

@@ -1,4 +1,4 @@
-"""Generation -> perception in the training loop: calibrate the posterior, ask whether it knows more than the heads, teach."""
+"""Generation -> perception in the training loop: calibrate the posterior, and ask whether it knows anything that the heads do not."""
 
 from __future__ import annotations
 
@@ -11,14 +11,13 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from genrep.model import GenRep
-from genrep.objective import Lessons, ObjectiveConfig
+from genrep.objective import ObjectiveConfig
 from genrep.posteriors import DenoisingGap
 from genrep.posteriors.base import PosteriorEstimator
 from genrep.posteriors.calibration import Calibration, ObjectCalibration, fit_calibration, fit_object_calibration
 from genrep.posteriors.gate import Gate, fit_gate
 from genrep.posteriors.objects import object_log_likelihood, replace_class
 from genrep.randomness import SampleGenerator
-from genrep.tasks.base import ObjectTargets
 from genrep.tasks.detection import Detection
 from genrep.training.pilot import run_pilot
 from genrep.types import IGNORE, UNLABELLED, Batch
@@ -122,7 +121,7 @@ def halves(row: Int[Tensor, " r"], num_images: int) -> tuple[slice, slice]:
 
 
 class Teacher:
-    """Distillation's side of the loop: fits on validation images now and then, and gives lessons on training batches.
+    """Distillation's side of the loop: fits on validation images now and then; `training.lessons` is given on training batches.
 
     Args:
         model: the momentum teacher; both the posterior and the head's opinion come from it.
@@ -163,7 +162,7 @@ class Teacher:
     def _fit_images(self, val: Batch) -> dict[str, Any]:
         fit, judge = halves(torch.arange(len(val)), len(val))
         estimator = self._piloted(val.rows(fit))
-        log_lik = self._image_likelihoods(estimator, val, val.index)
+        log_lik = self.image_likelihoods(estimator, val, val.index)
         log_head = self.model.perceive(val.image).class_log_probs
         assert log_head is not None
         label = val.label.cpu()
@@ -177,7 +176,7 @@ class Teacher:
     @torch.no_grad()
     def _fit_objects(self, val: Batch) -> dict[str, Any]:
         scores = object_scores(self.model, val)
-        found = self._objects(val, scores, val.index)
+        found = self.object_likelihoods(val, scores, val.index)
         truth = found.truth.cpu()
         log_lik, area, candidates = found.log_lik.cpu(), found.area.cpu(), found.candidates.cpu()
         fit, judge = halves(found.row, len(val))
@@ -213,64 +212,20 @@ class Teacher:
         assert self.config.posterior
         return self.config.posterior
 
-    def _image_likelihoods(self, estimator: PosteriorEstimator, batch: Batch, index: Tensor) -> Float[Tensor, "b k"]:
+    def image_likelihoods(self, estimator: PosteriorEstimator, batch: Batch, index: Tensor) -> Float[Tensor, "b k"]:
         return self.model.log_likelihood(batch.image, estimator=estimator, seed=self.seed, index=index, bf16=self.bf16)
 
-    def _objects(self, batch: Batch, scores: Tensor, index: Tensor) -> ObjectLikelihoods:
+    def object_likelihoods(self, batch: Batch, scores: Tensor, index: Tensor) -> ObjectLikelihoods:
         assert isinstance(self.config.posterior, DenoisingGap)
         return object_log_likelihoods(
             self.model, batch, scores, estimator=self.config.posterior, index=index, seed=self.seed, num_candidates=self.config.distil_candidates
         )
-
-    @torch.no_grad()
-    def lessons(self, batch: Batch, positions: Int[Tensor, " b"], *, num: int | None = None) -> Lessons | None:
-        """Posteriors of `num` of the batch's images (default: what the configuration says), of either kind.
-
-        None while no gate is open, which then costs nothing.
-        """
-        num = self.config.distil_images if num is None else max(num, 1)
-        image_weight, object_weight = self.teaching.image_weight, self.teaching.object_weight
-        rows, probs = positions.new_zeros(0), batch.classes[:0]
-        objects: list[tuple[ObjectTargets, float]] = []
-        if image_weight > 0 and self.teaching.calibration:
-            rows = torch.nonzero(batch.label != UNLABELLED).squeeze(1)[:num]
-            probs = self._image_posterior(batch.rows(rows), positions[rows]) if len(rows) else probs
-            objects.append((_only_objects(batch, rows, probs), image_weight))
-        if object_weight > 0 and self.teaching.object_calibration:
-            several = torch.nonzero((batch.object_labels != UNLABELLED).sum(1) > 1).squeeze(1)[:num]
-            objects += [(self._object_posterior(batch, several, positions), object_weight)] if len(several) else []
-        objects = [(targets, weight) for targets, weight in objects if len(targets.row)]
-        if not len(rows) and not objects:
-            return None
-        return Lessons(rows, probs, image_weight, tuple(objects))
-
-    def _image_posterior(self, batch: Batch, positions: Tensor) -> Float[Tensor, "r k"]:
-        calibration, estimator = self.teaching.calibration, self._posterior
-        assert calibration
-        estimator = replace(estimator, **calibration.gap) if isinstance(estimator, DenoisingGap) else estimator
-        log_lik = self._image_likelihoods(estimator, batch, positions).to(batch.image.device)
-        return calibration.log_posterior(log_lik, log_lik.new_zeros(log_lik.shape[1]), budget=estimator.budget).exp()
-
-    def _object_posterior(self, batch: Batch, rows: Tensor, positions: Tensor) -> ObjectTargets:
-        assert self.teaching.object_calibration
-        part = batch.rows(rows)
-        found = self._objects(part, object_scores(self.model, part), positions[rows])
-        probs = self.teaching.object_calibration.log_posterior(found.log_lik, found.area, found.candidates).exp()
-        return ObjectTargets(rows[found.row], found.slot, found.candidates, probs)
 
 
 def _fitted(estimator: PosteriorEstimator, log_lik: Mapping[int, Tensor], label: Int[Tensor, " n"]) -> Calibration:
     """A calibration of likelihoods by budget, which knows how their estimator draws and weighs."""
     found = fit_calibration(log_lik, label, torch.zeros(log_lik[estimator.budget].shape[1]))
     return replace(found, allocation=estimator.allocation, weights=estimator.weights) if isinstance(estimator, DenoisingGap) else found
-
-
-def _only_objects(batch: Batch, rows: Int[Tensor, " r"], probs: Float[Tensor, "r k"]) -> ObjectTargets:
-    """Where an image's one label is also its one object's, the posterior of the image is that of the object."""
-    alone = (batch.object_labels[rows] != UNLABELLED).sum(1) == 1
-    slot = (batch.object_labels[rows] != UNLABELLED).int().argmax(1)
-    every = torch.arange(probs.shape[1], device=rows.device).expand(len(rows), -1)
-    return ObjectTargets(rows[alone], slot[alone], every[alone], probs[alone])
 
 
 def _event(kind: str, gate: Gate, tau: float, log_posterior: Tensor, log_head: Tensor, truth: Tensor) -> dict[str, Any]:

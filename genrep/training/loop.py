@@ -21,6 +21,7 @@ from genrep.training.checkpoint import Progress, load_checkpoint, save_checkpoin
 from genrep.training.data import RunData, filled, left_out
 from genrep.training.distillation import Teacher
 from genrep.training.joint_step import ALIGNED_SETS, JointGradient, StepReport
+from genrep.training.lessons import give_lessons
 from genrep.training.optimization import lr_at, make_optimizer, make_teacher, update_teacher
 from genrep.training.records import Records, Row, Screen, Silent, open_run, peak_memory_gb, write_log
 from genrep.training.run_folder import RunFolder
@@ -259,8 +260,9 @@ class Session:
         generator = SampleGenerator(self.config.train.seed, drawn.positions, f"stage{self.stage}/{job}")
         if job == "generation":
             return generation_losses(self.model, self.teacher.model, batch, config=objective, generator=generator)
-        due = self.stage == 2 and objective.posterior is not None and self.progress.step % objective.distil_every == 0
-        lessons = self.teacher.lessons(batch, drawn.positions, num=objective.distil_images) if due else None
+        taught = objective.posterior is not None or objective.lesson == "own"
+        due = self.stage == 2 and taught and self.progress.step % objective.distil_every == 0
+        lessons = give_lessons(self.teacher, batch, drawn.positions) if due else None
         return perception_losses(self.model, batch, config=objective, generator=generator, lessons=lessons, glimpses=self.glimpses)
 
     def _glimpses(self, drawn: _Drawn, *, beside: int) -> Terms:

@@ -17,10 +17,8 @@ from genrep.model import GenRep
 from genrep.objective import ObjectiveConfig, glimpse_loss
 from genrep.tasks import TASKS, Classification, Detection, ObjectTargets, Segmentation, run_tasks
 from genrep.tasks.base import Fuse, mean_where, shortlist_kl
-from genrep.tasks.classification import classes_by_share
 from genrep.tasks.regions import RegionOutput
-from genrep.tasks.segmentation import classes_by_owner
-from genrep.types import IGNORE, UNLABELLED, Batch, Features, FeatureSpec, Objects
+from genrep.types import IGNORE, UNLABELLED, Batch, Features, FeatureSpec
 
 NUM_STEPS = 120
 SPEC = FeatureSpec(image_size=(32, 32), taps=(6, 6), tap_stride=4, stem=(4, 8), stem_strides=(1, 2))
@@ -117,6 +115,18 @@ def _iou(a: Tensor, b: Tensor) -> Tensor:
     shared = (high - low).clamp(min=0).prod(-1)
     area_a, area_b = ((box[:, 2:] - box[:, :2]).prod(-1) for box in (a, b))
     return shared / (area_a[:, None] + area_b - shared)
+
+
+def test_a_learnt_batch_is_seen_as_it_is(learnt: Learnt) -> None:
+    """By detection, which is asked first: the classes of all objects and how many they are; and by classification alone."""
+    batch, features = learnt.batch, learnt.model.clean_features(learnt.model.encode(learnt.batch.image))
+    seen = learnt.model.seen(features, 0.8)
+    assert torch.equal(seen.classes, batch.classes) and torch.equal(seen.num_objects, (batch.object_labels >= 0).sum(1))
+    assert not learnt.model.seen(features, 1.0).classes.any()
+    outputs = {name: (head, output) for name, head, output in run_tasks(learnt.model.tasks(), features)}
+    head, output = outputs["classification"]
+    assert torch.equal(head.seen(output, 0.8).classes[:6], batch.classes[:6])
+    assert outputs["segmentation"][0].seen(outputs["segmentation"][1], 0.8) is None
 
 
 def test_segmentation_overfits_a_batch(learnt: Learnt) -> None:
@@ -222,35 +232,6 @@ def test_object_posteriors_are_taught_where_the_objects_are() -> None:
     assert not mask_logits.grad[:, 0].any() and not mask_logits.grad[1:3].any() and not any(leaf.grad[1:3].any() for leaf in taught)
 
 
-def test_a_pixel_is_what_its_owner_is() -> None:
-    owner = torch.full((1, 2, 1, 3), -40.0)
-    owner[0, 0, 0, 0], owner[0, 1, 0, 1] = 40.0, 40.0
-    classes = torch.tensor([[[1.0, -2.0, 0.5], [3.0, 4.0, 5.0]]])
-    found = classes_by_owner(Objects(classes, owner))
-    torch.testing.assert_close(found[0, :, 0].T, torch.tensor([[1.0, -2.0, 0.5], [3.0, 4.0, 5.0], [0.0, 0.0, 0.0]]))
-
-
-def test_segmentation_sees_what_detection_found_in_whatever_order_they_are_named() -> None:
-    names = ("segmentation", "detection")
-    model = GenRep(small_config(image_size=(32, 32), codec="pixels", tasks=names, proposals=8))
-    features = model.clean_features(torch.zeros(1, 3, 32, 32))
-    outputs = {name: output for name, _, output in run_tasks(model.tasks(), features)}
-    assert list(outputs) == ["detection", "segmentation"]
-    offered = model.heads["detection"].offer(outputs["detection"])
-    difference = outputs["segmentation"] - model.heads["segmentation"](features)
-    torch.testing.assert_close(difference[:, 1:], classes_by_owner(offered))
-    assert not difference[:, 0].any() and difference.abs().max() > 1e-3
-
-
-def test_what_other_tasks_make_of_the_objects_does_not_teach_detection() -> None:
-    model = GenRep(small_config(image_size=(32, 32), codec="pixels", proposals=8))
-    batch = rectangles(4, num_objects=2, colour=True).batch(torch.arange(4))
-    outputs = list(run_tasks(model.tasks(), model.clean_features(model.encode(batch.image))))
-    sum(sum(task.loss(output, batch).values()) for name, task, output in outputs if name != "detection").backward()
-    reached = {name.split(".")[1] for name, p in model.named_parameters() if p.grad is not None and name.startswith("heads.")}
-    assert reached == {"classification", "segmentation"}
-
-
 def test_glimpses_teach_detection_and_segmentation_without_the_blocks() -> None:
     batch = rectangles(16, num_objects=2, colour=True).batch(torch.arange(16))
     with torch.random.fork_rng(devices=[]):
@@ -288,15 +269,3 @@ def test_fuse_mixes_every_position_alone() -> None:
     fuse = Fuse(SPEC, 5)
     moved = Features(tuple(tap.roll((3, 2), (2, 3)) for tap in FEATURES.taps), FEATURES.stem)
     torch.testing.assert_close(fuse(moved), fuse(FEATURES).roll((3, 2), (2, 3)))
-
-
-def test_an_image_is_what_its_objects_are_by_their_share_of_it() -> None:
-    owner = torch.full((2, 3, 8, 8), -40.0)
-    owner[0, 0, :, :6] = owner[0, 1, :, 6:] = 40.0
-    logits = normal(2, 3, 4)
-    found = classes_by_share(Objects(logits, owner))
-    torch.testing.assert_close(found, torch.stack([0.75 * logits[0, 0] + 0.25 * logits[0, 1], torch.zeros(4)]))
-    head = heads()["classification"]
-    torch.testing.assert_close(
-        head(replace(FEATURES, objects=Objects(logits[:1].expand(6, -1, -1), owner[:1].expand(6, -1, -1, -1)))), head(FEATURES) + found[0]
-    )

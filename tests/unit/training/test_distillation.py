@@ -1,4 +1,4 @@
-"""Generation teaches perception: who is taught what, by whom, and that a closed gate costs nothing."""
+"""The posterior is calibrated on labels, and judged by others, before it may teach."""
 
 from __future__ import annotations
 
@@ -13,45 +13,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rectangles import rectangles
 from small_models import small_config, small_model
+from teachers import CONFIG, OPEN, batch_of, teacher, teaching
 from torch import Tensor
 
 from genrep.model import GenRep
-from genrep.objective import ObjectiveConfig
 from genrep.posteriors import DenoisingGap
-from genrep.posteriors.calibration import Calibration, ObjectCalibration
-from genrep.posteriors.gate import Gate, fit_gate
+from genrep.posteriors.calibration import Calibration
+from genrep.posteriors.gate import fit_gate
 from genrep.training import distillation
 from genrep.training.distillation import Teacher, Teaching, halves, object_log_likelihoods, object_scores
+from genrep.training.lessons import give_lessons
 from genrep.training.optimization import make_teacher
 from genrep.types import UNLABELLED, Batch
-
-OPEN, CLOSED = Gate(weight=0.5, standard_error=0.1), Gate(weight=0.5, standard_error=0.4)
-CALIBRATION = Calibration(tau=0.05, bias=(0.0, 0.1, 0.2, 0.3))
-OBJECT_CALIBRATION = ObjectCalibration(tau=0.05, gamma=0.5, bias=(0.0, 0.1, 0.2, 0.3))
-CONFIG = ObjectiveConfig(posterior=DenoisingGap(budget=2), distil_images=3)
-
-
-def teaching(*, image: Gate = CLOSED, objects: Gate = CLOSED) -> Teaching:
-    return Teaching(calibration=CALIBRATION, image_gate=image, object_calibration=OBJECT_CALIBRATION, object_gate=objects)
-
-
-def teacher(state: Teaching | None = None, config: ObjectiveConfig = CONFIG) -> Teacher:
-    made = Teacher(make_teacher(small_model()), config, seed=0)
-    made.teaching = state or Teaching()
-    return made
-
-
-def batch_of(num: int = 6) -> Batch:
-    """Half of the images have one object, half three."""
-    some = torch.arange(num // 2)
-    return Batch.cat([rectangles(num // 2, size=16).batch(some), rectangles(num // 2, num_objects=3, size=16, seed=1).batch(some)])
-
-
-def forbid(monkeypatch: pytest.MonkeyPatch, model: torch.nn.Module) -> None:
-    def called(*_: object) -> None:
-        raise AssertionError("the network was asked")
-
-    monkeypatch.setattr(model.denoiser.trunk, "prefix", called)
 
 
 def test_weights_are_what_the_gates_let_through() -> None:
@@ -63,63 +36,6 @@ def test_weights_are_what_the_gates_let_through() -> None:
 @pytest.mark.parametrize("state", [Teaching(), teaching(), teaching(image=OPEN, objects=OPEN)])
 def test_what_was_fitted_comes_back_from_json(state: Teaching) -> None:
     assert Teaching.from_dict(json.loads(json.dumps(state.to_dict(), allow_nan=False))) == state
-
-
-@pytest.mark.parametrize("state", [Teaching(), teaching(), Teaching(image_gate=OPEN, object_gate=OPEN)])
-def test_a_closed_gate_costs_no_evaluation(state: Teaching, monkeypatch: pytest.MonkeyPatch) -> None:
-    closed = teacher(state)
-    forbid(monkeypatch, closed.model)
-    assert closed.lessons(batch_of(), torch.arange(6)) is None
-
-
-def test_nobody_to_teach_costs_no_evaluation(monkeypatch: pytest.MonkeyPatch) -> None:
-    opened = teacher(teaching(image=OPEN, objects=OPEN))
-    forbid(monkeypatch, opened.model)
-    batch = replace(batch_of(), label=torch.full((6,), UNLABELLED), object_labels=torch.full((6, 4), UNLABELLED))
-    assert opened.lessons(batch, torch.arange(6)) is None
-
-
-def test_image_lessons_are_the_calibrated_posterior_of_some_labelled_images() -> None:
-    opened = teacher(teaching(image=OPEN))
-    batch = replace(batch_of(8), label=torch.tensor([UNLABELLED, 1, 2, 3, 0, UNLABELLED, 1, 2]))
-    positions = torch.arange(100, 108)
-    lessons = opened.lessons(batch, positions)
-    assert lessons is not None and lessons.image_rows.tolist() == [1, 2, 3] and lessons.image_weight == 0.5
-    torch.testing.assert_close(lessons.image_probs.sum(1), torch.ones(3))
-    assert not lessons.image_probs.requires_grad and lessons.image_probs.std() > 1e-3
-    rows = torch.tensor([2, 3])
-    others = opened.lessons(batch.rows(rows), positions[rows])
-    torch.testing.assert_close(others.image_probs, lessons.image_probs[1:], rtol=1e-3, atol=1e-4)
-
-
-def test_posteriors_do_not_know_the_label() -> None:
-    opened, batch, positions = teacher(teaching(image=OPEN)), batch_of(), torch.arange(6)
-    relabelled = replace(batch, label=torch.where(batch.label >= 0, (batch.label + 1) % 4, -1), classes=batch.classes.roll(1, 1))
-    assert torch.equal(opened.lessons(relabelled, positions).image_probs, opened.lessons(batch, positions).image_probs)
-
-
-def test_the_posterior_of_an_image_of_one_object_is_that_of_the_object() -> None:
-    batch = replace(batch_of(), label=torch.tensor([0, UNLABELLED, 2, 3, 0, 1]))
-    lessons = teacher(teaching(image=OPEN)).lessons(batch, torch.arange(6))
-    assert lessons is not None and lessons.image_rows.tolist() == [0, 2, 3]
-    ((targets, weight),) = lessons.objects
-    assert weight == 0.5 and targets.row.tolist() == [0, 2] and targets.slot.tolist() == [0, 0]
-    assert targets.candidates.tolist() == [[0, 1, 2, 3]] * 2 and torch.equal(targets.probs, lessons.image_probs[:2])
-
-
-def test_object_lessons_are_for_images_of_several_objects() -> None:
-    opened = teacher(teaching(objects=OPEN))
-    batch, positions = batch_of(), torch.arange(50, 56)
-    lessons = opened.lessons(batch, positions)
-    assert lessons is not None and len(lessons.image_rows) == 0
-    ((targets, weight),) = lessons.objects
-    assert weight == 0.5
-    assert set(targets.row.tolist()) <= {3, 4, 5} and (batch.object_labels[targets.row, targets.slot] != UNLABELLED).all()
-    torch.testing.assert_close(targets.probs.sum(1), torch.ones(len(targets.row)))
-    assert not targets.probs.requires_grad
-    rows = torch.tensor([4])
-    ((alone, _),) = opened.lessons(batch.rows(rows), positions[rows]).objects
-    torch.testing.assert_close(alone.probs, targets.probs[targets.row == 4], rtol=1e-3, atol=1e-4)
 
 
 Likelihoods = Callable[..., tuple[distillation.ObjectLikelihoods, Tensor]]
@@ -265,7 +181,7 @@ def test_a_pilot_run_on_validation_images_decides_how_to_draw_and_weigh(monkeypa
     used: list[DenoisingGap] = []
     monkeypatch.setattr(asked.model, "log_likelihood", lambda image, *, estimator, **_: used.append(estimator) or torch.zeros(len(image), 4))
     asked.teaching = replace(asked.teaching, image_gate=OPEN)
-    asked.lessons(batch_of(), torch.arange(6))
+    give_lessons(asked, batch_of(), torch.arange(6))
     asked.model.posterior(val.image[:2], budget=6)
     assert used == [replace(CONFIG.posterior, **found.gap), DenoisingGap(budget=6, **found.gap)]
 

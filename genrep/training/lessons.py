@@ -1,0 +1,101 @@
+"""Generation -> perception, step by step: what the heads are taught of the images of a batch, where a gate is open."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from genrep.objective import Lessons
+from genrep.posteriors import DenoisingGap
+from genrep.posteriors.placebos import PLACEBOS
+from genrep.randomness import SampleGenerator
+from genrep.tasks.base import ObjectTargets
+from genrep.training.distillation import Teacher, object_scores
+from genrep.types import IGNORE, UNLABELLED, Batch
+
+SURE = 0.9
+"""Where only the number of objects is asked for, any confidence will do."""
+
+
+@torch.no_grad()
+def give_lessons(teacher: Teacher, batch: Batch, positions: Int[Tensor, " b"], *, num: int | None = None) -> Lessons | None:
+    """Targets for `num` of the batch's images (default: what the configuration says), of either kind.
+
+    Images of one object are taught by their posterior, whether they are annotated or not; objects among others where they are annotated.
+
+    Returns:
+        None while no gate is open, which then costs nothing, and where nobody can be taught.
+    """
+    config, state = teacher.config, teacher.teaching
+    num = config.distil_images if num is None else max(num, 1)
+    if config.lesson == "own":
+        return _own(teacher, batch, num)
+    rows, probs = positions.new_zeros(0), batch.classes[:0]
+    objects: list[tuple[ObjectTargets, float]] = []
+    if state.image_weight > 0 and state.calibration:
+        rows = torch.nonzero(_of_one_object(teacher, batch)).squeeze(1)[:num]
+        probs = _image_targets(teacher, batch.rows(rows), positions[rows]) if len(rows) else probs
+        objects.append((_only_objects(batch, rows, probs), state.image_weight))
+    if state.object_weight > 0 and state.object_calibration:
+        several = torch.nonzero((batch.object_labels != UNLABELLED).sum(1) > 1).squeeze(1)[:num]
+        objects += [(_object_targets(teacher, batch, several, positions), state.object_weight)] if len(several) else []
+    objects = [(targets, weight) for targets, weight in objects if len(targets.row)]
+    return Lessons(rows, probs, state.image_weight, tuple(objects)) if len(rows) or objects else None
+
+
+def _own(teacher: Teacher, batch: Batch, num: int) -> Lessons | None:
+    """Self-training: the classes of unannotated images that the teacher's head is sure of."""
+    unknown, probs = batch.unannotated, teacher.model.perceive(batch.image).class_log_probs
+    if probs is None or not bool(unknown.any()):
+        return None
+    best, label = probs.exp().to(unknown.device).max(1)
+    rows = torch.nonzero(unknown & (best > (teacher.config.pseudo_confidence or 1.0))).squeeze(1)[:num]
+    return Lessons(rows, torch.nn.functional.one_hot(label[rows], probs.shape[1]).float(), 1.0, ()) if len(rows) else None
+
+
+def _of_one_object(teacher: Teacher, batch: Batch) -> Bool[Tensor, " b"]:
+    """Images with a label, and unannotated ones in which the teacher sees one object."""
+    alone, unknown = batch.label != UNLABELLED, batch.unannotated
+    if bool(unknown.any()):
+        model = teacher.model
+        seen = model.seen(model.clean_features(model.encode(batch.image[unknown])), SURE)
+        alone = alone if seen is None else alone.masked_scatter(unknown, seen.num_objects == 1)
+    return alone
+
+
+def _image_targets(teacher: Teacher, batch: Batch, positions: Int[Tensor, " r"]) -> Float[Tensor, "r k"]:
+    """Class posteriors of images of one object, or their placebo."""
+    calibration, estimator = teacher.teaching.calibration, teacher.config.posterior
+    assert calibration and estimator
+    estimator = replace(estimator, **calibration.gap) if isinstance(estimator, DenoisingGap) else estimator
+    log_lik = teacher.image_likelihoods(estimator, batch, positions).to(batch.image.device)
+    probs = calibration.log_posterior(log_lik, log_lik.new_zeros(log_lik.shape[1]), budget=estimator.budget).exp()
+    if teacher.config.lesson not in PLACEBOS:
+        return probs
+    guess = teacher.model.perceive(batch.image).class_log_probs
+    assert guess is not None
+    favourite = torch.where(batch.label == UNLABELLED, guess.argmax(1).to(batch.label.device), batch.label)
+    return PLACEBOS[teacher.config.lesson](probs, favourite, SampleGenerator(teacher.seed, positions, "placebo"))
+
+
+def _object_targets(teacher: Teacher, batch: Batch, rows: Int[Tensor, " m"], positions: Int[Tensor, " b"]) -> ObjectTargets:
+    """Posteriors of the objects of some images over their shortlists, or their placebo."""
+    assert teacher.teaching.object_calibration
+    part = batch.rows(rows)
+    found = teacher.object_likelihoods(part, object_scores(teacher.model, part), positions[rows])
+    probs = teacher.teaching.object_calibration.log_posterior(found.log_lik, found.area, found.candidates).exp()
+    if teacher.config.lesson in PLACEBOS:
+        stream = SampleGenerator(teacher.seed, positions[rows][found.row] * IGNORE + found.slot, "placebo")
+        probs = PLACEBOS[teacher.config.lesson](probs, found.truth, stream)
+    return ObjectTargets(rows[found.row], found.slot, found.candidates, probs)
+
+
+def _only_objects(batch: Batch, rows: Int[Tensor, " r"], probs: Float[Tensor, "r k"]) -> ObjectTargets:
+    """Where an image's one label is also its one object's, the posterior of the image is that of the object."""
+    alone = (batch.object_labels[rows] != UNLABELLED).sum(1) == 1
+    slot = (batch.object_labels[rows] != UNLABELLED).int().argmax(1)
+    every = torch.arange(probs.shape[1], device=rows.device).expand(len(rows), -1)
+    return ObjectTargets(rows[alone], slot[alone], every[alone], probs[alone])

@@ -1,0 +1,151 @@
+"""Generation teaches perception: who is taught what, by whom, and that a closed gate costs nothing."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from teachers import CONFIG, OPEN, batch_of, teacher, teaching
+
+from genrep.model import GenRep
+from genrep.objective import LESSONS, ObjectiveConfig
+from genrep.posteriors.placebos import PLACEBOS, entropy, smoothed
+from genrep.randomness import SampleGenerator
+from genrep.training.distillation import Teaching
+from genrep.training.lessons import give_lessons
+from genrep.types import UNLABELLED, Batch, Perception, Seen
+
+
+def forbid(monkeypatch: pytest.MonkeyPatch, model: torch.nn.Module) -> None:
+    def called(*_: object) -> None:
+        raise AssertionError("the network was asked")
+
+    monkeypatch.setattr(model.denoiser.trunk, "prefix", called)
+
+
+@pytest.mark.parametrize("state", [Teaching(), teaching(), Teaching(image_gate=OPEN, object_gate=OPEN)])
+def test_a_closed_gate_costs_no_evaluation(state: Teaching, monkeypatch: pytest.MonkeyPatch) -> None:
+    closed = teacher(state)
+    forbid(monkeypatch, closed.model)
+    assert give_lessons(closed, batch_of(), torch.arange(6)) is None
+
+
+def test_nobody_to_teach_costs_no_evaluation(monkeypatch: pytest.MonkeyPatch) -> None:
+    opened = teacher(teaching(image=OPEN, objects=OPEN))
+    forbid(monkeypatch, opened.model)
+    batch = replace(batch_of(), label=torch.full((6,), UNLABELLED), object_labels=torch.full((6, 4), UNLABELLED))
+    assert give_lessons(opened, batch, torch.arange(6)) is None
+
+
+def test_image_lessons_are_the_calibrated_posterior_of_some_labelled_images() -> None:
+    opened = teacher(teaching(image=OPEN))
+    batch = replace(batch_of(8), label=torch.tensor([UNLABELLED, 1, 2, 3, 0, UNLABELLED, 1, 2]))
+    positions = torch.arange(100, 108)
+    lessons = give_lessons(opened, batch, positions)
+    assert lessons is not None and lessons.image_rows.tolist() == [1, 2, 3] and lessons.image_weight == 0.5
+    torch.testing.assert_close(lessons.image_probs.sum(1), torch.ones(3))
+    assert not lessons.image_probs.requires_grad and lessons.image_probs.std() > 1e-3
+    rows = torch.tensor([2, 3])
+    others = give_lessons(opened, batch.rows(rows), positions[rows])
+    torch.testing.assert_close(others.image_probs, lessons.image_probs[1:], rtol=1e-3, atol=1e-4)
+
+
+def test_posteriors_do_not_know_the_label() -> None:
+    opened, batch, positions = teacher(teaching(image=OPEN)), batch_of(), torch.arange(6)
+    relabelled = replace(batch, label=torch.where(batch.label >= 0, (batch.label + 1) % 4, -1), classes=batch.classes.roll(1, 1))
+    assert torch.equal(give_lessons(opened, relabelled, positions).image_probs, give_lessons(opened, batch, positions).image_probs)
+
+
+def test_the_posterior_of_an_image_of_one_object_is_that_of_the_object() -> None:
+    batch = replace(batch_of(), label=torch.tensor([0, UNLABELLED, 2, 3, 0, 1]))
+    lessons = give_lessons(teacher(teaching(image=OPEN)), batch, torch.arange(6))
+    assert lessons is not None and lessons.image_rows.tolist() == [0, 2, 3]
+    ((targets, weight),) = lessons.objects
+    assert weight == 0.5 and targets.row.tolist() == [0, 2] and targets.slot.tolist() == [0, 0]
+    assert targets.candidates.tolist() == [[0, 1, 2, 3]] * 2 and torch.equal(targets.probs, lessons.image_probs[:2])
+
+
+def test_object_lessons_are_for_images_of_several_objects() -> None:
+    opened = teacher(teaching(objects=OPEN))
+    batch, positions = batch_of(), torch.arange(50, 56)
+    lessons = give_lessons(opened, batch, positions)
+    assert lessons is not None and len(lessons.image_rows) == 0
+    ((targets, weight),) = lessons.objects
+    assert weight == 0.5
+    assert set(targets.row.tolist()) <= {3, 4, 5} and (batch.object_labels[targets.row, targets.slot] != UNLABELLED).all()
+    torch.testing.assert_close(targets.probs.sum(1), torch.ones(len(targets.row)))
+    assert not targets.probs.requires_grad
+    rows = torch.tensor([4])
+    ((alone, _),) = give_lessons(opened, batch.rows(rows), positions[rows]).objects
+    torch.testing.assert_close(alone.probs, targets.probs[targets.row == 4], rtol=1e-3, atol=1e-4)
+
+
+def unannotated(batch: Batch) -> Batch:
+    """The same images, of which nothing is known."""
+    num = len(batch.label)
+    nothing = {"label": torch.full((num,), UNLABELLED), "object_labels": torch.full((num, 4), UNLABELLED), "classes": torch.zeros(num, 4)}
+    return replace(batch, **nothing, has_objects=torch.zeros(num, dtype=torch.bool))
+
+
+def test_an_unannotated_image_is_taught_where_the_teacher_sees_one_object(monkeypatch: pytest.MonkeyPatch) -> None:
+    opened = teacher(teaching(image=OPEN))
+    batch = Batch.cat([batch_of(2).rows(slice(1)), unannotated(batch_of(6))])
+    monkeypatch.setattr(GenRep, "seen", lambda self, features, confidence: Seen(torch.zeros(6, 4), torch.tensor([0, 1, 2, 1, 3, 1])))
+    lessons = give_lessons(opened, batch, torch.arange(7), num=3)
+    assert lessons is not None and lessons.image_rows.tolist() == [0, 2, 4]
+    alone = give_lessons(opened, batch.rows(torch.tensor([0])), torch.arange(1))
+    torch.testing.assert_close(alone.image_probs[0], lessons.image_probs[0], rtol=1e-3, atol=1e-4)
+
+
+def test_without_a_posterior_the_head_teaches_itself_what_it_is_sure_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    alone = teacher(config=replace(CONFIG, posterior=None, lesson="own", pseudo_confidence=0.8))
+    probs = torch.tensor([[0.9, 0.1, 0, 0], [0.7, 0.3, 0, 0], [0, 0.05, 0.05, 0.9], [0, 1, 0, 0]])
+    monkeypatch.setattr(GenRep, "perceive", lambda self, image: Perception(probs.log(), None, None))
+    batch = Batch.cat([unannotated(batch_of(6)).rows(slice(3)), batch_of(2).rows(slice(1))])
+    lessons = give_lessons(alone, batch, torch.arange(4))
+    assert lessons is not None and lessons.image_rows.tolist() == [0, 2] and lessons.image_weight == 1 and not lessons.objects
+    assert lessons.image_probs.tolist() == [[1, 0, 0, 0], [0, 0, 0, 1]]
+    assert give_lessons(alone, batch.rows(slice(3, 4)), torch.arange(1)) is None
+
+
+@pytest.mark.parametrize("name", PLACEBOS)
+def test_placebos_have_the_entropy_of_what_they_stand_in_for(name: str) -> None:
+    batch, positions = batch_of(), torch.arange(6)
+    true = give_lessons(teacher(teaching(image=OPEN, objects=OPEN)), batch, positions)
+    other = give_lessons(teacher(teaching(image=OPEN, objects=OPEN), replace(CONFIG, lesson=name)), batch, positions)
+    pairs = [(true.image_probs, other.image_probs), *((a.probs, b.probs) for (a, _), (b, _) in zip(true.objects, other.objects, strict=True))]
+    for posterior, placebo in pairs:
+        torch.testing.assert_close(entropy(placebo), entropy(posterior), rtol=1e-3, atol=1e-4)
+        assert (placebo - posterior).abs().max() > 1e-3
+    if name == "smoothed":
+        assert torch.equal(other.image_probs.argmax(1), batch.label[other.image_rows])
+
+
+@given(seed=st.integers(0, 10**6), sharpness=st.floats(0, 30))
+def test_smoothing_has_any_entropy_asked_for(seed: int, sharpness: float) -> None:
+    g = torch.Generator().manual_seed(seed)
+    probs, favourite = (sharpness * torch.randn(5, 4, generator=g)).softmax(1), torch.randint(4, (5,), generator=g)
+    found = smoothed(probs, favourite, SampleGenerator(0, torch.arange(5), "test"))
+    torch.testing.assert_close(found.sum(1), torch.ones(5))
+    torch.testing.assert_close(entropy(found), entropy(probs), rtol=1e-3, atol=1e-3)
+    assert (found.gather(1, favourite[:, None]) >= found.amax(1, keepdim=True) - 1e-6).all()
+
+
+def test_a_shuffled_posterior_says_nothing_of_the_class() -> None:
+    probs = torch.tensor([[0.7, 0.2, 0.1]]).expand(3000, 3)
+    found = PLACEBOS["shuffled"](probs, torch.zeros(3000, dtype=torch.long), SampleGenerator(0, torch.arange(3000), "test"))
+    assert torch.equal(found.sort(1).values, probs.sort(1).values)
+    assert (found.mean(0) - 1 / 3).abs().max() < 0.03
+
+
+def test_lessons_are_known_by_name() -> None:
+    assert LESSONS == ("posterior", "smoothed", "shuffled", "own")
+    with pytest.raises(ValueError, match=r"found `smooth`\. Did you mean `smoothed`?"):
+        ObjectiveConfig(lesson="smooth")
+    with pytest.raises(ValueError, match=r"`pseudo_confidence` must lie between 0 and 1; found 1\.5"):
+        ObjectiveConfig(pseudo_confidence=1.5)
+    with pytest.raises(ValueError, match="set `pseudo_confidence`"):
+        ObjectiveConfig(lesson="own", pseudo_confidence=None)
