@@ -26,7 +26,7 @@ class DataConfig:
     num_train: int | None = None
     """Only the first so many training images of each set; None: all."""
     labelled_fraction: float = 1.0
-    """Share of the training images whose labels training may see, in (0, 1]."""
+    """Share of the training images whose labels training may see, in (0, 1]. Below 1, these alone are seen in stage 1 and fill half of stage 2."""
     strict: bool = False
     """Stop at the first thing wrong with a folder; otherwise what cannot be used is named and left out."""
 
@@ -44,8 +44,8 @@ class TrainConfig:
     batch_size: int = 32
     """Clean images of a joint step."""
     stage1_glimpses: int = 0
-    """Further images per step of stage 1 at which only the detector's second look learns, at the true boxes; 0: none. A set with
-    several objects per image gives so many times more of them."""
+    """Further images per step of stage 1, of which detection and segmentation learn from the stem alone, without the trunk's blocks: a small part of the
+    cost; 0: none. A set with several objects per image gives so many times more of them."""
     glimpses: int = 0
     """The same for a joint step."""
     side_by_side: int = 2

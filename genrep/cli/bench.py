@@ -64,6 +64,7 @@ def _measured(run: Path | None, *, quick: bool) -> Sequence[Figure]:
     from genrep.datasets import cache_folder, load_dataset
     from genrep.evaluation.judge import load_judge
     from genrep.evaluation.posterior_bench import posterior_figures
+    from genrep.evaluation.posterior_uses import prior_figures, stranger_figures, strangers
     from genrep.evaluation.trained_posterior import NUM_IMAGES, trained_figures
 
     def progress(line: str) -> None:
@@ -74,4 +75,8 @@ def _measured(run: Path | None, *, quick: bool) -> Sequence[Figure]:
     if model:
         judge = load_judge(load_dataset("fashion", "train"), cache=cache_folder())
         figures += trained_figures(model, load_dataset("fashion", "test", num=NUM_IMAGES), judge, quick=quick, progress=progress)
+        most, num = (10, 10) if quick else (200, 300)
+        test = load_dataset("fashion", "test")
+        figures += prior_figures(model, test, most=most, progress=progress)
+        figures += stranger_figures(model, test, strangers(num, model.image_size), num=num, progress=progress)
     return figures

@@ -73,6 +73,12 @@ class ArrayDataset(Dataset):
             instance_mask=self.instance_mask[indices],
         )
 
+    @property
+    def annotated(self) -> Bool[Tensor, " n"]:
+        """Samples of which anything is known."""
+        known = (self.label != UNLABELLED) | self.has_objects
+        return known if bool(known.all()) else known | (self.semantic_mask != IGNORE).flatten(1).any(1)
+
     def first(self, num: int) -> ArrayDataset:
         """The first `num` samples.
 

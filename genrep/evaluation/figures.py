@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from genrep.metrics.base import Estimate
 from genrep.storage import write_json
 
 
@@ -30,6 +32,12 @@ class Figure:
     def bound(self) -> str:
         """The target in words."""
         return "-" if self.target is None else f"{'<=' if self.at_most else '>='} {self.target:.3g}"
+
+
+def plain(name: str, value: Estimate, unit: str, how: str) -> Figure:
+    """A figure without a target."""
+    interval = None if math.isnan(value.low) else (value.low, value.high)
+    return Figure(name=name, value=value.value, interval=interval, unit=unit, target=None, met=None, how=how)
 
 
 def missed(figures: Sequence[Figure]) -> list[str]:

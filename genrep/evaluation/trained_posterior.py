@@ -13,7 +13,7 @@ from torch import Tensor
 
 from genrep.datasets import ArrayDataset
 from genrep.evaluation.evidence import SHARE, deletion
-from genrep.evaluation.figures import Figure
+from genrep.evaluation.figures import Figure, plain
 from genrep.evaluation.judge import Judge
 from genrep.metrics.base import Estimate, bootstrap, bootstrap_mean
 from genrep.metrics.classification import expected_calibration_error
@@ -36,7 +36,7 @@ LogProbs = Float[Tensor, "n k"]
 
 
 @dataclass(frozen=True)
-class Seen:
+class Shown:
     """Test images of one garment, their classes, and what the head says."""
 
     image: Tensor
@@ -92,39 +92,39 @@ def trained_figures(
     Raises:
         ValueError: the model has no calibration, no classification head, or other classes.
     """
-    seen = _seen(model, test, NUM_IMAGES_QUICK if quick else NUM_IMAGES)
+    shown = _shown(model, test, NUM_IMAGES_QUICK if quick else NUM_IMAGES)
     found: dict[tuple[str, int], Outcome] = {}
     for name, estimators in line_up(model, quick=quick).items():
         for estimator in estimators:
             progress(f"trained model: {name}, {estimator.budget} evaluations per class")
-            found[name, estimator.budget] = _outcome(model, seen, estimator)
-    how = f"{len(seen.label)} test images, bootstrap interval; calibrated on the other half"
+            found[name, estimator.budget] = _outcome(model, shown, estimator)
+    how = f"{len(shown.label)} test images, bootstrap interval; calibrated on the other half"
     progress("trained model: likelihoods")
-    judged = [*_aims(seen, found, how), _bf16(model, seen, quick=quick), *_bits(model, seen, quick=quick), *_evidence(model, judge, seen, quick=quick)]
+    judged = [*_aims(shown, found, how), _bf16(model, shown, quick=quick), *_bits(model, shown, quick=quick), *_evidence(model, judge, shown, quick=quick)]
     judged = [replace(figure, met=None, how=f"{figure.how}; too few to judge a target by") for figure in judged] if quick else judged
-    return judged + _grid(seen, found, how)
+    return judged + _grid(shown, found, how)
 
 
-def _seen(model: GenRep, test: ArrayDataset, num: int) -> Seen:
+def _shown(model: GenRep, test: ArrayDataset, num: int) -> Shown:
     if model.calibration is None or "classification" not in model.heads or test.class_names != model.class_names:
         raise ValueError(f"the bench of a trained posterior needs a calibrated model with a classification head and the classes of `{test.name}`.")
     batch = test.batch(torch.arange(min(num, len(test))))
     head = model.perceive(batch.image).class_log_probs
     assert head is not None
-    return Seen(batch.image, batch.label, head)
+    return Shown(batch.image, batch.label, head)
 
 
 @torch.no_grad()
-def _outcome(model: GenRep, seen: Seen, estimator: PosteriorEstimator) -> Outcome:
+def _outcome(model: GenRep, shown: Shown, estimator: PosteriorEstimator) -> Outcome:
     num_classes = len(model.class_names)
     counted, parts = Counted(model.denoiser.candidates), []
-    for rows in torch.arange(len(seen.label)).split(BATCH):
-        x0 = model.encode(seen.image[rows].to(model.device))
+    for rows in torch.arange(len(shown.label)).split(BATCH):
+        x0 = model.encode(shown.image[rows].to(model.device))
         candidates = torch.eye(num_classes, device=model.device).expand(len(x0), -1, -1)
         generator = SampleGenerator(0, rows.to(model.device), "posterior")
         parts.append(estimator(counted, x0, candidates, schedule=model.schedule, generator=generator).cpu())
     log_lik = torch.cat(parts)
-    return Outcome(_crossed(log_lik, seen.label), counted.passes(model.denoiser.trunk.class_share) / len(log_lik))
+    return Outcome(_crossed(log_lik, shown.label), counted.passes(model.denoiser.trunk.class_share) / len(log_lik))
 
 
 def _halves(num: int) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
@@ -164,22 +164,19 @@ def _divergence(log_p: LogProbs, log_q: LogProbs) -> Estimate:
     return bootstrap_mean(torch.nn.functional.kl_div(log_q, log_p, reduction="none", log_target=True).sum(1))
 
 
-def _aims(seen: Seen, found: Mapping[tuple[str, int], Outcome], how: str) -> list[Figure]:
+def _aims(shown: Shown, found: Mapping[tuple[str, int], Outcome], how: str) -> list[Figure]:
     """What the posterior should be worth, each as a difference that should not be above its target."""
     most = max(budget for name, budget in found if name == DEFAULT)
     best = found[DEFAULT, most].log_posterior
-    figures = [
-        _at_most(
-            f"accuracy that the head has more, {most} per class", bootstrap_mean(_right(seen.head, seen.label) - _right(best, seen.label)), CLOSE_TO_HEAD, how
-        ),
-    ]
-    together = _together(seen.head, best, seen.label)
-    for name, alone in (("head", seen.head), ("posterior", best)):
-        lost = bootstrap_mean(_surprise(together, seen.label) - _surprise(alone, seen.label))
+    lead = bootstrap_mean(_right(shown.head, shown.label) - _right(best, shown.label))
+    figures = [_at_most(f"accuracy that the head has more, {most} per class", lead, CLOSE_TO_HEAD, how)]
+    together = _together(shown.head, best, shown.label)
+    for name, alone in (("head", shown.head), ("posterior", best)):
+        lost = bootstrap_mean(_surprise(together, shown.label) - _surprise(alone, shown.label))
         figures.append(_at_most(f"nll of head and posterior together above the {name}'s", lost, 0.0, how, unit="nats", by="high"))
     for budget in sorted(budget for name, budget in found if name == DEFAULT):
-        mine = _surprise(found[DEFAULT, budget].log_posterior, seen.label)
-        rivals = [_surprise(outcome.log_posterior, seen.label) for (name, other), outcome in found.items() if other == budget and name != DEFAULT]
+        mine = _surprise(found[DEFAULT, budget].log_posterior, shown.label)
+        rivals = [_surprise(outcome.log_posterior, shown.label) for (name, other), outcome in found.items() if other == budget and name != DEFAULT]
         behind = max((bootstrap_mean(mine - rival) for rival in rivals), key=lambda estimate: estimate.low, default=None)
         if behind:
             tie = f"{how}; better or tied: the interval reaches 0"
@@ -197,55 +194,50 @@ def _at_most(name: str, value: Estimate, target: float, how: str, *, unit: str =
     return Figure(name=name, value=value.value, interval=interval, unit=unit, target=target, at_most=True, met=judged <= target, how=how)
 
 
-def _bf16(model: GenRep, seen: Seen, *, quick: bool) -> Figure:
+def _bf16(model: GenRep, shown: Shown, *, quick: bool) -> Figure:
     """How far bfloat16 moves the posterior."""
     num = 20 if quick else 200
     assert model.calibration
-    exact, rounded = (model.posterior(seen.image[:num], bf16=bf16) for bf16 in (False, True))
+    exact, rounded = (model.posterior(shown.image[:num], bf16=bf16) for bf16 in (False, True))
     return _at_most(
         "KL of float32 to bfloat16", _divergence(exact, rounded), CLOSE_BF16, f"{num} test images, 8 evaluations per class, the same noise", unit="nats"
     )
 
 
-def _bits(model: GenRep, seen: Seen, *, quick: bool) -> list[Figure]:
+def _bits(model: GenRep, shown: Shown, *, quick: bool) -> list[Figure]:
     """-log p(x | y) by three roads, and how far two of them are apart."""
     num = 10 if quick else NUM_BITS
     methods = ("integral", "bound") if quick else ("integral", "bound", "flow")
-    bits = {method: model.nll(seen.image[:num], seen.label[:num], method=method).bits_per_dimension()[0] for method in methods}
+    bits = {method: model.nll(shown.image[:num], shown.label[:num], method=method).bits_per_dimension()[0] for method in methods}
     how = f"{num} test images given their class"
     apart = bootstrap_mean(bits["bound"] - bits["integral"])
     far = Estimate(abs(apart.value), *sorted((abs(apart.low), abs(apart.high))))
     first = _at_most("bits per dimension between bound of 1000 steps and integral", far, CLOSE_BITS, how, unit="bits")
-    return [first, *(_plain(f"likelihood by {method}: bits per dimension", bootstrap_mean(values), "bits", how) for method, values in bits.items())]
+    return [first, *(plain(f"likelihood by {method}: bits per dimension", bootstrap_mean(values), "bits", how) for method, values in bits.items())]
 
 
-def _evidence(model: GenRep, judge: Judge, seen: Seen, *, quick: bool) -> list[Figure]:
+def _evidence(model: GenRep, judge: Judge, shown: Shown, *, quick: bool) -> list[Figure]:
     """Whether the pixels that evidence names matter more than others."""
     num = 20 if quick else NUM_DELETED
-    found = deletion(model, judge, seen.image[:num], seen.label[:num])
+    found = deletion(model, judge, shown.image[:num], shown.label[:num])
     how = f"{num} test images, {SHARE:.0%} of the pixels deleted; {judge.name}, label against the head's favourite among the others"
     more = [
         _at_most(f"log-odds that deletion by {name} costs more than by evidence", Estimate(-e.value, -e.high, -e.low), 0.0, how, unit="nats", by="high")
         for name, e in found.more_than.items()
     ]
-    return more + [_plain(f"deletion by {name}: log-odds lost", value, "nats", how) for name, value in found.lost.items()]
+    return more + [plain(f"deletion by {name}: log-odds lost", value, "nats", how) for name, value in found.lost.items()]
 
 
-def _plain(name: str, value: Estimate, unit: str, how: str) -> Figure:
-    interval = None if math.isnan(value.low) else (value.low, value.high)
-    return Figure(name=name, value=value.value, interval=interval, unit=unit, target=None, met=None, how=how)
-
-
-def _grid(seen: Seen, found: Mapping[tuple[str, int], Outcome], how: str) -> list[Figure]:
+def _grid(shown: Shown, found: Mapping[tuple[str, int], Outcome], how: str) -> list[Figure]:
     """Accuracy, nll, calibration error and F of the head and of everything else."""
     figures = []
-    rows = {"head": (seen.head, 1.0), **{f"{name}, {budget} per class": (outcome.log_posterior, outcome.passes) for (name, budget), outcome in found.items()}}
+    rows = {"head": (shown.head, 1.0), **{f"{name}, {budget} per class": (outcome.log_posterior, outcome.passes) for (name, budget), outcome in found.items()}}
     for name, (log_probs, passes) in rows.items():
         figures += [
-            _plain(f"trained model, {name}: accuracy", bootstrap_mean(_right(log_probs, seen.label)), "0 to 1", how),
-            _plain(f"trained model, {name}: nll", bootstrap_mean(_surprise(log_probs, seen.label)), "nats", how),
-            _plain(f"trained model, {name}: ece", _error(log_probs, seen.label), "0 to 1", how),
-            _plain(f"trained model, {name}: F", Estimate(passes, math.nan, math.nan), "passes of the trunk per image", how),
+            plain(f"trained model, {name}: accuracy", bootstrap_mean(_right(log_probs, shown.label)), "0 to 1", how),
+            plain(f"trained model, {name}: nll", bootstrap_mean(_surprise(log_probs, shown.label)), "nats", how),
+            plain(f"trained model, {name}: ece", _error(log_probs, shown.label), "0 to 1", how),
+            plain(f"trained model, {name}: F", Estimate(passes, math.nan, math.nan), "passes of the trunk per image", how),
         ]
     return figures
 

@@ -26,7 +26,7 @@ from genrep.training.optimization import lr_at, make_optimizer, make_teacher, up
 from genrep.training.records import Records, Row, Screen, Silent, open_run, peak_memory_gb, write_log
 from genrep.training.run_folder import RunFolder
 from genrep.training.runtime import default_device, side_by_side
-from genrep.training.stream import Stream, by_objects
+from genrep.training.stream import Stream, annotated, by_objects, with_annotated
 from genrep.types import Batch
 
 Terms = Mapping[str, Tensor]
@@ -97,8 +97,9 @@ class Session:
         self.config = config = data.config = filled(given, sets)
         lines = [*data.lines(sets), *left_out(given, config)]
         self.run, self.screen, self.device = run, screen, default_device()
-        self.stream = Stream(sets, seed=config.train.seed, shares=self.data.shares)
-        self.glimpsed = Stream(sets, seed=config.train.seed + 1, shares=by_objects(sets, self.data.shares))
+        known, shares = annotated(sets, self.data.shares)
+        self.streams = [Stream(some, seed=config.train.seed, shares=parts) for some, parts in ((known, shares), with_annotated(sets, self.data.shares))]
+        self.glimpsed = Stream(known, seed=config.train.seed + 1, shares=by_objects(known, shares))
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.train.seed)
             self.model = GenRep(config.model).to(self.device)
@@ -226,7 +227,7 @@ class Session:
         """One update; returns a row when it is due."""
         train, stage, began = self.config.train, self.stage, time.monotonic()
         size, glimpses = (train.stage1_batch_size if stage == 1 else train.batch_size), self.glimpses
-        drawn = self._drawn(self.stream, self.progress.images, size)
+        drawn = self._drawn(self.streams[stage - 1], self.progress.images, size)
         terms: dict[str, Tensor] = {}
         parts = {job: [partial(self._loss, job, partial(self._terms, job, drawn), terms)] for job in self.joint.jobs}
         if glimpses:

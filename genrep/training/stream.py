@@ -18,6 +18,22 @@ def by_objects(sets: Sequence[ArrayDataset], shares: Sequence[int]) -> tuple[int
     return tuple(share * max(1, round(float((data.object_labels != UNLABELLED).sum(1).float().mean()))) for data, share in zip(sets, shares, strict=True))
 
 
+def annotated(sets: Sequence[ArrayDataset], shares: Sequence[int]) -> tuple[list[ArrayDataset], tuple[int, ...]]:
+    """What is annotated of the sets, and the shares of those of which anything is; the sets themselves where all of it is, or nothing."""
+    if len({bool(known) for data in sets for known in (data.annotated.all(), data.annotated.any())}) == 1:
+        return list(sets), tuple(shares)
+    few = [(data.rows(data.annotated), share) for data, share in zip(sets, shares, strict=True) if data.annotated.any()]
+    return [data for data, _ in few], tuple(share for _, share in few)
+
+
+def with_annotated(sets: Sequence[ArrayDataset], shares: Sequence[int]) -> tuple[list[ArrayDataset], tuple[int, ...]]:
+    """All images and, where few of them are annotated, these once more in as many places, so that perception is not starved."""
+    few, shares_of_few = annotated(sets, shares)
+    if sum(map(len, few)) == sum(map(len, sets)):
+        return few, shares_of_few
+    return [*sets, *few], (*shares, *shares_of_few)
+
+
 class Stream:
     """Data sets side by side, dealt in turn: with shares (1, 2) the positions belong to sets 0 1 1 0 1 1 ...; each set is shuffled anew every epoch.
 

@@ -10,7 +10,7 @@ from rectangles import rectangles
 
 from genrep.datasets import ArrayDataset
 from genrep.training import stream as stream_module
-from genrep.training.stream import Stream, by_objects
+from genrep.training.stream import Stream, annotated, by_objects, with_annotated
 from genrep.types import UNLABELLED
 
 
@@ -93,3 +93,21 @@ def test_orders_are_kept_while_they_are_needed(monkeypatch: pytest.MonkeyPatch) 
 def test_sets_that_cannot_share_a_model_are_refused() -> None:
     with pytest.raises(ValueError, match="data sets `one` and `big` differ in classes or image size"):
         Stream([rectangles(2, size=16, name="one"), rectangles(2, size=32, name="big")], seed=0)
+
+
+def test_where_few_images_are_annotated_they_fill_half_of_the_stream() -> None:
+    one, two = sets()
+    few = one.with_labels_for(torch.arange(7) < 2)
+    known, shares = annotated([few, two], (1, 2))
+    assert [len(data) for data in known] == [2, 5] and shares == (1, 2)
+    dealt, shares = with_annotated([few, two], (1, 2))
+    assert [len(data) for data in dealt] == [7, 5, 2, 5] and shares == (1, 2, 1, 2)
+    batch, _ = Stream(dealt, seed=0, shares=shares).batch(0, 60)
+    assert 30 < int((~batch.unannotated).sum()) < 60
+    nothing = one.with_labels_for(torch.zeros(7, dtype=torch.bool))
+    for found, parts in (annotated([nothing, two], (1, 2)), annotated([two], (2,))):
+        assert [data.name for data in found] == ["two"] and parts == (2,)
+    for whole in ([one, two], [nothing, nothing]):
+        for find in (annotated, with_annotated):
+            found, parts = find(whole, (1, 2))
+            assert all(a is b for a, b in zip(found, whole, strict=True)) and parts == (1, 2)
