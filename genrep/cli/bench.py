@@ -12,16 +12,22 @@ if TYPE_CHECKING:
 
 TAKES_OVERRIDES = False
 MISSED = 1
+EVIDENCE = "evidence"
 OWN = {"posterior": "every posterior estimator against the exact posterior, 8 x 8 digits; with RUN also on garments with that run's model, more than an hour"}
 """Benchmarks of their own, which need no run."""
+SUITE_HELP = "of `evidence`: which suite of arms and seeds; what is missing of it is trained in the folder RUN (hours), or with --quick left out"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What `bench` accepts."""
     own = "; ".join(f"`{name}`: {what}" for name, what in OWN.items())
-    parser.add_argument("name", metavar="NAME", help=f"which figures, written as NAME.json: `demo` or `showcase`: those of the recipe's run; {own}")
+    parser.add_argument(
+        "name", metavar="NAME", help=f"which figures, written as NAME.json: `demo` or `showcase`: those of the recipe's run; `{EVIDENCE}`: a suite's; {own}"
+    )
     parser.add_argument("run", type=Path, nargs="?", metavar="RUN", help="folder of an evaluated run (default: runs/NAME, or none)")
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="folder for NAME.json (default: the run; runs/bench where none is read)")
+    parser.add_argument("--suite", default="few-labels", metavar="SUITE", help=SUITE_HELP)
+    parser.add_argument("--at-once", type=int, default=1, metavar="N", help="runs of a suite at a time, a thread each (default: 1)")
     parser.add_argument("--quick", action="store_true", help="within a minute; what that cannot judge says so")
     parser.add_argument("--check", action="store_true", help="exit with 1 where a target is missed")
 
@@ -32,14 +38,17 @@ def run(args: argparse.Namespace) -> int:
     from genrep.evaluation.figures import missed, write_figures
     from genrep.registry import lookup
 
-    lookup({**TARGETS, **OWN}, args.name, "bench")
-    run = args.run or Path("runs") / args.name
-    figures = _measured(args.run, quick=args.quick) if args.name in OWN else _of_run(args.name, run)
+    lookup({**TARGETS, **OWN, EVIDENCE: None}, args.name, "bench")
+    run = args.run or Path("runs") / (args.suite if args.name == EVIDENCE else args.name)
+    if args.name == EVIDENCE:
+        figures = _of_suite(args.suite, run, at_once=0 if args.quick else args.at_once)
+    else:
+        figures = _measured(args.run, quick=args.quick) if args.name in OWN else _of_run(args.name, run)
     folder = args.out or (Path("runs") / "bench" if args.name in OWN else run)
     folder.mkdir(parents=True, exist_ok=True)
     written = write_figures(folder, args.name, figures)
     print_targets([figure for figure in figures if figure.target is not None or args.name in TARGETS])
-    if args.name in OWN:
+    if args.name not in TARGETS:
         print_grid([figure for figure in figures if ": " in figure.name])
     print(f"wrote {written}")
     names = missed(figures)
@@ -57,6 +66,18 @@ def _of_run(name: str, run: Path) -> Sequence[Figure]:
     if not results.is_file():
         raise FileNotFoundError(f"{run} has no eval.json: expected a finished run; `genrep eval {run}` measures it.")
     return figures_of(name, read_json(results))
+
+
+def _of_suite(name: str, folder: Path, *, at_once: int) -> Sequence[Figure]:
+    """Figures of a suite whose missing runs are trained first, `at_once` at a time; 0: of the finished ones."""
+    from genrep.cli.suites import train_suite
+    from genrep.evaluation.suites import SUITES, finished, suite_figures
+    from genrep.registry import lookup
+
+    suite = lookup(SUITES, name, "suite")
+    if at_once:
+        train_suite(suite.recipe, {run: changes for run, changes in suite.runs().items() if not finished(folder, run)}, folder, at_once=at_once)
+    return suite_figures(name, suite, folder)
 
 
 def _measured(run: Path | None, *, quick: bool) -> Sequence[Figure]:

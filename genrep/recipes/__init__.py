@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from genrep.config import Config
-from genrep.recipes.fashion import demo, showcase, tiny
+from genrep.recipes.fashion import demo, few_labels, showcase, tiny
 
-RECIPES: dict[str, Callable[[], Config]] = {"demo": demo, "showcase": showcase, "tiny": tiny}
+RECIPES: dict[str, Callable[[], Config]] = {"demo": demo, "showcase": showcase, "few-labels": few_labels, "tiny": tiny}
 
-__all__ = ["RECIPES", "demo", "showcase", "tiny"]
+__all__ = ["RECIPES", "demo", "few_labels", "showcase", "tiny"]

@@ -14,7 +14,7 @@ from genrep.samplers import Ancestral, Euler
 SCENES_TWICE = ("fashion", "fashion-scenes", "fashion-scenes")
 """A scene is harder to see than one garment."""
 
-SMALL_STEPS = TrainConfig(stage1_batch_size=8, batch_size=8, stage1_glimpses=32, glimpses=32, lr=2.5e-3, perception_weight=0.5, generation_weight=0.5)
+SMALL_STEPS = TrainConfig(stage1_batch_size=8, batch_size=8, stage1_glimpses=32, glimpses=32, lr=2.5e-3, perception_weight=0.6, generation_weight=0.4)
 """Many small updates."""
 
 
@@ -30,7 +30,7 @@ def demo() -> Config:
         model=ModelConfig(trunk=DiTConfig(width=128, class_blocks=3), proposals=6),
         objective=ObjectiveConfig(draws=1, segmentation_weight=3.0, gate_at=(0.5,), gate_images=192),
         aligner=GenRepRule(balance=True),
-        train=replace(SMALL_STEPS, perception_weight=0.6, generation_weight=0.4, stage1_images=6_400, stage2_images=12_000),
+        train=replace(SMALL_STEPS, stage1_glimpses=24, glimpses=16, stage1_images=6_400, stage2_images=12_000),
         eval=EvalConfig(num_samples=500, num_guidance_samples=150, guidance_grid=(1.0, 1.5, 2.0, 3.0), sampler=Ancestral(num_steps=18)),
     )
 
@@ -47,8 +47,33 @@ def showcase() -> Config:
         model=ModelConfig(trunk=DiTConfig(width=128, class_blocks=3), proposals=8),
         objective=ObjectiveConfig(draws=1, segmentation_weight=3.0, distil_every=16),
         aligner=GenRepRule(balance=True),
-        train=replace(SMALL_STEPS, perception_weight=0.6, generation_weight=0.4, stage1_images=16_000, stage2_images=80_000),
+        train=replace(SMALL_STEPS, stage1_images=16_000, stage2_images=80_000),
         eval=EvalConfig(guidance_grid=(1.0, 1.5, 1.75, 2.0), num_guidance_samples=1_000),
+    )
+
+
+def few_labels() -> Config:
+    """All images, a hundredth of their labels, classes only: what generation and perception are to each other where labels are few.
+
+    `genrep bench evidence --suite few-labels` trains its arms and seeds, a thread each.
+    """
+    return Config(
+        name="few-labels",
+        data=DataConfig(sets=("fashion",), labelled_fraction=0.01),
+        model=ModelConfig(trunk=DiTConfig(width=128, class_blocks=2), tasks=("classification",)),
+        objective=ObjectiveConfig(draws=1, distil_every=8, gate_at=(0.3, 0.5, 0.7, 0.85)),
+        aligner=GenRepRule(balance=True),
+        train=TrainConfig(
+            stage1_images=8_000,
+            stage1_batch_size=16,
+            stage2_images=24_000,
+            batch_size=16,
+            lr=2e-3,
+            perception_weight=0.5,
+            generation_weight=0.5,
+            side_by_side=1,
+        ),
+        eval=EvalConfig(num_samples=300, guidance=1.0, sampler=Ancestral(num_steps=18)),
     )
 
 

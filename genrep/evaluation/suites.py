@@ -1,0 +1,117 @@
+"""Suites: one recipe trained in several arms and seeds, and what is claimed of the arms, by paired differences between finished runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from genrep.evaluation.figures import Figure, plain
+from genrep.metrics.base import Estimate, mean_of_repetitions
+from genrep.storage import read_json
+
+ENOUGH_SEEDS = 5
+"""With fewer, an interval is shown and nothing is judged."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Claim:
+    """One arm is better than another in a figure of eval.json: above it, or below it where less is better."""
+
+    figure: str
+    arm: str
+    against: str
+    less: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Suite:
+    """What is trained, and what is asked of it."""
+
+    recipe: str
+    arms: Mapping[str, Mapping[str, str]]
+    """Overrides by dotted name."""
+    claims: tuple[Claim, ...]
+    shown: tuple[str, ...]
+    """Figures of every arm."""
+    num_seeds: int = ENOUGH_SEEDS
+
+    def runs(self) -> dict[str, dict[str, str]]:
+        """Every run by the name of its folder, with its overrides; all arms of a seed before the next seed."""
+        return {f"{arm}-{seed}": {**changes, "train.seed": str(seed)} for seed in range(self.num_seeds) for arm, changes in self.arms.items()}
+
+
+_RIVALS = ("untaught", "smoothed", "shuffled", "self-trained")
+
+SUITES = {
+    "few-labels": Suite(
+        recipe="few-labels",
+        arms={
+            "taught": {},
+            "untaught": {"objective.posterior": "none"},
+            "smoothed": {"objective.lesson": "smoothed"},
+            "shuffled": {"objective.lesson": "shuffled"},
+            "self-trained": {"objective.jobs": "perception", "objective.posterior": "none", "objective.lesson": "own"},
+        },
+        claims=(
+            *(Claim(figure="classification/top1", arm="taught", against=other) for other in _RIVALS),
+            *(Claim(figure="classification/ece", arm="taught", against=other, less=True) for other in _RIVALS),
+        ),
+        shown=("classification/top1", "classification/ece", "classification/nll", "generation/sample_accuracy", "generation/kid"),
+    )
+}
+"""Every suite by its name."""
+
+
+def finished(folder: Path, run: str) -> bool:
+    """Whether a run of a suite was trained and measured."""
+    return (folder / run / "eval.json").is_file()
+
+
+def suite_figures(name: str, suite: Suite, folder: Path) -> list[Figure]:
+    """The claims, then every arm's figures, from the runs that are finished.
+
+    Raises:
+        ValueError: none is.
+    """
+    measured = {run: read_json(folder / run / "eval.json") for run in suite.runs() if finished(folder, run)}
+    if not measured:
+        raise ValueError(f"{folder} has no finished run of the suite `{name}`; without `--quick` they are trained.")
+    claims = [_judged(suite, claim, measured) for claim in suite.claims]
+    return claims + [figure for arm in suite.arms for key in suite.shown if (figure := _shown(suite, arm, key, measured))]
+
+
+def _values(suite: Suite, arm: str, key: str, measured: Mapping[str, Mapping[str, float]]) -> dict[int, float]:
+    """A figure of an arm by seed."""
+    found = {seed: measured.get(f"{arm}-{seed}", {}).get(key) for seed in range(suite.num_seeds)}
+    return {seed: value for seed, value in found.items() if value is not None}
+
+
+def _judged(suite: Suite, claim: Claim, measured: Mapping[str, Mapping[str, float]]) -> Figure:
+    mine, theirs = (_values(suite, arm, claim.figure, measured) for arm in (claim.arm, claim.against))
+    gains = [mine[seed] - theirs[seed] for seed in sorted(mine.keys() & theirs.keys())]
+    found = _mean(gains)
+    better = found is not None and (found.high < 0 if claim.less else found.low > 0)
+    return Figure(
+        name=f"{claim.figure}, {claim.arm} above {claim.against}",
+        value=found.value if found else None,
+        interval=(found.low, found.high) if found and len(gains) > 1 else None,
+        unit="difference",
+        target=0.0,
+        at_most=claim.less,
+        met=better if len(gains) >= ENOUGH_SEEDS else None,
+        how=f"{len(gains)} seeds, paired, Student's t; met where the interval is off zero" + ("" if len(gains) >= ENOUGH_SEEDS else "; too few to judge"),
+    )
+
+
+def _shown(suite: Suite, arm: str, key: str, measured: Mapping[str, Mapping[str, float]]) -> Figure | None:
+    values = list(_values(suite, arm, key, measured).values())
+    found = _mean(values)
+    return plain(f"{arm}: {key}", found, "as in eval.json", f"mean over {len(values)} seeds, Student's t") if found else None
+
+
+def _mean(values: Sequence[float]) -> Estimate | None:
+    """With an interval where there are two values or more; None where there is none."""
+    if len(values) > 1:
+        return mean_of_repetitions(values)
+    return Estimate(values[0], float("nan"), float("nan")) if values else None

@@ -1,0 +1,84 @@
+"""Arms, seeds and claims: what is paired, what is judged, and that a stopped suite goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from genrep.cli import suites as runner
+from genrep.config import Config
+from genrep.evaluation.figures import Figure
+from genrep.evaluation.suites import SUITES, Claim, Suite, finished, suite_figures
+from genrep.metrics.base import mean_of_repetitions
+from genrep.overrides import override
+from genrep.recipes import RECIPES
+from genrep.storage import write_json
+
+CLAIMS = (Claim(figure="top1", arm="new", against="old"), Claim(figure="ece", arm="new", against="old", less=True))
+SUITE = Suite(recipe="tiny", arms={"new": {}, "old": {"train.lr": "1e-3"}}, claims=CLAIMS, shown=("top1", "ece"))
+GAINS = (0.02, 0.03, 0.01, 0.02, 0.04)
+
+
+def measure(folder: Path, run: str, figures: Mapping[str, float]) -> None:
+    (folder / run).mkdir()
+    write_json(folder / run / "eval.json", dict(figures))
+
+
+def filled(folder: Path, num_seeds: int) -> dict[str, Figure]:
+    for seed in range(num_seeds):
+        measure(folder, f"new-{seed}", {"top1": 0.5 + 0.1 * seed + GAINS[seed], "ece": 0.1 - GAINS[seed]})
+        measure(folder, f"old-{seed}", {"top1": 0.5 + 0.1 * seed, "ece": 0.1})
+    return {figure.name: figure for figure in suite_figures("mine", SUITE, folder)}
+
+
+def test_differences_are_paired_by_seed(tmp_path: Path) -> None:
+    """Seeds differ by ten times as much as the arms do."""
+    found = filled(tmp_path, 5)
+    gain, expected = found["top1, new above old"], mean_of_repetitions(GAINS)
+    assert (gain.value, *gain.interval) == pytest.approx((expected.value, expected.low, expected.high))
+    assert gain.met is True and not gain.at_most and found["new: top1"].interval[0] < found["old: top1"].value
+    assert found["ece, new above old"].met is True and found["ece, new above old"].at_most
+
+
+def test_less_is_not_more(tmp_path: Path) -> None:
+    worse = Suite(recipe="tiny", arms=SUITE.arms, claims=(Claim(figure="top1", arm="old", against="new"),), shown=())
+    filled(tmp_path, 5)
+    assert [figure.met for figure in suite_figures("mine", worse, tmp_path)] == [False]
+
+
+@pytest.mark.parametrize("num_seeds", [1, 4])
+def test_few_seeds_judge_nothing(tmp_path: Path, num_seeds: int) -> None:
+    gain = filled(tmp_path, num_seeds)["top1, new above old"]
+    assert gain.met is None and "too few to judge" in gain.how and (gain.interval is None) == (num_seeds == 1)
+
+
+def test_nothing_finished_is_said(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="has no finished run of the suite `mine`"):
+        suite_figures("mine", SUITE, tmp_path)
+
+
+def test_every_run_is_trained_then_measured_and_a_failure_is_named_at_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def genrep(arguments: list[str], log: int) -> int:
+        asked.append(arguments)
+        return int("old-1" in str(arguments))
+
+    monkeypatch.setattr(runner, "_genrep", genrep)
+    runs = dict(list(SUITE.runs().items())[:4])
+    assert list(runs) == ["new-0", "old-0", "new-1", "old-1"]
+    with pytest.raises(ValueError, match=r"1 of 4 runs failed: old-1; .*old-1\.txt says why"):
+        runner.train_suite("tiny", runs, tmp_path / "suite", at_once=1)
+    of_first = ["train", "tiny", "--out", str(tmp_path / "suite/new-0"), "--train.seed", "0"], ["eval", str(tmp_path / "suite/new-0")]
+    assert tuple(asked[:2]) == of_first and [words[0] for words in asked] == ["train", "eval"] * 3 + ["train"]
+    assert not finished(tmp_path / "suite", "new-0")
+
+
+@pytest.mark.parametrize("name", SUITES)
+def test_arms_are_configurations_and_claims_are_about_them(name: str) -> None:
+    suite = SUITES[name]
+    configs = [override(RECIPES[suite.recipe](), changes) for changes in suite.runs().values()]
+    assert all(isinstance(config, Config) for config in configs) and len(set(map(repr, configs))) == len(configs)
+    assert all({claim.arm, claim.against} <= set(suite.arms) and claim.figure in suite.shown for claim in suite.claims)
