@@ -85,8 +85,10 @@ def _measured(run: Path | None, *, quick: bool) -> Sequence[Figure]:
     from genrep.datasets import cache_folder, load_dataset
     from genrep.evaluation.judge import load_judge
     from genrep.evaluation.posterior_bench import posterior_figures
+    from genrep.evaluation.posterior_cost import NUM_ROUNDS, cost_figures
     from genrep.evaluation.posterior_uses import prior_figures, stranger_figures, strangers
     from genrep.evaluation.trained_posterior import NUM_IMAGES, trained_figures
+    from genrep.recipes import showcase
 
     def progress(line: str) -> None:
         print(line, flush=True)
@@ -98,6 +100,7 @@ def _measured(run: Path | None, *, quick: bool) -> Sequence[Figure]:
         figures += trained_figures(model, load_dataset("fashion", "test", num=NUM_IMAGES), judge, quick=quick, progress=progress)
         most, num = (10, 10) if quick else (200, 300)
         test = load_dataset("fashion", "test")
+        figures += cost_figures(showcase(), test, num_rounds=2 if quick else NUM_ROUNDS, progress=progress)
         figures += prior_figures(model, test, most=most, progress=progress)
         figures += stranger_figures(model, test, strangers(num, model.image_size), num=num, progress=progress)
     return figures

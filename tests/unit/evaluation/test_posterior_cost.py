@@ -1,0 +1,32 @@
+"""Costs are ratios of the same run, and few rounds judge nothing."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+from rectangles import rectangles
+from toy_runs import config
+
+from genrep.evaluation import posterior_cost
+from genrep.evaluation.posterior_cost import cost_figures
+
+
+def burn(seconds: float) -> None:
+    end = time.process_time() + seconds
+    while time.process_time() < end:
+        pass
+
+
+def test_ratios_are_of_medians_after_a_warm_up() -> None:
+    first = iter([0.2])
+    found = posterior_cost._ratio({"a": lambda: burn(next(first, 0.02)), "b": lambda: burn(0.01)}, 5)
+    assert found["a", "b"] == pytest.approx(2, rel=0.15) and found["b", "a"] == pytest.approx(0.5, rel=0.15)
+
+
+def test_a_posterior_costs_less_than_a_loop_and_lessons_are_shared_among_steps() -> None:
+    """The loop asks the network 8 * 4 * 4 times for one image, ours 4 times for all; lessons come every other step."""
+    posterior, lessons = cost_figures(config(), rectangles(64, size=16), num_rounds=2)
+    assert 0 < posterior.value < 0.5 and posterior.target == 0.15 and posterior.at_most
+    assert lessons.value > 0 and "one in 2 has a lesson, so that 33% of the images are taught" in lessons.how
+    assert posterior.met is None and lessons.met is None and "too few to judge" in posterior.how
