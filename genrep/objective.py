@@ -69,6 +69,8 @@ class ObjectiveConfig:
     """Steps between lessons."""
     distil_images: int = 16
     """Images taught in such a step."""
+    distil_visits: int = 5
+    """How often the posterior that a lesson found of an image teaches again when the image comes back, at no cost; 0: never."""
     distil_candidates: int = 3
     """Candidates per object where there are several objects: the detection head's favourites."""
     gate_at: tuple[float, ...] = (0.4, 0.7)
@@ -79,6 +81,8 @@ class ObjectiveConfig:
     def __post_init__(self) -> None:
         if not self.jobs or not set(self.jobs) <= set(JOBS):
             raise ValueError(f"`jobs` must be one or both of {', '.join(JOBS)}; found {self.jobs}.")
+        if not 0 <= self.distil_visits < 256:
+            raise ValueError(f"`distil_visits` must lie in 0..255; found {self.distil_visits}. 0 makes every lesson serve once.")
         if self.lesson not in LESSONS:
             raise ValueError(f"`lesson` must be one of {', '.join(LESSONS)}; found `{self.lesson}`.{nearest(self.lesson, LESSONS)}")
         if self.pseudo_confidence is not None and not 0 < self.pseudo_confidence < 1:
@@ -87,6 +91,10 @@ class ObjectiveConfig:
             raise ValueError("`lesson` own needs to know how sure is sure: set `pseudo_confidence`, for example to .9.")
         if not 0 <= self.sem_clean + self.sem_own <= 1:
             raise ValueError(f"`sem_clean` + `sem_own` must lie in [0, 1]; found {self.sem_clean + self.sem_own}.")
+
+    def lesson_size(self, step: int) -> int:
+        """Images that may be taught something new in a step."""
+        return 0 if step % self.distil_every else self.distil_images
 
 
 @dataclass(frozen=True)

@@ -7,11 +7,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from genrep.model import GenRep
 from genrep.storage import load_tensors, read_json, save_tensors, write_folder, write_json
 from genrep.training.distillation import Teaching
+from genrep.training.lessons import Memory
 from genrep.training.run_folder import RunFolder
 
 
@@ -37,6 +38,7 @@ def save_checkpoint(
     optimizer: torch.optim.Optimizer,
     aligner_state: dict[str, Tensor],
     teaching: Teaching,
+    memory: Memory,
     progress: Progress,
     keep: int,
 ) -> Path:
@@ -44,6 +46,7 @@ def save_checkpoint(
     tensors = {f"model.{name}": value for name, value in model.state_dict().items()}
     tensors |= {f"teacher.{name}": value for name, value in teacher.state_dict().items()}
     tensors |= {f"aligner.{name}": value for name, value in aligner_state.items()}
+    tensors |= {f"memory.{name}": value for name, value in memory.state_dict().items()}
     for number, entry in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{number}.{name}": value for name, value in entry.items()}
     folder = run.checkpoints / f"step_{progress.step}"
@@ -58,18 +61,21 @@ def save_checkpoint(
     return folder
 
 
-def load_checkpoint(folder: Path, *, model: GenRep, teacher: GenRep, optimizer: torch.optim.Optimizer) -> tuple[Progress, Teaching, dict[str, Tensor]]:
-    """Put a verified checkpoint's state into model, teacher and optimizer; returns the rest.
+def load_checkpoint(
+    folder: Path, *, model: GenRep, teacher: GenRep, memory: Memory, optimizer: torch.optim.Optimizer
+) -> tuple[Progress, Teaching, dict[str, Tensor]]:
+    """Put a verified checkpoint's state into model, teacher, memory and optimizer; returns the rest.
 
     Raises:
         ValueError: it is of another model.
     """
     tensors, state = load_tensors(folder / "state.safetensors"), read_json(folder / "state.json")
-    groups: dict[str, dict[str, Tensor]] = {"model": {}, "teacher": {}, "optimizer": {}, "aligner": {}}
+    groups: dict[str, dict[str, Tensor]] = {"model": {}, "teacher": {}, "memory": {}, "optimizer": {}, "aligner": {}}
     for name, value in tensors.items():
         group, rest = name.split(".", 1)
         groups[group][rest] = value
-    for part, name in ((model, "model"), (teacher, "teacher")):
+    parts: tuple[tuple[nn.Module, str], ...] = ((model, "model"), (teacher, "teacher"), (memory, "memory"))
+    for part, name in parts:
         if {k: v.shape for k, v in part.state_dict().items()} != {k: v.shape for k, v in groups[name].items()}:
             raise ValueError(f"{folder} holds another model than the configuration describes; name another run folder.")
         part.load_state_dict(groups[name])

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import torch
 from jaxtyping import Bool, Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 
 from genrep.objective import Lessons
 from genrep.posteriors import DenoisingGap
@@ -20,30 +20,89 @@ SURE = 0.9
 """Where only the number of objects is asked for, any confidence will do."""
 
 
+class Memory(nn.Module):
+    """Posteriors of images, each for as many further visits as it keeps: what a lesson found once serves again at no cost.
+
+    Args:
+        num_images: of the training stream.
+        visits: how often a posterior serves after it was found; 0: never.
+    """
+
+    probs: Tensor
+    left: Tensor
+
+    def __init__(self, num_images: int, num_classes: int, *, visits: int) -> None:
+        super().__init__()
+        self.visits = visits
+        num = num_images if visits else 0
+        self.register_buffer("probs", torch.zeros(num, num_classes, dtype=torch.float16))
+        self.register_buffer("left", torch.zeros(num, dtype=torch.uint8))
+
+    def recall(self, which: Int[Tensor, " b"]) -> tuple[Bool[Tensor, " b"], Float[Tensor, "b k"]]:
+        """Which of the images have a posterior, and it, zeros where there is none; this visit counts."""
+        if not self.visits:
+            return torch.zeros_like(which, dtype=torch.bool), self.probs.new_zeros(len(which), self.probs.shape[1]).float()
+        known = self.left[which] > 0
+        self.left[which[known]] -= 1
+        return known, self.probs[which].float() * known[:, None]
+
+    def keep(self, which: Int[Tensor, " r"], probs: Float[Tensor, "r k"]) -> None:
+        """The posteriors of these images, just found."""
+        if self.visits:
+            self.probs[which], self.left[which] = probs.to(self.probs.dtype), self.visits
+
+
 @torch.no_grad()
-def give_lessons(teacher: Teacher, batch: Batch, positions: Int[Tensor, " b"], *, num: int | None = None) -> Lessons | None:
-    """Targets for `num` of the batch's images (default: what the configuration says), of either kind.
+def give_lessons(
+    teacher: Teacher,
+    batch: Batch,
+    positions: Int[Tensor, " b"],
+    *,
+    num: int | None = None,
+    memory: Memory | None = None,
+    which: Int[Tensor, " b"] | None = None,
+) -> Lessons | None:
+    """Targets for `num` of the batch's images (default: what the configuration says), of either kind, and for those that are remembered.
 
     Images of one object are taught by their posterior, whether they are annotated or not; objects among others where they are annotated.
 
+    Args:
+        num: 0: nothing new is found.
+        memory: of the posteriors of images.
+        which: the images' places in it.
     Returns:
         None while no gate is open, which then costs nothing, and where nobody can be taught.
     """
     config, state = teacher.config, teacher.teaching
-    num = config.distil_images if num is None else max(num, 1)
+    num = config.distil_images if num is None else num
     if config.lesson == "own":
-        return _own(teacher, batch, num)
+        return _own(teacher, batch, num) if num else None
     rows, probs = positions.new_zeros(0), batch.classes[:0]
     objects: list[tuple[ObjectTargets, float]] = []
     if state.image_weight > 0 and state.calibration:
-        rows = torch.nonzero(_of_one_object(teacher, batch)).squeeze(1)[:num]
-        probs = _image_targets(teacher, batch.rows(rows), positions[rows]) if len(rows) else probs
+        rows, probs = _images(teacher, batch, positions, num, memory, positions if which is None else which)
         objects.append((_only_objects(batch, rows, probs), state.image_weight))
-    if state.object_weight > 0 and state.object_calibration:
+    if num and state.object_weight > 0 and state.object_calibration:
         several = torch.nonzero((batch.object_labels != UNLABELLED).sum(1) > 1).squeeze(1)[:num]
         objects += [(_object_targets(teacher, batch, several, positions), state.object_weight)] if len(several) else []
     objects = [(targets, weight) for targets, weight in objects if len(targets.row)]
     return Lessons(rows, probs, state.image_weight, tuple(objects)) if len(rows) or objects else None
+
+
+def _images(
+    teacher: Teacher, batch: Batch, positions: Tensor, num: int, memory: Memory | None, which: Int[Tensor, " b"]
+) -> tuple[Int[Tensor, " r"], Float[Tensor, "r k"]]:
+    """Rows with a posterior, and it: what is remembered, and `num` new ones of the rest."""
+    memory = memory or Memory(0, batch.classes.shape[1], visits=0)
+    known, probs = memory.recall(which)
+    if num:
+        fresh = torch.nonzero(_of_one_object(teacher, batch) & ~known).squeeze(1)[:num]
+        if len(fresh):
+            found = _image_targets(teacher, batch.rows(fresh), positions[fresh])
+            memory.keep(which[fresh], found)
+            known, probs = known.index_fill(0, fresh, True), probs.index_copy(0, fresh, found.to(probs))
+    rows = torch.nonzero(known).squeeze(1)
+    return rows, probs[rows]
 
 
 def _own(teacher: Teacher, batch: Batch, num: int) -> Lessons | None:

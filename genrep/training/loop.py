@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +14,14 @@ from torch import Tensor
 
 from genrep.config import Config
 from genrep.model import GenRep
-from genrep.objective import JOBS, generation_losses, glimpse_loss, perception_losses, require_finite
+from genrep.objective import JOBS, Lessons, generation_losses, glimpse_loss, perception_losses, require_finite
 from genrep.randomness import SampleGenerator
 from genrep.registry import lookup
 from genrep.training.checkpoint import Progress, load_checkpoint, save_checkpoint
 from genrep.training.data import RunData, filled, left_out
 from genrep.training.distillation import Teacher
 from genrep.training.joint_step import ALIGNED_SETS, JointGradient, StepReport
-from genrep.training.lessons import give_lessons
+from genrep.training.lessons import Memory, give_lessons
 from genrep.training.optimization import lr_at, make_optimizer, make_teacher, update_teacher
 from genrep.training.records import Records, Row, Screen, Silent, open_run, peak_memory_gb, write_log
 from genrep.training.run_folder import RunFolder
@@ -110,6 +110,7 @@ class Session:
         losses = (*config.model.tasks, *(("glimpses",) if config.train.glimpses or config.train.stage1_glimpses else ()))
         self.records = Records(run, screen, total_steps=self.steps1 + self.steps2, losses=losses)
         self.teacher = Teacher(make_teacher(self.model), config.objective, seed=config.train.seed, bf16=config.train.bf16)
+        self.memory = Memory(len(self.streams[1]), self.model.denoiser.num_classes, visits=config.objective.distil_visits).to(self.device)
         self.progress = Progress()
         self._restore()
         if look and not run.picture.is_file():
@@ -156,7 +157,7 @@ class Session:
             self.progress.step = int(folder.name.removeprefix("step_"))
         self._enter_stage()
         if folder:
-            found = load_checkpoint(folder, model=self.model, teacher=self.teacher.model, optimizer=self.optimizer)
+            found = load_checkpoint(folder, model=self.model, teacher=self.teacher.model, memory=self.memory, optimizer=self.optimizer)
             self.progress, self.teacher.teaching, state = found
             self.joint.state = state or self.joint.state
             self.teacher.model.calibration = self.teacher.teaching.calibration
@@ -200,6 +201,7 @@ class Session:
             optimizer=self.optimizer,
             aligner_state=self.joint.state,
             teaching=self.teacher.teaching,
+            memory=self.memory,
             progress=self.progress,
             keep=self.config.train.keep_checkpoints,
         )
@@ -229,13 +231,14 @@ class Session:
         size, glimpses = (train.stage1_batch_size if stage == 1 else train.batch_size), self.glimpses
         drawn = self._drawn(self.streams[stage - 1], self.progress.images, size)
         terms: dict[str, Tensor] = {}
-        parts = {job: [partial(self._loss, job, partial(self._terms, job, drawn), terms)] for job in self.joint.jobs}
+        lessons = cache(partial(self._lessons, drawn))  # once, though a loss may be asked twice: what is remembered counts its visits
+        parts = {job: [partial(self._loss, job, partial(self._terms, job, drawn, lessons), terms)] for job in self.joint.jobs}
         if glimpses:
             seen = partial(self._glimpses, self._drawn(self.glimpsed, self.progress.step * glimpses, glimpses), beside=size)
             parts["perception"].append(partial(self._loss, "glimpses", seen, terms))
         report = self.joint(parts)
-        first = 0 if stage == 1 else self.steps1
-        lr = lr_at(self.progress.step - first, self.steps1 if stage == 1 else self.steps2, train)
+        first, num_steps = (0, self.steps1) if stage == 1 else (self.steps1, self.steps2)
+        lr = lr_at(self.progress.step - first, num_steps, train)
         norm = self._update(lr)
         self.progress.step += 1
         self.progress.images += size
@@ -255,16 +258,19 @@ class Session:
         kept.update({name: value.detach() for name, value in found.items()})
         return found[name]
 
-    def _terms(self, job: str, drawn: _Drawn) -> Terms:
+    def _terms(self, job: str, drawn: _Drawn, lessons: Callable[[], Lessons | None]) -> Terms:
         """Perception's or generation's losses on the images of the current step."""
-        objective, batch = self.config.objective, drawn.batch
-        generator = SampleGenerator(self.config.train.seed, drawn.positions, f"stage{self.stage}/{job}")
+        objective, batch, seed = self.config.objective, drawn.batch, self.config.train.seed
+        generator = SampleGenerator(seed, drawn.positions, f"stage{self.stage}/{job}")
         if job == "generation":
             return generation_losses(self.model, self.teacher.model, batch, config=objective, generator=generator)
-        taught = objective.posterior is not None or objective.lesson == "own"
-        due = self.stage == 2 and taught and self.progress.step % objective.distil_every == 0
-        lessons = give_lessons(self.teacher, batch, drawn.positions) if due else None
-        return perception_losses(self.model, batch, config=objective, generator=generator, lessons=lessons, glimpses=self.glimpses)
+        taught = lessons() if self.stage == 2 else None
+        return perception_losses(self.model, batch, config=objective, generator=generator, lessons=taught, glimpses=self.glimpses)
+
+    def _lessons(self, drawn: _Drawn) -> Lessons | None:
+        """What generation teaches of the images of the current step: new targets where they are due, and those that are remembered."""
+        num, which = self.config.objective.lesson_size(self.progress.step), self.streams[1].which(drawn.positions.cpu()).to(self.device)
+        return give_lessons(self.teacher, drawn.batch, drawn.positions, num=num, memory=self.memory, which=which)
 
     def _glimpses(self, drawn: _Drawn, *, beside: int) -> Terms:
         return {"glimpses": glimpse_loss(self.model, drawn.batch, config=self.config.objective, beside=beside)}

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Bool, Int
 from torch import Tensor
 
 from genrep.datasets import ArrayDataset, Dataset
@@ -57,18 +57,31 @@ class Stream:
         assert len(self._shares) == len(sets)
         self._order: dict[tuple[int, int], Tensor] = {}
 
+    def __len__(self) -> int:
+        return sum(map(len, self._sets))
+
     def batch(self, start: int, num: int) -> tuple[Batch, Int[Tensor, " b"]]:
         """The samples at positions start .. start + num - 1, grouped by set, and their positions."""
         positions = torch.arange(start, start + num)
+        dealt = list(self._dealt(positions))
+        return Batch.cat([self._sets[i].batch(samples) for i, _, samples in dealt]), torch.cat([positions[where] for _, where, _ in dealt])
+
+    def which(self, positions: Int[Tensor, " b"]) -> Int[Tensor, " b"]:
+        """Which image stands at each position, counted through the sets from 0 to `len(self)` - 1."""
+        found = torch.empty_like(positions)
+        for i, where, samples in self._dealt(positions):
+            found[where] = samples + sum(map(len, self._sets[:i]))
+        return found
+
+    def _dealt(self, positions: Int[Tensor, " b"]) -> Iterator[tuple[int, Bool[Tensor, " b"], Int[Tensor, " m"]]]:
+        """The sets that have any of the positions; at which of them, and its samples there."""
         round_of, place = positions // sum(self._shares), positions % sum(self._shares)
-        parts, mine, first = [], [], 0
+        first = 0
         for i, share in enumerate(self._shares):
-            dealt = (place >= first) & (place < first + share)
-            if dealt.any():
-                parts.append(self._sets[i].batch(self._samples(i, round_of[dealt] * share + place[dealt] - first)))
-                mine.append(positions[dealt])
+            where = (place >= first) & (place < first + share)
+            if where.any():
+                yield i, where, self._samples(i, round_of[where] * share + place[where] - first)
             first += share
-        return Batch.cat(parts), torch.cat(mine)
 
     def _samples(self, which: int, turns: Int[Tensor, " m"]) -> Int[Tensor, " m"]:
         size = len(self._sets[which])

@@ -15,7 +15,7 @@ from genrep.objective import LESSONS, ObjectiveConfig
 from genrep.posteriors.placebos import PLACEBOS, entropy, smoothed
 from genrep.randomness import SampleGenerator
 from genrep.training.distillation import Teaching
-from genrep.training.lessons import give_lessons
+from genrep.training.lessons import Memory, give_lessons
 from genrep.types import UNLABELLED, Batch, Perception, Seen
 
 
@@ -109,6 +109,33 @@ def test_without_a_posterior_the_head_teaches_itself_what_it_is_sure_of(monkeypa
     assert lessons is not None and lessons.image_rows.tolist() == [0, 2] and lessons.image_weight == 1 and not lessons.objects
     assert lessons.image_probs.tolist() == [[1, 0, 0, 0], [0, 0, 0, 1]]
     assert give_lessons(alone, batch.rows(slice(3, 4)), torch.arange(1)) is None
+
+
+def test_a_posterior_serves_for_so_many_visits_and_no_more() -> None:
+    memory = Memory(5, 4, visits=2)
+    memory.keep(torch.tensor([3, 0]), torch.tensor([[0.5, 0.25, 0.25, 0], [0, 0, 0, 1]]))
+    for known in ([True, False, True], [True, False, True], [False] * 3):
+        found, probs = memory.recall(torch.tensor([0, 1, 3]))
+        assert found.tolist() == known and torch.equal(probs.sum(1) > 0, found)
+    never = Memory(5, 4, visits=0)
+    never.keep(torch.tensor([3]), torch.ones(1, 4) / 4)
+    assert not never.recall(torch.arange(5))[0].any() and not never.state_dict()["probs"].numel()
+
+
+def test_what_is_remembered_teaches_again_without_the_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two new ones in each of the first two lessons; then nothing new, and only the second two have a visit left."""
+    opened, memory = teacher(teaching(image=OPEN)), Memory(20, 4, visits=2)
+    batch, positions, which = batch_of(10).rows(slice(5)), torch.arange(5), torch.tensor([7, 2, 9, 11, 19])
+    first = give_lessons(opened, batch, positions, num=2, memory=memory, which=which)
+    second = give_lessons(opened, batch, positions, num=2, memory=memory, which=which)
+    assert first.image_rows.tolist() == [0, 1] and second.image_rows.tolist() == [0, 1, 2, 3]
+    torch.testing.assert_close(second.image_probs[:2], first.image_probs, atol=1e-3, rtol=0)
+    forbid(monkeypatch, opened.model)
+    third = give_lessons(opened, batch, positions, num=0, memory=memory, which=which)
+    torch.testing.assert_close(third.image_probs, second.image_probs, atol=1e-3, rtol=0)
+    fourth = give_lessons(opened, batch, positions, num=0, memory=memory, which=which)
+    assert fourth.image_rows.tolist() == [2, 3]
+    assert give_lessons(opened, batch, positions, num=0, memory=memory, which=which) is None
 
 
 @pytest.mark.parametrize("name", PLACEBOS)

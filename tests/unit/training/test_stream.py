@@ -111,3 +111,12 @@ def test_where_few_images_are_annotated_they_fill_half_of_the_stream() -> None:
         for find in (annotated, with_annotated):
             found, parts = find(whole, (1, 2))
             assert all(a is b for a, b in zip(found, whole, strict=True)) and parts == (1, 2)
+
+
+def test_every_image_has_a_number_of_its_own() -> None:
+    stream = Stream(sets(), seed=1, shares=(2, 1))
+    batch, positions = stream.batch(3, 50)
+    numbers = stream.which(positions)
+    assert len(stream) == 12 and sorted(set(numbers.tolist())) == list(range(12))
+    several = (batch.object_labels >= 0).sum(1) > 1
+    assert torch.equal(numbers, batch.index + 7 * several)
