@@ -28,6 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="folder for NAME.json (default: the run; runs/bench where none is read)")
     parser.add_argument("--suite", default="few-labels", metavar="SUITE", help=SUITE_HELP)
     parser.add_argument("--at-once", type=int, default=1, metavar="N", help="runs of a suite at a time, a thread each (default: 1)")
+    parser.add_argument("--most", type=int, default=128, metavar="N", help="of `posterior` with RUN: evaluations per class at the most (default: 128)")
     parser.add_argument("--quick", action="store_true", help="within a minute; what that cannot judge says so")
     parser.add_argument("--check", action="store_true", help="exit with 1 where a target is missed")
 
@@ -43,7 +44,7 @@ def run(args: argparse.Namespace) -> int:
     if args.name == EVIDENCE:
         figures = _of_suite(args.suite, run, at_once=0 if args.quick else args.at_once)
     else:
-        figures = _measured(args.run, quick=args.quick) if args.name in OWN else _of_run(args.name, run)
+        figures = _measured(args.run, quick=args.quick, most=args.most) if args.name in OWN else _of_run(args.name, run)
     folder = args.out or (Path("runs") / "bench" if args.name in OWN else run)
     folder.mkdir(parents=True, exist_ok=True)
     written = write_figures(folder, args.name, figures)
@@ -80,7 +81,7 @@ def _of_suite(name: str, folder: Path, *, at_once: int) -> Sequence[Figure]:
     return suite_figures(name, suite, folder)
 
 
-def _measured(run: Path | None, *, quick: bool) -> Sequence[Figure]:
+def _measured(run: Path | None, *, quick: bool, most: int) -> Sequence[Figure]:
     from genrep.cli.runs import load_model
     from genrep.datasets import cache_folder, load_dataset
     from genrep.evaluation.judge import load_judge
@@ -97,10 +98,10 @@ def _measured(run: Path | None, *, quick: bool) -> Sequence[Figure]:
     figures = posterior_figures(quick=quick, progress=progress)
     if model:
         judge = load_judge(load_dataset("fashion", "train"), cache=cache_folder())
-        figures += trained_figures(model, load_dataset("fashion", "test", num=NUM_IMAGES), judge, quick=quick, progress=progress)
-        most, num = (10, 10) if quick else (200, 300)
+        figures += trained_figures(model, load_dataset("fashion", "test", num=NUM_IMAGES), judge, quick=quick, most=most, progress=progress)
+        largest, num = (10, 10) if quick else (200, 300)
         test = load_dataset("fashion", "test")
         figures += cost_figures(showcase(), test, num_rounds=2 if quick else NUM_ROUNDS, progress=progress)
-        figures += prior_figures(model, test, most=most, progress=progress)
+        figures += prior_figures(model, test, most=largest, progress=progress)
         figures += stranger_figures(model, test, strangers(num, model.image_size), num=num, progress=progress)
     return figures

@@ -52,8 +52,8 @@ class Outcome:
     passes: float
 
 
-def line_up(model: GenRep, *, quick: bool) -> dict[str, list[PosteriorEstimator]]:
-    """Every estimator at its budgets; the default draws and weighs as the model's calibration says."""
+def line_up(model: GenRep, *, quick: bool, most: int = BUDGETS[-1]) -> dict[str, list[PosteriorEstimator]]:
+    """Every estimator at its budgets up to `most` (a chain has its 200); the default draws and weighs as the model's calibration says."""
     assert model.calibration
     gap = DenoisingGap(**model.calibration.gap)
     allocated, even, plain = replace(gap, weights=None), DenoisingGap(), DenoisingGap(stratified=False, antithetic=False)
@@ -61,7 +61,7 @@ def line_up(model: GenRep, *, quick: bool) -> dict[str, list[PosteriorEstimator]
     some, few = (budgets, budgets) if quick else (budgets[::2], budgets[:-1:2])
 
     def at(estimator: PosteriorEstimator, budgets: Sequence[int], least: int = 1) -> list[PosteriorEstimator]:
-        return [replace(estimator, budget=budget) for budget in budgets if budget >= least]
+        return [replace(estimator, budget=budget) for budget in budgets if least <= budget <= most]
 
     return {
         DEFAULT: at(gap, budgets),
@@ -77,7 +77,13 @@ def line_up(model: GenRep, *, quick: bool) -> dict[str, list[PosteriorEstimator]
 
 
 def trained_figures(
-    model: GenRep, test: ArrayDataset, judge: Judge, *, quick: bool = False, progress: Callable[[str], None] = lambda line: None
+    model: GenRep,
+    test: ArrayDataset,
+    judge: Judge,
+    *,
+    quick: bool = False,
+    most: int = BUDGETS[-1],
+    progress: Callable[[str], None] = lambda line: None,
 ) -> list[Figure]:
     """Accuracy, likelihood and calibration of the posterior of an image's one class, by estimator and budget; first what has a target.
 
@@ -88,13 +94,16 @@ def trained_figures(
         test: images of one class each, of which the first `NUM_IMAGES` are used.
         judge: of the deletion of evidence.
         quick: few images and budgets, too few to judge a target by.
+        most: evaluations per class.
         progress: told which estimator is next.
     Raises:
-        ValueError: the model has no calibration, no classification head, or other classes.
+        ValueError: `most` is below the smallest budget; the model has no calibration, no classification head, or other classes.
     """
+    if most < BUDGETS[0]:
+        raise ValueError(f"`most` must be at least {BUDGETS[0]} evaluations per class; found {most}.")
     shown = _shown(model, test, NUM_IMAGES_QUICK if quick else NUM_IMAGES)
     found: dict[tuple[str, int], Outcome] = {}
-    for name, estimators in line_up(model, quick=quick).items():
+    for name, estimators in line_up(model, quick=quick, most=most).items():
         for estimator in estimators:
             progress(f"trained model: {name}, {estimator.budget} evaluations per class")
             found[name, estimator.budget] = _outcome(model, shown, estimator)

@@ -38,8 +38,8 @@ def demo() -> Config:
 def showcase() -> Config:
     """The demo, longer: the model that comes with the package.
 
-    `make showcase`: 35 min 36 s of training and 5 min 26 s of evaluation on two CPU cores that had other work too. On test, seed 0: top-1 .919, AP50 .796,
-    mIoU without background .573, samples recognised .882; what it should reach is in `cli/figures.py::TARGETS`.
+    `make showcase`: 55 min 37 s of training beside other work and 3 min 50 s of evaluation on two CPU cores. On test, seed 0: top-1 .918, AP50 .854, mIoU
+    without background .639, samples recognised .864; what it should reach is in `cli/figures.py::TARGETS`.
     """
     return Config(
         name="showcase",

@@ -12,7 +12,7 @@ from small_models import small_model
 from genrep.evaluation import trained_posterior
 from genrep.evaluation.figures import Figure, missed
 from genrep.evaluation.judge import Judge, fit_judge
-from genrep.evaluation.trained_posterior import trained_figures
+from genrep.evaluation.trained_posterior import line_up, trained_figures
 from genrep.model import GenRep
 from genrep.posteriors.calibration import Calibration
 
@@ -43,6 +43,14 @@ def test_costs_are_passes_of_the_trunk(figures: dict[str, Figure]) -> None:
     assert cost["gap, 2 per class"] == pytest.approx(2 * (1 + 8) / 3) and cost["head"] == 1
     assert cost["gap, halving, 8 per class"] == pytest.approx(8 / 3 + 2 * (4 + 2 + 2 + 2) * 2 / 3)
     assert cost["gap, independent noise, 4 per class"] == pytest.approx(4 * 4)
+
+
+def test_no_estimator_exceeds_the_largest_budget(model: GenRep, judge: Judge) -> None:
+    found = line_up(model, quick=False, most=8)
+    assert [estimator.budget for estimator in found["gap"]] == [2, 4, 8] and found["gap, halving"][-1].budget == 8
+    assert {name for name, each in found.items() if max(estimator.budget for estimator in each) > 8} == {"chain, shared noise", "chain, independent noise"}
+    with pytest.raises(ValueError, match="`most` must be at least 2 evaluations per class; found 1"):
+        trained_figures(model, rectangles(4, size=16), judge, most=1)
 
 
 def test_quick_judges_nothing_and_says_so(figures: dict[str, Figure]) -> None:
