@@ -30,7 +30,7 @@ def demo() -> Config:
         model=ModelConfig(trunk=DiTConfig(width=128, class_blocks=3), proposals=6),
         objective=ObjectiveConfig(draws=1, segmentation_weight=3.0, gate_at=(0.5,), gate_images=192),
         aligner=GenRepRule(balance=True),
-        train=replace(SMALL_STEPS, stage1_glimpses=24, glimpses=16, stage1_images=6_400, stage2_images=12_000),
+        train=replace(SMALL_STEPS, stage1_glimpses=24, glimpses=12, perception_weight=0.4, generation_weight=0.6, stage1_images=4_800, stage2_images=13_600),
         eval=EvalConfig(num_samples=500, num_guidance_samples=150, guidance_grid=(1.0, 1.5, 2.0, 3.0), sampler=Ancestral(num_steps=18)),
     )
 
