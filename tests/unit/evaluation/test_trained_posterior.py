@@ -74,7 +74,9 @@ def test_all_aims_are_judged_when_there_is_time(model: GenRep, judge: Judge, mon
     monkeypatch.setattr(trained_posterior, "REFERENCE", 8)
     line_up = trained_posterior.line_up
     monkeypatch.setattr(
-        trained_posterior, "line_up", lambda model, *, quick: {k: v for k, v in line_up(model, quick=True).items() if k in ("gap", "gap, unweighted, even")}
+        trained_posterior,
+        "line_up",
+        lambda model, *, quick, most: {k: v for k, v in line_up(model, quick=True).items() if k in ("gap", "gap, unweighted, even")},
     )
     monkeypatch.setattr(trained_posterior, "_bits", lambda *_, quick: [])
     found = trained_figures(model, rectangles(30, size=16), judge)
