@@ -29,7 +29,7 @@ check: setup  ## before every commit, under 3 minutes
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(WORKERS) -m 'not slow' tests/unit
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(WORKERS) -m 'not slow' tests/e2e
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(WORKERS) tests/e2e/test_command_line.py
 
 test: setup  ## all tests, offline but for the set-up
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(WORKERS)
