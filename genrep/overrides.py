@@ -56,7 +56,7 @@ def override(config: C, changes: Mapping[str, str]) -> C:
         TypeError: text that does not read as the field's type.
 
     >>> override(SAMPLERS["heun"](), {"num_steps": "7"})
-    Heun(num_steps=7)
+    Heun(num_steps=7, grid='uniform')
     """
     return _changed(config, changes, "")
 

@@ -21,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=0, help="image i depends on the seed and i alone (default: %(default)s)")
     parser.add_argument("--steps", type=int, default=25, help="steps of the sampler (default: %(default)s)")
     parser.add_argument("--guidance", type=float, default=2.0, help="1 is none (default: %(default)s)")
-    parser.add_argument("--sampler", default="ancestral", help="ancestral, euler or heun (default: %(default)s)")
+    parser.add_argument("--sampler", default="ancestral", help="ancestral, euler, heun, dpm_solver or unipc (default: %(default)s)")
     parser.add_argument("--out", type=Path, default=Path("grid.png"), help="the grid (default: %(default)s)")
     parser.add_argument("--single", type=Path, metavar="FOLDER", help="also write every image as a file of its own")
     parser.add_argument("--overwrite", action="store_true", help="replace files that exist")

@@ -9,13 +9,13 @@ from torch import Tensor
 
 from genrep.parametrization import reverse_kernel
 from genrep.randomness import SampleGenerator
-from genrep.samplers.base import Sampler
+from genrep.samplers.base import SingleStep
 from genrep.schedules import Schedule, expand
 from genrep.types import Denoise
 
 
 @dataclass(frozen=True, kw_only=True)
-class Ancestral(Sampler):
+class Ancestral(SingleStep):
     """Stochastic sampler: draws xs from the reverse kernel with x0_hat in place of x0.
 
         xs = mu(xt, x0_hat) + std * noise,   std = sqrt(var_base) * exp(log_std_scale)

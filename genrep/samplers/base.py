@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import ClassVar
@@ -12,6 +13,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from genrep.randomness import SampleGenerator
+from genrep.registry import lookup
+from genrep.samplers.grids import GRIDS
 from genrep.schedules import Schedule
 from genrep.types import Denoise
 
@@ -22,20 +25,34 @@ class Sampler(ABC):
 
     Args:
         num_steps: steps of the time grid, >= 1.
+        grid: where they lie, one of `grids.GRIDS`.
     """
 
     num_steps: int = 50
+    grid: str = "uniform"
     order: ClassVar[int | None]
     """Order of the global error in 1 / num_steps; None for stochastic samplers, which have a marginal instead."""
 
     def __post_init__(self) -> None:
         if self.num_steps < 1:
             raise ValueError(f"`num_steps` must be at least 1; found {self.num_steps}.")
+        lookup(GRIDS, self.grid, "grid")
 
-    def times(self, start: float = 1.0, device: torch.device | str = "cpu") -> Float[Tensor, " n"]:
-        """The uniform grid start = t_0 > ... > t_num_steps = 0."""
-        return torch.linspace(start, 0.0, self.num_steps + 1, device=device, dtype=torch.float64)
+    def times(self, schedule: Schedule, start: float = 1.0) -> Float[Tensor, " n"]:
+        """The grid start = t_0 > ... > t_num_steps = 0, float64.
 
+        Raises:
+            ValueError: a start outside (0, 1].
+        """
+        if not 0 < start <= 1:
+            raise ValueError(f"`start` must lie in (0, 1]; found {start}. 1 is pure noise.")
+        return lookup(GRIDS, self.grid, "grid")(schedule, self.num_steps, start)
+
+    def spans(self, schedule: Schedule, start: float, device: torch.device) -> Iterator[tuple[Float[Tensor, "1"], Float[Tensor, "1"]]]:
+        """(t, s) of each step, float64."""
+        return pairwise(self.times(schedule, start).to(device).split(1))
+
+    @abstractmethod
     def __call__(
         self, denoise: Denoise, xt: Float[Tensor, "b c h w"], y: Float[Tensor, "b k"], *, schedule: Schedule, generator: SampleGenerator, start: float = 1.0
     ) -> Float[Tensor, "b c h w"]:
@@ -45,8 +62,14 @@ class Sampler(ABC):
             y: condition, zeros = null.
             generator: one stream per image, of length b; deterministic samplers leave it alone.
         """
-        times = self.times(start, xt.device)
-        for now, then in pairwise(times):
+
+
+@dataclass(frozen=True, kw_only=True)
+class SingleStep(Sampler):
+    """A sampler whose steps remember nothing of the steps before."""
+
+    def __call__(self, denoise: Denoise, xt: Tensor, y: Tensor, *, schedule: Schedule, generator: SampleGenerator, start: float = 1.0) -> Tensor:
+        for now, then in self.spans(schedule, start, xt.device):
             t, s = (time.to(xt.dtype).expand(len(xt)) for time in (now, then))
             xt = self.step(denoise, xt, t, s, y=y, schedule=schedule, generator=generator)
         return xt

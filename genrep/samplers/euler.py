@@ -9,13 +9,13 @@ from torch import Tensor
 
 from genrep.parametrization import eps_from_x0
 from genrep.randomness import SampleGenerator
-from genrep.samplers.base import Sampler
+from genrep.samplers.base import SingleStep
 from genrep.schedules import Schedule
 from genrep.types import Denoise
 
 
 @dataclass(frozen=True, kw_only=True)
-class Euler(Sampler):
+class Euler(SingleStep):
     """Deterministic first-order sampler (DDIM).
 
         xs = alpha(s) * x0_hat + sigma(s) * eps_hat,   eps_hat = (xt - alpha(t) * x0_hat) / sigma(t)

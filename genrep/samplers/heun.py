@@ -9,13 +9,13 @@ from torch import Tensor
 
 from genrep.parametrization import u_from_x0
 from genrep.randomness import SampleGenerator
-from genrep.samplers.base import Sampler
+from genrep.samplers.base import SingleStep
 from genrep.schedules import Schedule, expand
 from genrep.types import Denoise
 
 
 @dataclass(frozen=True, kw_only=True)
-class Heun(Sampler):
+class Heun(SingleStep):
     """Deterministic second-order sampler.
 
         u = alpha'(t) * x0_hat + sigma'(t) * eps_hat

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from unittest import mock
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor
 from genrep.parametrization import reverse_kernel
 from genrep.randomness import SampleGenerator
 from genrep.registry import part_to_dict
-from genrep.samplers import SAMPLERS, Ancestral, Euler, Sampler
+from genrep.samplers import GRIDS, SAMPLERS, Ancestral, Euler, Sampler
 from genrep.samplers.guidance import ClassifierFreeGuidance
 from genrep.schedules import SCHEDULES, Schedule
 from genrep.types import Denoised
@@ -35,15 +36,66 @@ def run(sampler: Sampler, denoise: ClassGaussians, num: int) -> tuple[Tensor, Te
     return x1, y, sampler(denoise, x1, y, schedule=denoise.schedule, generator=generator)
 
 
+def between(sampler: Sampler, times: Tensor, denoise: ClassGaussians, xt: Tensor) -> Tensor:
+    """Along the ODE on a grid that need not end at 0."""
+    y, generator = torch.ones(len(xt), 1).double(), SampleGenerator(0, torch.arange(len(xt)))
+    with mock.patch.object(type(sampler), "times", lambda self, schedule, start: times):
+        return sampler(denoise, xt, y, schedule=denoise.schedule, generator=generator)
+
+
+def on_the_ode(denoise: ClassGaussians, x1: Tensor, t: Tensor) -> Tensor:
+    """What is noise at time 1 is, at time t, the marginal's own standard score."""
+    alpha, sigma = denoise.schedule.alpha(t), denoise.schedule.sigma(t)
+    return alpha * denoise.means + (alpha**2 * denoise.variances + sigma**2).sqrt() * x1
+
+
 @every_schedule
 @every_deterministic
 def test_reaches_its_order_on_an_exactly_solved_ode(cls: type[Sampler], schedule: Schedule) -> None:
+    """Between two noise levels; a step to no noise at all is infinitely long in log-SNR, where no order holds."""
     denoise, errors = gaussian(schedule), []
+    x1 = SampleGenerator(7, torch.arange(64)).normal(1, 2, 2).double()
     for num_steps in (64, 128):
-        x1, y, x0 = run(cls(num_steps=num_steps), denoise, num=64)
-        errors.append((x0 - denoise.ode_solution(x1, y)).square().mean().sqrt())
+        times = schedule.t_of_logsnr(torch.linspace(-5, 4, num_steps + 1).double())
+        found = between(cls(num_steps=num_steps), times, denoise, on_the_ode(denoise, x1, times[:1]))
+        errors.append((found - on_the_ode(denoise, x1, times[-1:])).square().mean().sqrt())
     assert cls.order == pytest.approx(math.log2(errors[0] / errors[1]), abs=0.2)
     assert errors[1] < 0.05
+
+
+@every_schedule
+@every_deterministic
+@pytest.mark.parametrize("grid", GRIDS)
+def test_carries_noise_to_data_on_every_grid(cls: type[Sampler], schedule: Schedule, grid: str) -> None:
+    denoise = gaussian(schedule)
+    x1, y, x0 = run(cls(num_steps=100, grid=grid), denoise, num=64)
+    assert (x0 - denoise.ode_solution(x1, y)).square().mean().sqrt() < 0.06
+
+
+@every_schedule
+@pytest.mark.parametrize("start", [1.0, 0.6])
+@pytest.mark.parametrize("grid", GRIDS)
+def test_a_grid_falls_from_start_to_zero(grid: str, start: float, schedule: Schedule) -> None:
+    for num_steps in (1, 2, 25):
+        times = Euler(num_steps=num_steps, grid=grid).times(schedule, start)
+        assert times[0] == start and times[-1] == 0 and len(times) == num_steps + 1
+        assert (times.diff() < 0).all()
+
+
+def test_grids_are_even_in_what_they_say() -> None:
+    schedule = SCHEDULES["flow"]()
+    assert (schedule.logsnr(Euler(num_steps=20, grid="logsnr").times(schedule)[1:-1]).diff().diff().abs() < 1e-6).all()
+    times = Euler(num_steps=20, grid="karras").times(schedule)[1:-1]
+    assert ((schedule.sigma(times) / schedule.alpha(times)).pow(1 / 7).diff().diff().abs() < 1e-9).all()
+
+
+def test_what_no_sampler_takes() -> None:
+    schedule = SCHEDULES["flow"]()
+    with pytest.raises(ValueError, match=r"unknown grid `karas`; known: .* Did you mean `karras`\?"):
+        Euler(grid="karas")
+    for start in (0.0, 1.2, -1.0):
+        with pytest.raises(ValueError, match=r"`start` must lie in \(0, 1\]"):
+            Euler().times(schedule, start)
 
 
 @every_schedule
@@ -86,13 +138,10 @@ def test_deterministic_samplers_leave_the_generator_alone(cls: type[Sampler]) ->
 
 @every_schedule
 def test_start_continues_from_a_partly_noised_image(schedule: Schedule) -> None:
-    """Exact on the ODE: what is noise at time 1 is, at time t, the marginal's own standard score."""
     denoise, num_steps = gaussian(schedule), 400
     x1, t = SampleGenerator(1, torch.arange(4)).normal(1, 2, 2).double(), torch.full((1,), 0.6).double()
-    alpha, sigma = schedule.alpha(t), schedule.sigma(t)
-    xt = alpha * denoise.means + (alpha**2 * denoise.variances + sigma**2).sqrt() * x1
     y = torch.ones(4, 1).double()
-    x0 = Euler(num_steps=num_steps)(denoise, xt, y, schedule=schedule, generator=SampleGenerator(0, torch.arange(4)), start=0.6)
+    x0 = Euler(num_steps=num_steps)(denoise, on_the_ode(denoise, x1, t), y, schedule=schedule, generator=SampleGenerator(0, torch.arange(4)), start=0.6)
     torch.testing.assert_close(x0, denoise.ode_solution(x1, y), rtol=0, atol=0.02)
 
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+from unittest import mock
+
 import pytest
 import torch
 from torch import Tensor
 
 from genrep.parametrization import eps_from_x0, u_from_x0
 from genrep.randomness import SampleGenerator
-from genrep.samplers import Euler
+from genrep.samplers import DPMSolver, Euler, Heun, Sampler, UniPC
 from genrep.schedules import CosineVP, RectifiedFlow, Schedule
 from tests.doubles import ClassGaussians
 
@@ -57,3 +60,37 @@ def test_euler_in_the_cosine_schedule_is_ddim() -> None:
         xt = scheduler.step(eps, timestep, xt).prev_sample
         mine = Euler().step(denoise, mine, t, s, y=torch.ones(5, 1), schedule=schedule, generator=generator)
     torch.testing.assert_close(mine, xt, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+@pytest.mark.parametrize(
+    ("cls", "scheduler"),
+    [(DPMSolver, diffusers.DPMSolverMultistepScheduler), (UniPC, diffusers.UniPCMultistepScheduler)],
+    ids=["dpm_solver", "unipc"],
+)
+def test_multistep_samplers_in_rectified_flow_are_those_of_diffusers(cls: type[Sampler], scheduler: Any) -> None:
+    """On their grid, but from t = .999: at 1 they take sigma = 1 - 1e-6, we a bound on the log-SNR. In double, as alpha is small there."""
+    theirs = scheduler(prediction_type="flow_prediction", use_flow_sigmas=True, final_sigmas_type="zero", solver_order=2)
+    theirs.set_timesteps(10)
+    theirs.sigmas = torch.cat([torch.tensor([0.999]), theirs.sigmas[1:]]).double()
+    denoise, xt, y = double(RectifiedFlow()), noise().double(), torch.ones(5, 1)
+    for sigma, timestep in zip(theirs.sigmas, theirs.timesteps, strict=False):
+        t = sigma.expand(5)
+        xt = theirs.step(u_from_x0(denoise(xt, t, y).x0_hat, xt, t, denoise.schedule), timestep, xt).prev_sample
+    with mock.patch.object(cls, "times", lambda self, schedule, start: theirs.sigmas):
+        mine = cls()(denoise, noise().double(), y, schedule=denoise.schedule, generator=SampleGenerator(0, torch.arange(5)))
+    torch.testing.assert_close(mine, xt, rtol=1e-6, atol=1e-6)
+
+
+def test_heun_in_rectified_flow_is_flow_match_heun() -> None:
+    scheduler = diffusers.FlowMatchHeunDiscreteScheduler(num_train_timesteps=1000, shift=1.0)
+    scheduler.set_timesteps(10)
+    denoise, xt = double(RectifiedFlow()), noise()
+    for sigma, timestep in zip(scheduler.sigmas, scheduler.timesteps, strict=False):
+        t = sigma.expand(5)
+        u = u_from_x0(denoise(xt, t, torch.ones(5, 1)).x0_hat, xt, t, denoise.schedule)
+        xt = scheduler.step(u, timestep, xt).prev_sample
+    times = torch.cat([scheduler.sigmas[:1], scheduler.sigmas[1:-1:2], scheduler.sigmas[-1:]]).double()
+    with mock.patch.object(Heun, "times", lambda self, schedule, start: times):
+        mine = Heun()(denoise, noise(), torch.ones(5, 1), schedule=denoise.schedule, generator=SampleGenerator(0, torch.arange(5)))
+    torch.testing.assert_close(mine, xt, rtol=1e-4, atol=1e-4)

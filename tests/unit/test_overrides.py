@@ -70,7 +70,7 @@ def test_every_value_can_be_typed(config: Train) -> None:
 
 
 def test_a_part_is_its_name_and_fields() -> None:
-    assert to_dict(Root())["sampler"] == {"name": "euler", "num_steps": 25}
+    assert to_dict(Root())["sampler"] == {"name": "euler", "num_steps": 25, "grid": "uniform"}
 
 
 @pytest.mark.parametrize("base", REGISTRIES)
@@ -113,7 +113,7 @@ def test_none_can_be_taken_back() -> None:
         ({"trian.lr": "1"}, ValueError, "unknown field `trian.lr`. Did you mean `train.lr`?"),
         ({"lr": "1"}, ValueError, "unknown field `lr`. Did you mean `train.lr`?"),
         ({"sampler.steps": "1"}, ValueError, "unknown field `sampler.steps`. Did you mean `sampler.num_steps`?"),
-        ({"sampler": "eular"}, ValueError, "unknown sampler `eular`; known: ancestral, euler, heun. Did you mean `euler`?"),
+        ({"sampler": "eular"}, ValueError, "unknown sampler `eular`; known: ancestral, dpm_solver, euler, heun, unipc. Did you mean `euler`?"),
         ({"posterior": "gap"}, ValueError, "unknown posterior estimator `gap`"),
         (
             {"posterior": "none", "posterior.noise": "shared"},
@@ -148,7 +148,7 @@ def test_mistakes_are_named(changes: dict[str, str], error: type[Exception], mes
         ({"train": {"steps": 1.0}}, TypeError, "`train.steps` expects an integer; found `1.0`."),
         ({"train": 3}, TypeError, "`train` expects a group of fields; found `3`."),
         ({"train": None}, TypeError, "`train` expects a group of fields; found `None`."),
-        ({"sampler": {"num_steps": 3}}, ValueError, "`sampler.name` is missing; expected one of euler, heun, ancestral."),
+        ({"sampler": {"num_steps": 3}}, ValueError, "`sampler.name` is missing; expected one of euler, heun, dpm_solver, unipc, ancestral."),
         ({"sampler": {"name": "os.system"}}, ValueError, "unknown sampler `os.system`"),
         ({"sampler": {"name": ["euler"]}}, TypeError, "`sampler.name` expects text; found `['euler']`."),
         ({"sampler": {"name": "euler", "order": 3}}, ValueError, "unknown field `sampler.order`."),

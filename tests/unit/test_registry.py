@@ -11,11 +11,11 @@ from genrep.samplers import SAMPLERS, Heun
 def test_look_up_and_back() -> None:
     assert lookup(SAMPLERS, "heun", "sampler") is Heun
     assert name_of(SAMPLERS, Heun()) == "heun"
-    assert part_to_dict(SAMPLERS, Heun(num_steps=3)) == {"name": "heun", "num_steps": 3}
+    assert part_to_dict(SAMPLERS, Heun(num_steps=3)) == {"name": "heun", "num_steps": 3, "grid": "uniform"}
 
 
 def test_a_misspelt_name_is_offered_the_nearest() -> None:
-    with pytest.raises(ValueError, match=r"unknown sampler `huen`; known: ancestral, euler, heun\. Did you mean `heun`\?"):
+    with pytest.raises(ValueError, match=r"unknown sampler `huen`; known: ancestral, dpm_solver, euler, heun, unipc\. Did you mean `heun`\?"):
         lookup(SAMPLERS, "huen", "sampler")
 
 
