@@ -12,7 +12,7 @@ from genrep.backbones import Backbone, Hidden
 from genrep.modulators import Modulator
 from genrep.parametrization import x0_from
 from genrep.schedules import Schedule
-from genrep.types import Denoised, Features
+from genrep.types import Denoise, Denoised, Features
 
 
 @dataclass(frozen=True)
@@ -57,6 +57,19 @@ class Denoiser(nn.Module):
         """The prediction under the image's own semantics, read off the same pass: what samplers use."""
         noised = self.noised_pass(xt, t, y)
         return self.modulate(noised, xt, t, self.modulator.semantics(noised.pooled))
+
+    def driven(self, sem: Float[Tensor, "b s"], likeness: float = 1.0) -> Denoise:
+        """The denoiser under given semantics, as far as `likeness` goes from 0, the image's own, to 1.
+
+        The batch may be a multiple of theirs, as guidance makes it.
+        """
+
+        def denoise(xt: Tensor, t: Tensor, y: Tensor) -> Denoised:
+            noised = self.noised_pass(xt, t, y)
+            own = self.modulator.semantics(noised.pooled)
+            return self.modulate(noised, xt, t, torch.lerp(own, sem.repeat(len(xt) // len(sem), 1), likeness))
+
+        return denoise
 
     def candidates(self, xt: Tensor, t: Tensor, candidates: Float[Tensor, "b m k"]) -> Float[Tensor, "b m c h w"]:
         """x0_hat for several conditions of each image, without semantics (they would leak the label); the prefix is shared.

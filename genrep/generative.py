@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from genrep.backbones import DiT
 from genrep.codecs import CODECS
-from genrep.denoiser import Denoiser
+from genrep.denoiser import Denoiser, pool
+from genrep.drawing import Wishes
 from genrep.model_config import ModelConfig
 from genrep.modulators import MODULATORS
 from genrep.posteriors import DenoisingGap, PosteriorEstimator
@@ -21,11 +22,13 @@ from genrep.posteriors.likelihood import METHODS, NegativeLogLikelihood
 from genrep.randomness import SampleGenerator
 from genrep.registry import lookup
 from genrep.samplers import Ancestral, Sampler
-from genrep.samplers.guidance import ClassifierFreeGuidance
+from genrep.samplers.guidance import ClassifierFreeGuidance, Inpainting, PerceptionGuidance
 from genrep.schedules import Schedule
-from genrep.types import Denoised
+from genrep.types import Batch, Denoise, Denoised
 
 T = TypeVar("T")
+
+Watch = Callable[[Tensor, Tensor], None]
 
 
 class GenerativeModel(nn.Module):
@@ -102,6 +105,8 @@ class GenerativeModel(nn.Module):
         index: Int[Tensor, " b"] | None = None,
         sampler: Sampler | None = None,
         guidance: float = 1.0,
+        wishes: Wishes | None = None,
+        watch: Watch | None = None,
         batch_size: int = 250,
         bf16: bool = False,
     ) -> Float[Tensor, "b 3 h w"]:
@@ -112,18 +117,57 @@ class GenerativeModel(nn.Module):
             index: seeds within `seed`, default 0 to b - 1.
             sampler: default `Ancestral(num_steps=25)`.
             guidance: 1 follows the condition as learnt, above 1 exaggerates it (two passes per step).
+            wishes: what the images should be besides; a row for each of them.
+            watch: shown, at every evaluation of a batch, what the sampler holds and what the model expects, as images on the CPU.
         """
-        y = self.condition(classes)
+        y, wishes = self.condition(classes), wishes or Wishes()
         index = (torch.arange(len(y)) if index is None else index).to(self.device)
-        denoise = self.denoise if guidance == 1 else ClassifierFreeGuidance(self.denoise, guidance)
         parts = []
         for rows in torch.arange(len(y), device=self.device).split(batch_size):
             generator = SampleGenerator(seed, index[rows], "generate")
-            xt = generator.normal(self.codec.channels, *self.image_size)
-            with torch.autocast(xt.device.type, torch.bfloat16, enabled=bf16):
-                x0 = (sampler or Ancestral(num_steps=25))(denoise, xt, y[rows], schedule=self.schedule, generator=generator)
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
+                denoise, xt = self._ready(generator, guidance, wishes.rows(rows))
+                denoise = self._watched(denoise, watch) if watch else denoise
+                x0 = (sampler or Ancestral(num_steps=25))(denoise, xt, y[rows], schedule=self.schedule, generator=generator, start=wishes.strength)
             parts.append(self.codec.decode(x0).cpu())
         return torch.cat(parts)
+
+    def _ready(self, generator: SampleGenerator, guidance: float, wishes: Wishes) -> tuple[Denoise, Tensor]:
+        """The denoiser that fulfils the wishes for a batch, and what it begins from."""
+        xt = generator.normal(self.codec.channels, *self.image_size)
+        denoise: Denoise = ClassifierFreeGuidance(self._driven(wishes), guidance, wishes.guidance_interval)
+        if wishes.wanted is not None:
+            wanted = wishes.wanted.to(xt.device)
+            denoise = PerceptionGuidance(denoise, lambda x0_hat: self.agreement(x0_hat, wanted), self.schedule, wishes.insistence)
+        if wishes.image is not None:
+            known = self.encode(wishes.image.to(xt.device))
+            xt = self.schedule.noised(known, torch.full((len(xt),), wishes.strength, device=xt.device), xt)
+            if wishes.hidden is not None:
+                denoise = Inpainting(denoise, known, wishes.hidden.to(xt.device)[:, None])
+        return denoise, xt
+
+    def _watched(self, denoise: Denoise, watch: Watch) -> Denoise:
+        def seen(xt: Tensor, t: Tensor, y: Tensor) -> Denoised:
+            found = denoise(xt, t, y)
+            watch(self.codec.decode(xt).cpu(), self.codec.decode(found.x0_hat).cpu())
+            return found
+
+        return seen
+
+    def _driven(self, wishes: Wishes) -> Denoise:
+        """The denoiser under the semantics that are wished for."""
+        if wishes.reference is None:
+            return self.denoise
+        x0 = self.encode(wishes.reference.to(self.device))
+        return self.denoiser.driven(self.denoiser.modulator.semantics(pool(self.denoiser.features(x0, x0.new_zeros(len(x0))))), wishes.likeness)
+
+    def agreement(self, x0: Tensor, wanted: Batch) -> Float[Tensor, " b"]:
+        """log p(annotations | x0) by what the model perceives.
+
+        Raises:
+            ValueError: it perceives nothing.
+        """
+        raise ValueError("`wanted` needs a model that perceives; this one only generates.")
 
     @torch.no_grad()
     def log_likelihood(

@@ -16,7 +16,7 @@ from genrep.model_config import ModelConfig
 from genrep.registry import lookup
 from genrep.tasks import TASKS, Task, run_tasks
 from genrep.tasks.base import SCAN_WIDTH, Scan
-from genrep.types import Detections, Features, Perception, Seen
+from genrep.types import Batch, Detections, Features, Perception, Seen
 
 
 class GenRep(GenerativeModel):
@@ -58,6 +58,16 @@ class GenRep(GenerativeModel):
     def scanned(self, features: Features) -> Features:
         """What the trunk gives, with the scan where a head reads it."""
         return features if self.scan is None else replace(features, scan=self.scan(features))
+
+    def agreement(self, x0: Tensor, wanted: Batch) -> Float[Tensor, " b"]:
+        """log p(annotations | x0) by the heads, [b] nats: of each image by itself, less its losses in all tasks."""
+        features = self.denoiser.features(x0, x0.new_zeros(len(x0)))
+        rows = torch.arange(len(x0), device=x0.device).split(1)
+        return -torch.stack([self._task_loss(features.rows(row), wanted.rows(row)) for row in rows])
+
+    def _task_loss(self, features: Features, batch: Batch) -> Float[Tensor, ""]:
+        losses = [head.loss(output, batch) for _, head, output in run_tasks(self.tasks(), self.scanned(features))]
+        return torch.stack([term for terms in losses for term in terms.values()]).sum()
 
     @torch.no_grad()
     def seen(self, features: Features, confidence: float) -> Seen | None:

@@ -5,10 +5,14 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from genrep.cli.wishes import CLASSES_HELP, add_wish_arguments
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from genrep.model import GenRep
 
 TAKES_OVERRIDES = False
 
@@ -16,56 +20,77 @@ TAKES_OVERRIDES = False
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What `generate` accepts."""
     parser.add_argument("--model", type=Path, metavar="RUN|MODEL", help="a finished run, or a model folder; default: the model that comes with genrep")
-    parser.add_argument("--classes", metavar="A,B+C", help="rows of the grid: class names; `+` puts several into one image; default: every class")
+    parser.add_argument("--classes", metavar="A,B+C", help=CLASSES_HELP)
     parser.add_argument("--count", type=int, default=8, help="images per row (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="image i depends on the seed and i alone (default: %(default)s)")
     parser.add_argument("--steps", type=int, default=25, help="steps of the sampler (default: %(default)s)")
     parser.add_argument("--guidance", type=float, default=2.0, help="1 is none (default: %(default)s)")
     parser.add_argument("--sampler", default="ancestral", help="ancestral, euler, heun, dpm_solver or unipc (default: %(default)s)")
+    parser.add_argument("--grid", default="uniform", help="where its steps lie: uniform, logsnr or karras (default: %(default)s)")
+    add_wish_arguments(parser)
     parser.add_argument("--out", type=Path, default=Path("grid.png"), help="the grid (default: %(default)s)")
     parser.add_argument("--single", type=Path, metavar="FOLDER", help="also write every image as a file of its own")
+    parser.add_argument("--seen", action="store_true", help="draw what the model itself sees in each image")
+    parser.add_argument("--film", type=Path, metavar="FILE", help="also a strip of how the first image of each row comes about")
     parser.add_argument("--overwrite", action="store_true", help="replace files that exist")
 
 
 def run(args: argparse.Namespace) -> int:
     """Generate and write."""
+    import torch
+
     from genrep.cli.runs import load_model, refuse_existing
-    from genrep.evaluation.draw import grid, save_png
+    from genrep.cli.wishes import class_sets, read_row, read_wishes
+    from genrep.evaluation.generation import film
     from genrep.registry import lookup
     from genrep.samplers import SAMPLERS
 
     if args.count < 1:
         raise ValueError(f"`--count` must be at least 1; found {args.count}.")
-    refuse_existing(args.out, overwrite=args.overwrite)
-    sampler = lookup(SAMPLERS, args.sampler, "sampler")(num_steps=args.steps)
+    for path in (args.out, *([args.film] if args.film else [])):
+        refuse_existing(path, overwrite=args.overwrite)
+    sampler = lookup(SAMPLERS, args.sampler, "sampler")(num_steps=args.steps, grid=args.grid)
     model = load_model(args.model)
-    rows = args.classes.split(",") if args.classes else list(model.class_names)
-    classes = class_sets(rows, model.class_names).repeat_interleave(args.count, 0)
-    images = model.generate(classes, seed=args.seed, sampler=sampler, guidance=args.guidance)
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    save_png(grid(images, columns=args.count, row_names=rows), args.out)
-    print(f"wrote {args.out}: {len(rows)} rows ({', '.join(rows)}) of {args.count}")
+    rows = [read_row(entry, model.class_names, model.image_size) for entry in (args.classes.split(",") if args.classes else model.class_names)]
+    names = ["+".join(model.class_names[one.label] for one in row) for row in rows]
+    classes, wishes = class_sets(rows, len(model.class_names)), read_wishes(args, model, rows)
+    options: dict[str, Any] = {"sampler": sampler, "guidance": args.guidance, "seed": args.seed}
+    images = model.generate(classes.repeat_interleave(args.count, 0), wishes=wishes, **options)
+    write_grid(model, images, names, args)
     if args.single:
-        print(f"wrote {len(write_single(images, rows, args))} files in {args.single}")
+        print(f"wrote {len(write_single(images, names, args))} files in {args.single}")
+    if args.film:
+        firsts = torch.arange(0, len(images), args.count)
+        write_film(film(model, classes, wishes=wishes.rows(firsts), index=firsts, **options), names, args.film)
     return 0
 
 
-def class_sets(rows: Sequence[str], class_names: Sequence[str]) -> Tensor:
-    """One 0/1 row [k] per entry; `a+b` is the set of both.
+def write_grid(model: GenRep, images: Tensor, names: Sequence[str], args: argparse.Namespace) -> None:
+    """The grid; with `--seen` drawn over by what the model itself sees."""
+    from genrep.evaluation.draw import grid, save_png, scene, tile
+    from genrep.evaluation.pictures import seen_in
 
-    Raises:
-        ValueError: an unknown class; the nearest is named.
-    """
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    if args.seen:
+        seen = model.perceive(images)
+        cells = [scene(image, seen_in(seen, i), model.class_names) for i, image in enumerate(images)]
+        save_png(tile(cells, columns=args.count, row_names=names), args.out)
+    else:
+        save_png(grid(images, columns=args.count, row_names=names), args.out)
+    print(f"wrote {args.out}: {len(names)} rows ({', '.join(names)}) of {args.count}")
+
+
+def write_film(frames: tuple[Tensor, Tensor], names: Sequence[str], path: Path) -> None:
+    """Two strips per row of the grid: what the sampler held, and what the model expected."""
     import torch
 
-    from genrep.registry import lookup
+    from genrep.evaluation.draw import grid, save_png
 
-    index = {name: i for i, name in enumerate(class_names)}
-    sets = torch.zeros(len(rows), len(class_names))
-    for row, entry in enumerate(rows):
-        for name in entry.split("+"):
-            sets[row, lookup(index, name.strip(), "class")] = 1.0
-    return sets
+    num_frames = len(frames[0])
+    strips = torch.stack(frames).permute(2, 0, 1, 3, 4, 5).flatten(0, 2)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_png(grid(strips, columns=num_frames, row_names=[text for name in names for text in (name, "expected")]), path)
+    print(f"wrote {path}: of each row the first image, from noise, {num_frames} frames")
 
 
 def write_single(images: Tensor, rows: Sequence[str], args: argparse.Namespace) -> list[Path]:

@@ -24,9 +24,9 @@ def run(args: argparse.Namespace) -> int:
     """Read, measure, write; a line per image."""
     import torch
 
-    from genrep.cli.generate import class_sets
     from genrep.cli.images import find_images, read_all
     from genrep.cli.runs import load_model, refuse_existing
+    from genrep.cli.wishes import class_sets, read_row
     from genrep.metrics.base import Z95, mean_of_repetitions
     from genrep.model_folder import PACKAGED
     from genrep.storage import write_json
@@ -35,7 +35,8 @@ def run(args: argparse.Namespace) -> int:
     model = load_model(args.model)
     pictures, skipped = read_all(find_images(args.images), model)
     images = torch.stack([picture.image for picture in pictures])
-    y = class_sets([args.condition], model.class_names).expand(len(images), -1) if args.condition else None
+    asked = [read_row(args.condition, model.class_names, model.image_size)] if args.condition else []
+    y = class_sets(asked, len(model.class_names)).expand(len(images), -1) if asked else None
     options = {"num_probes" if args.method == "flow" else "num_draws": args.draws}
     bits, error = model.nll(images, y, method=args.method, seed=args.seed, **options).bits_per_dimension()
     entries = []

@@ -17,9 +17,6 @@ from genrep.metrics.base import wilson
 from genrep.metrics.classification import confusion_matrix
 from genrep.metrics.generation import fid, kid, precision_recall
 from genrep.model import GenRep
-from genrep.randomness import SampleGenerator
-from genrep.samplers.guidance import ClassifierFreeGuidance
-from genrep.types import Denoised
 
 _VAL_SEED, _TEST_SEED = 1, 0
 
@@ -131,24 +128,22 @@ def nearest(made: Float[Tensor, "n d"], real: Float[Tensor, "m d"], *, k: int = 
     return torch.cdist(made, real).topk(k, largest=False).indices
 
 
-@torch.no_grad()
-def film(studio: Studio, labels: Int[Tensor, " b"], *, guidance: float, num_frames: int = 8) -> tuple[Tensor, Tensor]:
-    """How samples come about: what the sampler holds and what the model expects, [f b 3 h w] each, the last being the sample."""
-    model = studio.model
-    guided = model.denoise if guidance == 1 else ClassifierFreeGuidance(model.denoise, guidance)
-    held, expected = [], []
+def film(
+    model: GenRep, classes: Int[Tensor, " b"] | Float[Tensor, "b k"], *, num_frames: int = 8, **options: Any
+) -> tuple[Float[Tensor, "f b 3 h w"], Float[Tensor, "f b 3 h w"]]:
+    """How samples come about: what the sampler holds and what the model expects, the last being the sample.
 
-    def denoise(xt: Tensor, t: Tensor, y: Tensor) -> Denoised:
-        found = guided(xt, t, y)
-        held.append(model.codec.decode(xt))
-        expected.append(model.codec.decode(found.x0_hat))
-        return found
+    Args:
+        options: of `GenRep.generate`.
+    """
+    held: list[Tensor] = []
+    expected: list[Tensor] = []
 
-    generator = SampleGenerator(_TEST_SEED, labels.to(model.device), "generate")
-    xt = generator.normal(model.codec.channels, *model.image_size)
-    x0 = studio.config.sampler(denoise, xt, model.condition(labels), schedule=model.schedule, generator=generator)
-    last = model.codec.decode(x0)
+    def watch(xt: Tensor, x0_hat: Tensor) -> None:
+        held.append(xt)
+        expected.append(x0_hat)
+
+    last = model.generate(classes, watch=watch, batch_size=len(classes), **options)
     picks = torch.linspace(0, len(held) - 1, num_frames - 1).round().long().unique().tolist()
-    frames = ([sequence[i] for i in picks] + [last] for sequence in (held, expected))
-    first, second = (torch.stack(frame).cpu() for frame in frames)
+    first, second = (torch.stack([*(sequence[i] for i in picks), last]) for sequence in (held, expected))
     return first, second

@@ -54,7 +54,7 @@ def draw_film(studio: Studio, guidance: float, folder: Path) -> list[dict[str, A
     """Three samples from noise to image: what the sampler holds above what the model expects."""
     names = studio.model.class_names
     labels = torch.linspace(0, len(names) - 1, min(3, len(names))).long()
-    held, expected = film(studio, labels, guidance=guidance)
+    held, expected = film(studio.model, labels, sampler=studio.config.sampler, guidance=guidance)
     num_frames = len(held)
     strips, cells = [], []
     for i, label in enumerate(labels.tolist()):
@@ -95,7 +95,7 @@ def draw_scenes(seen: Seen, class_names: Sequence[str], folder: Path) -> list[di
         for i in rows:
             pair = {
                 "truth": scene(seen.truth.image[i], _truth(seen.truth, i), class_names),
-                "prediction": scene(seen.truth.image[i], _prediction(seen.perception, i), class_names),
+                "prediction": scene(seen.truth.image[i], seen_in(seen.perception, i), class_names),
             }
             files = {kind: f"scene_{i:04d}_{kind}.png" for kind in pair}
             for kind, picture in pair.items():
@@ -113,7 +113,8 @@ def _truth(batch: Batch, row: int) -> Annotation:
     return Annotation(boxes_xyxy_px=boxes, labels=batch.object_labels[row][used].tolist(), semantic_mask=batch.semantic_mask[row])
 
 
-def _prediction(perception: Perception, row: int) -> Annotation:
+def seen_in(perception: Perception, row: int) -> Annotation:
+    """What a model sees in an image, ready to be drawn: the best class of each place, and the mask."""
     mask = None if perception.semantic_mask is None else perception.semantic_mask[row]
     if perception.detections is None:
         return Annotation(semantic_mask=mask)

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -128,6 +129,28 @@ def test_generation_is_a_function_of_its_arguments(run: Path, genrep: Genrep, wo
     assert sorted(p.name for p in (work / "singles").iterdir()) == ["bag_sneaker_000.png", "bag_sneaker_001.png", "boot_000.png", "boot_001.png"]
 
 
+def test_what_is_not_hidden_of_a_picture_is_kept(run: Path, genrep: Genrep, work: Path) -> None:
+    """A half-grey picture whose right half is made anew, and back out of the file the left half is as it was."""
+    Image.new("L", (64, 64), 200).save(work / "grey.png")
+    mask = Image.new("L", (64, 64), 0)
+    mask.paste(255, (32, 0, 64, 64))
+    mask.save(work / "mask.png")
+    wishes = ["--image", "grey.png", "--hidden", "mask.png", "--single", "kept", "--out", "kept.png"]
+    out, _ = genrep("generate", "--model", "runs/tiny", "--classes", "boot", "--count", "1", "--steps", "2", *wishes)
+    assert "grey.png: resized from 64 x 64 to 32 x 32" in out
+    with Image.open(work / "kept" / "boot_000.png") as picture:
+        made = np.asarray(picture)[..., 0]
+    assert (made[:, :16] == 200).all() and (made[:, 16:] != 200).mean() > 0.5
+
+
+def test_objects_are_placed_seen_and_filmed(run: Path, genrep: Genrep, work: Path) -> None:
+    rows = ["--classes", "boot@0:8:16:24+bag@18:2:31:30,shirt", "--count", "2", "--steps", "2", "--sampler", "unipc", "--grid", "karras"]
+    out, _ = genrep("generate", "--model", "runs/tiny", *rows, "--seen", "--film", "film.png", "--out", "placed.png")
+    assert "wrote placed.png: 2 rows (boot+bag, shirt) of 2" in out and "wrote film.png: of each row the first image" in out
+    with Image.open(work / "placed.png") as grid, Image.open(work / "film.png") as film:
+        assert grid.size[1] > 2 * 256 and film.size[1] > 4 * 32
+
+
 def test_a_model_folder_is_as_good_as_its_run(run: Path, genrep: Genrep, work: Path) -> None:
     genrep("generate", "--model", "runs/tiny/model", "--classes", "boot", "--count", "1", "--steps", "1", "--out", "from_model.png")
     assert (work / "from_model.png").is_file()
@@ -164,6 +187,12 @@ def test_without_a_run_the_packaged_model_is_used(genrep: Genrep, work: Path) ->
         (["generate", "--model", "runs/tiny", "--classes", "boots"], "unknown class `boots`"),
         (["generate", "--model", "runs/tiny", "--sampler", "eular"], "unknown sampler `eular`"),
         (["generate", "--model", "runs/tiny", "--count", "0"], "`--count` must be at least 1; found 0."),
+        (["generate", "--model", "runs/tiny", "--steps", "0"], "`num_steps` must be at least 1; found 0."),
+        (["generate", "--model", "runs/tiny", "--grid", "karas"], "unknown grid `karas`; known: karras, logsnr, uniform. Did you mean `karras`?"),
+        (["generate", "--model", "runs/tiny", "--image", "no-such.png"], "no-such.png"),
+        (["generate", "--model", "runs/tiny", "--image", "red.png", "--strength", "0"], "`strength` must lie in (0, 1]; found 0.0."),
+        (["generate", "--model", "runs/tiny", "--hidden", "red.png"], "need an `image` to begin from"),
+        (["generate", "--model", "runs/tiny", "--classes", "boot@1:2:3"], "a place is x0:y0:x1:y1"),
         (["predict", "no-such.png", "--model", "runs/tiny"], "no-such.png does not exist"),
         (["predict", "empty", "--model", "runs/tiny"], "empty has no images"),
         (["predict", "red.png", "--model", "runs/tiny", "--abstain-above", "1"], "say `--posterior BUDGET` too"),

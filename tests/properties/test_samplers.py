@@ -13,7 +13,6 @@ from genrep.parametrization import reverse_kernel
 from genrep.randomness import SampleGenerator
 from genrep.registry import part_to_dict
 from genrep.samplers import GRIDS, SAMPLERS, Ancestral, Euler, Sampler
-from genrep.samplers.guidance import ClassifierFreeGuidance
 from genrep.schedules import SCHEDULES, Schedule
 from genrep.types import Denoised
 from tests.doubles import ClassGaussians
@@ -174,23 +173,6 @@ def test_ancestral_with_the_exact_reverse_variance_needs_no_small_steps(schedule
     alpha2, sigma2 = schedule.alpha(t) ** 2, schedule.sigma(t) ** 2
     expected = alpha2 * 0.25 / (alpha2 * 0.5 + sigma2)  # the last step returns the mean, so Var[E[x0 | xt]] remains
     assert x0.var() == pytest.approx(expected.item(), rel=0.03)
-
-
-def test_guidance_extrapolates_in_one_call_and_is_free_at_scale_one() -> None:
-    schedule, calls = SCHEDULES["flow"](), []
-    means = torch.tensor([-1.0, 2.0]).double().reshape(2, 1, 1, 1)
-    base = ClassGaussians(means, torch.ones_like(means), schedule)
-
-    def counting(xt: Tensor, t: Tensor, y: Tensor) -> Denoised:
-        calls.append(len(xt))
-        return base(xt, t, y)
-
-    xt, t, y = torch.zeros(3, 1, 1, 1).double(), torch.full((3,), 0.5).double(), torch.tensor([[0.0, 1.0]]).double().expand(3, 2)
-    conditional, null = base(xt, t, y).x0_hat, base(xt, t, torch.zeros_like(y)).x0_hat
-    torch.testing.assert_close(ClassifierFreeGuidance(counting, 1.0)(xt, t, y).x0_hat, conditional, rtol=0, atol=0)
-    torch.testing.assert_close(ClassifierFreeGuidance(counting, 2.5)(xt, t, y).x0_hat, null + 2.5 * (conditional - null))
-    torch.testing.assert_close(ClassifierFreeGuidance(counting, 0.0)(xt, t, y).x0_hat, null)
-    assert calls == [3, 6, 6]
 
 
 @every_sampler

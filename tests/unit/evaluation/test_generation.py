@@ -74,10 +74,10 @@ def test_nearest_finds_the_image_itself(judge: Judge) -> None:
 
 
 @pytest.mark.parametrize("guidance", [1.0, 2.0])
-def test_a_film_ends_in_the_sample(judge: Judge, guidance: float) -> None:
+def test_a_film_ends_in_the_sample(guidance: float) -> None:
     model = small_model()
     labels = torch.arange(4)
-    held, expected = film(Studio(model, judge, CONFIG), labels, guidance=guidance, num_frames=4)
+    held, expected = film(model, labels, sampler=CONFIG.sampler, guidance=guidance, num_frames=4)
     sample = model.generate(labels, seed=0, sampler=CONFIG.sampler, guidance=guidance)
     assert held.shape == (4, 4, 3, 16, 16)
     torch.testing.assert_close(held[-1], sample, atol=1e-4, rtol=1e-4)

@@ -1,0 +1,61 @@
+"""What an image should be besides its classes: like another one, the rest of one, or such that perception sees in it what is wished."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from genrep.types import Batch
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wishes:
+    """Tensors have a row for each image that is made.
+
+    Raises:
+        ValueError: a number out of its range, or a part of the image is hidden without an image.
+    """
+
+    guidance_interval: tuple[float, float] = (0.0, 1.0)
+    """Noise times between which classifier-free guidance acts."""
+    image: Float[Tensor, "b 3 h w"] | None = None
+    """An image in [-1, 1] to begin from."""
+    strength: float = 1.0
+    """Noise time, in (0, 1], that it is noised to: near 0 little of it changes, 1 forgets it."""
+    hidden: Float[Tensor, "b h w"] | None = None
+    """Where it is above 0, `image` is made anew; elsewhere it is kept."""
+    reference: Float[Tensor, "b 3 h w"] | None = None
+    """An image whose semantics drive the denoising, in place of the sample's own."""
+    likeness: float = 1.0
+    """How much of the semantics is the reference's, in [0, 1]."""
+    wanted: Batch | None = None
+    """What the model's own heads should see: labels, boxes, masks; the images in it are not looked at."""
+    insistence: float = 1.0
+    """How strongly; 1: as Bayes' rule has it."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.strength <= 1:
+            raise ValueError(f"`strength` must lie in (0, 1]; found {self.strength}. 1 forgets the image.")
+        if not 0 <= self.likeness <= 1:
+            raise ValueError(f"`likeness` must lie in [0, 1]; found {self.likeness}. 0 is free of the reference.")
+        if self.insistence < 0:
+            raise ValueError(f"`insistence` must be at least 0; found {self.insistence}. 0 does not insist.")
+        if self.image is None and (self.hidden is not None or self.strength < 1):
+            raise ValueError("`hidden` and `strength` need an `image` to begin from; found none.")
+
+    def rows(self, where: Int[Tensor, " m"]) -> Wishes:
+        """Those of some of the images."""
+
+        def some(value: object) -> object:
+            if isinstance(value, Batch):
+                return value.rows(where.to(value.image.device))
+            return value[where.to(value.device)] if isinstance(value, Tensor) else value
+
+        return Wishes(**{f.name: some(getattr(self, f.name)) for f in fields(self)})  # type: ignore[arg-type]
+
+
+Agreement = Callable[[Tensor, Batch], Float[Tensor, " b"]]
+"""log p(annotations | x0) by a model's heads, [b] nats, differentiable."""
