@@ -60,9 +60,16 @@ def cosines(gram: Float[Tensor, "l l"]) -> Float[Tensor, "l l"]:
     return (gram / norms).where(norms > 0, 0.0).clamp(-1, 1)
 
 
+def rooted(gram: Float[Tensor, "l l"]) -> Float[Tensor, "l l"]:
+    """A, on the CPU, with A^T A = the Gramian: gradients of as few dimensions as there are."""
+    values, vectors = torch.linalg.eigh(gram.cpu())
+    return values.clamp(min=0).sqrt()[:, None] * vectors.T
+
+
 def share_kept(coefficients: Float[Tensor, "l l"], gram: Float[Tensor, "l l"]) -> Float[Tensor, "l l"]:
     """What an aligner left of the part of gradient i that is parallel to gradient j: <g'_i, g_j> / (C_ii <g_i, g_j>).
 
-    1: untouched, 0: removed, below 0: reversed; 1 where they are orthogonal, as there was nothing to keep.
+    1: untouched, 0: removed, below 0: reversed; 1 where they are orthogonal, as there was nothing to keep, and where C_ii is 0.
     """
-    return (coefficients @ gram / (coefficients.diagonal()[:, None] * gram)).where(gram != 0, 1.0)
+    own = coefficients.diagonal()[:, None] * gram
+    return (coefficients @ gram / own).where(own != 0, 1.0)

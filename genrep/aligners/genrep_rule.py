@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -20,6 +21,9 @@ class GenRepRule(Aligner):
     share is 0 for opposite gradients and 1 only for parallel ones: agreeing gradients are damped too, keeping
     .30 / .39 / .56 / .77 of their common part at a cosine of .1 / .25 / .5 / .75.
 
+    Args:
+        keep_agreement: share = 1 where the cosine is not below 0, so that only what conflicts is damped. Ours.
+        only: the one loss whose gradient is changed, counted from 0; None: each.
     Source: the paper's equations (11) to (15), `share` being its alpha.
     Deviates: the paper has two losses; with more, the parallel parts to all the others are damped, each on its own.
 
@@ -29,9 +33,20 @@ class GenRepRule(Aligner):
     [[1.0, 0.234375], [0.9375, 1.0]]
     """
 
+    keep_agreement: bool = False
+    only: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.only is not None and self.only < 0:
+            raise ValueError(f"`only` must be the number of a loss, counted from 0, or none; found {self.only}.")
+
     def coefficients(self, gram: Float[Tensor, "l l"], losses: Float[Tensor, " l"]) -> Float[Tensor, "l l"]:
-        share = ((cosines(gram) + 1) / 2) ** 2
+        cos = cosines(gram)
+        share = ((cos + 1) / 2) ** 2
+        share = share.where(cos < 0, 1.0) if self.keep_agreement else share
         norm2 = gram.diagonal()
         parallel = (gram / norm2).where(norm2 > 0, 0.0)
         coefficients = (share - 1) * parallel
+        if self.only is not None:
+            coefficients = coefficients * (torch.arange(len(gram), device=gram.device) == self.only)[:, None]
         return coefficients.fill_diagonal_(1.0)
