@@ -51,11 +51,14 @@ class TrainConfig:
     side_by_side: int = 2
     """Graphs that compute at once, in threads of a CPU: the losses of a step, and the glimpses."""
     lr: float = 1.5e-3
-    """Peak learning rate of AdamW; linear warm-up, then cosine to `final_lr_fraction` of it over each stage."""
+    """Peak learning rate; linear warm-up, then cosine to `final_lr_fraction` of it over each stage."""
     final_lr_fraction: float = 0.02
     warmup_fraction: float = 0.05
     weight_decay: float = 0.02
+    muon: bool = True
+    """Muon for the matrices of the trunk's blocks, AdamW for all else; otherwise AdamW for all."""
     betas: tuple[float, float] = (0.9, 0.98)
+    """Of AdamW."""
     perception_weight: float = 0.7
     """w_p of the aligned gradients."""
     generation_weight: float = 0.3
@@ -92,6 +95,8 @@ class EvalConfig:
     guidance: float | None = None
     """Guidance scale; None: fixed on validation data among `guidance_grid`."""
     guidance_grid: tuple[float, ...] = (1.0, 1.5, 2.0, 3.0)
+    guidance_interval: tuple[float, float] = (0.3, 0.7)
+    """Noise times between which guidance acts."""
     num_guidance_samples: int = 300
     batch_size: int = 250
 

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from genrep.backbones import Backbone, Hidden
+from genrep.backbones import Backbone, Hidden, ModulationTable
 from genrep.modulators import Modulator
 from genrep.parametrization import x0_from
 from genrep.schedules import Schedule
@@ -45,7 +45,9 @@ class Denoiser(nn.Module):
 
     def noised_pass(self, xt: Tensor, t: Tensor, y: Tensor) -> NoisedPass:
         """Trunk and parametrization, without modulation."""
-        hidden = self.trunk(xt, t, y)
+        return self._noised(self.trunk(xt, t, y), xt, t)
+
+    def _noised(self, hidden: Hidden, xt: Tensor, t: Tensor) -> NoisedPass:
         return NoisedPass(self._x0(hidden, xt, t), hidden.features, pool(hidden.features))
 
     def modulate(self, noised: NoisedPass, xt: Tensor, t: Tensor, sem: Float[Tensor, "b s"]) -> Denoised:
@@ -58,16 +60,19 @@ class Denoiser(nn.Module):
         noised = self.noised_pass(xt, t, y)
         return self.modulate(noised, xt, t, self.modulator.semantics(noised.pooled))
 
-    def driven(self, sem: Float[Tensor, "b s"], likeness: float = 1.0) -> Denoise:
-        """The denoiser under given semantics, as far as `likeness` goes from 0, the image's own, to 1.
+    def looped(self, times: Float[Tensor, " n"], y: Float[Tensor, "b k"], *, sem: Float[Tensor, "b s"] | None = None, likeness: float = 1.0) -> Denoise:
+        """The denoiser for a sampler's loop: what its times and conditions do to the trunk is computed beforehand.
 
-        The batch may be a multiple of theirs, as guidance makes it.
+        Args:
+            sem: semantics to denoise under, as far as `likeness` goes from 0, the image's own, to 1. The batch may be a multiple of theirs, as guidance
+                makes it.
         """
+        trunk = ModulationTable(self.trunk, times, y)
 
         def denoise(xt: Tensor, t: Tensor, y: Tensor) -> Denoised:
-            noised = self.noised_pass(xt, t, y)
+            noised = self._noised(trunk(xt, t, y), xt, t)
             own = self.modulator.semantics(noised.pooled)
-            return self.modulate(noised, xt, t, torch.lerp(own, sem.repeat(len(xt) // len(sem), 1), likeness))
+            return self.modulate(noised, xt, t, own if sem is None else torch.lerp(own, sem.repeat(len(xt) // len(sem), 1), likeness))
 
         return denoise
 

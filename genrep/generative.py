@@ -120,31 +120,37 @@ class GenerativeModel(nn.Module):
             wishes: what the images should be besides; a row for each of them.
             watch: shown, at every evaluation of a batch, what the sampler holds and what the model expects, as images on the CPU.
         """
-        y, wishes = self.condition(classes), wishes or Wishes()
+        y, wishes, draw = self.condition(classes), wishes or Wishes(), sampler or Ancestral(num_steps=25)
+        times = draw.times(self.schedule, wishes.strength).to(self.device)
         index = (torch.arange(len(y)) if index is None else index).to(self.device)
         parts = []
         for rows in torch.arange(len(y), device=self.device).split(batch_size):
+            part = wishes.rows(rows)
             generator = SampleGenerator(seed, index[rows], "generate")
             with torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
-                denoise, xt = self._ready(generator, guidance, wishes.rows(rows))
+                xt = generator.normal(self.codec.channels, *self.image_size)
+                known = None if part.image is None else self.encode(part.image.to(self.device))
+                xt = xt if known is None else self.schedule.noised(known, torch.full_like(xt[:, 0, 0, 0], part.strength), xt)
+                denoise = self._fulfilling(part, times, y[rows], guidance, known)
                 denoise = self._watched(denoise, watch) if watch else denoise
-                x0 = (sampler or Ancestral(num_steps=25))(denoise, xt, y[rows], schedule=self.schedule, generator=generator, start=wishes.strength)
+                x0 = draw(denoise, xt, y[rows], schedule=self.schedule, generator=generator, start=part.strength)
             parts.append(self.codec.decode(x0).cpu())
         return torch.cat(parts)
 
-    def _ready(self, generator: SampleGenerator, guidance: float, wishes: Wishes) -> tuple[Denoise, Tensor]:
-        """The denoiser that fulfils the wishes for a batch, and what it begins from."""
-        xt = generator.normal(self.codec.channels, *self.image_size)
-        denoise: Denoise = ClassifierFreeGuidance(self._driven(wishes), guidance, wishes.guidance_interval)
+    def _fulfilling(self, wishes: Wishes, times: Tensor, y: Tensor, guidance: float, known: Tensor | None) -> Denoise:
+        """The denoiser that fulfils a batch's wishes."""
+        sem = None
+        if wishes.reference is not None:
+            x0 = self.encode(wishes.reference.to(y.device))
+            sem = self.denoiser.modulator.semantics(pool(self.denoiser.features(x0, x0.new_zeros(len(x0)))))
+        looped = self.denoiser.looped(times[:-1], y, sem=sem, likeness=wishes.likeness)
+        denoise: Denoise = ClassifierFreeGuidance(looped, guidance, wishes.guidance_interval)
         if wishes.wanted is not None:
-            wanted = wishes.wanted.to(xt.device)
+            wanted = wishes.wanted.to(y.device)
             denoise = PerceptionGuidance(denoise, lambda x0_hat: self.agreement(x0_hat, wanted), self.schedule, wishes.insistence)
-        if wishes.image is not None:
-            known = self.encode(wishes.image.to(xt.device))
-            xt = self.schedule.noised(known, torch.full((len(xt),), wishes.strength, device=xt.device), xt)
-            if wishes.hidden is not None:
-                denoise = Inpainting(denoise, known, wishes.hidden.to(xt.device)[:, None])
-        return denoise, xt
+        if wishes.hidden is not None and known is not None:
+            denoise = Inpainting(denoise, known, wishes.hidden.to(y.device)[:, None])
+        return denoise
 
     def _watched(self, denoise: Denoise, watch: Watch) -> Denoise:
         def seen(xt: Tensor, t: Tensor, y: Tensor) -> Denoised:
@@ -153,13 +159,6 @@ class GenerativeModel(nn.Module):
             return found
 
         return seen
-
-    def _driven(self, wishes: Wishes) -> Denoise:
-        """The denoiser under the semantics that are wished for."""
-        if wishes.reference is None:
-            return self.denoise
-        x0 = self.encode(wishes.reference.to(self.device))
-        return self.denoiser.driven(self.denoiser.modulator.semantics(pool(self.denoiser.features(x0, x0.new_zeros(len(x0))))), wishes.likeness)
 
     def agreement(self, x0: Tensor, wanted: Batch) -> Float[Tensor, " b"]:
         """log p(annotations | x0) by what the model perceives.

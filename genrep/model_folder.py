@@ -15,8 +15,8 @@ from genrep.storage import load_tensors, read_json, save_tensors, verify_folder,
 PACKAGED = Path(__file__).parent / "packaged"
 """The model that comes with the package, made by `make showcase`."""
 
-FORMAT = 1
-"""Version of the folder format; older ones keep loading."""
+FORMAT = 2
+"""Version of the folder format. Format 1 held a trunk whose tokens entered as they were, with other position codes."""
 
 CARD = """---
 library_name: genrep
@@ -85,14 +85,15 @@ def load_model(folder: Path) -> GenRep:
     """Read a folder made by `save_model`.
 
     Raises:
-        ValueError: incomplete, damaged, of a newer format, or weights that do not fit the configuration.
+        ValueError: incomplete, damaged, of another format, or weights that do not fit the configuration.
     """
     if not folder.is_dir():
         raise ValueError(f"{folder} is not a model folder: there is no such folder.")
     verify_folder(folder)
     stored = read_json(folder / "config.json")
     if stored.get("format") != FORMAT:
-        raise ValueError(f"{folder / 'config.json'} has format {stored.get('format')!r}; this version reads {FORMAT}. Update genrep.")
+        remedy = "Train the model anew: its trunk was another one." if stored.get("format") == 1 else "Update genrep."
+        raise ValueError(f"{folder / 'config.json'} has format {stored.get('format')!r}; this version reads {FORMAT}. {remedy}")
     model = GenRep(from_dict(stored["config"], ModelConfig))
     tensors = load_tensors(folder / "model.safetensors")
     expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}

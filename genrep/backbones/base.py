@@ -16,8 +16,11 @@ class Hidden:
     """A pass half way: token states, the conditioning vector, and the features gathered so far."""
 
     tokens: Float[Tensor, "b n d"]
-    conditioning: Float[Tensor, "b d"]
+    conditioning: Float[Tensor, "b _"]
+    """What t, and later y, say to all blocks; empty where the modulations are known."""
     features: Features
+    modulations: tuple[Float[Tensor, "b _"], ...] = ()
+    """What the conditioning does to each block and to the read-out, where that is known beforehand (`Backbone.modulations`)."""
 
     def repeat(self, num: int) -> Hidden:
         """Each row `num` times in a row, with the stem's finest map for the read-out but without the taps."""
@@ -53,6 +56,14 @@ class Backbone(nn.Module, ABC):
     @abstractmethod
     def decode(self, hidden: Hidden) -> Float[Tensor, "b c h w"]:
         """The raw prediction (see `parametrization.PREDICTIONS`), zero at initialisation."""
+
+    @abstractmethod
+    def modulations(self, t: Float[Tensor, " n"], y: Float[Tensor, "n k"]) -> tuple[Float[Tensor, "n _"], ...]:
+        """All that a pass needs to know of t and y: what they do to each block, and to the read-out."""
+
+    @abstractmethod
+    def modulated(self, xt: Float[Tensor, "b c h w"], modulations: tuple[Float[Tensor, "b _"], ...]) -> Hidden:
+        """`forward` with modulations that are known already."""
 
     def forward(self, xt: Tensor, t: Tensor, y: Tensor | None) -> Hidden:
         """`suffix(prefix(xt, t), y)`."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import torch
@@ -62,11 +62,19 @@ def stride_for(image_size: tuple[int, int], max_tokens: int) -> int:
 
 
 def position_codes(grid: tuple[int, int], width: int) -> Float[Tensor, "n d"]:
-    """Sines and cosines of the row (first half) and the column (second half), frequencies 1 .. 1/10000."""
-    rows, columns = torch.meshgrid(torch.arange(grid[0]), torch.arange(grid[1]), indexing="ij")
-    frequency = torch.exp(-math.log(10_000) * torch.arange(width // 4) / (width // 4))
-    phases = [axis.reshape(-1, 1) * frequency for axis in (rows, columns)]
-    return torch.cat([wave(phase) for phase in phases for wave in (torch.sin, torch.cos)], dim=1)
+    """Sines and cosines of the row (first half) and the column (second half), from a quarter of a turn per place to an eighth of a turn along the whole axis.
+
+    Their mean over the grid is zero, their mean square one: a direction that all places share would only be in the way of what tells them apart.
+    """
+    num_waves = width // 4
+    codes = []
+    for axis, length in zip(torch.meshgrid(*(torch.arange(n) - (n - 1) / 2 for n in grid), indexing="ij"), grid, strict=True):
+        frequency = math.pi / 2 * (2 * length) ** -torch.linspace(0, 1, num_waves)
+        phase = axis.reshape(-1, 1) * frequency
+        codes += [phase.sin(), phase.cos()]
+    varying = torch.cat(codes, dim=1)
+    varying = varying - varying.mean(0)
+    return varying * varying.square().mean().clamp(min=1e-12).rsqrt()
 
 
 def time_codes(t: Float[Tensor, " b"], width: int) -> Float[Tensor, "b d"]:
@@ -154,8 +162,8 @@ class Block(nn.Module):
         nn.init.zeros_(self.modulation.weight)
         nn.init.zeros_(self.modulation.bias)
 
-    def forward(self, tokens: Float[Tensor, "b n d"], conditioning: Float[Tensor, "b d"]) -> Float[Tensor, "b n d"]:
-        shift1, scale1, gate1, shift2, scale2, gate2 = self.modulation(F.silu(conditioning)).chunk(6, dim=1)
+    def forward(self, tokens: Float[Tensor, "b n d"], modulation: Float[Tensor, "b _"]) -> Float[Tensor, "b n d"]:
+        shift1, scale1, gate1, shift2, scale2, gate2 = modulation.chunk(6, dim=1)
         tokens = tokens + gate1[:, None] * self.attention(_modulate(tokens, shift1, scale1))
         return tokens + gate2[:, None] * self.fc2(F.gelu(self.fc1(_modulate(tokens, shift2, scale2))))
 
@@ -191,12 +199,14 @@ class ReadOut(nn.Module):
 class DiT(Backbone):
     """Stem, blocks, and a read-out to the pixels of each token.
 
-    t conditions every block; y only the last `class_blocks`.
+    t conditions every block; y only the last `class_blocks`. Tokens enter normalised, so that what a block adds counts beside what the stem says.
 
     Args:
         channels: of x0.
         image_size: (height, width) of x0, a multiple of the stem's stride.
     """
+
+    positions: Tensor
 
     def __init__(self, config: DiTConfig, *, channels: int, image_size: tuple[int, int], num_classes: int) -> None:
         super().__init__()
@@ -220,10 +230,23 @@ class DiT(Backbone):
             stem_strides=tuple(2**i for i in range(len(self.stem.widths))),
         )
 
-    def prefix(self, xt: Tensor, t: Tensor) -> Hidden:
+    def _block(self, i: int) -> Block:
+        block = self.blocks[i]
+        assert isinstance(block, Block)
+        return block
+
+    @property
+    def early(self) -> int:
+        """How many blocks come before those that know y."""
+        return self.config.depth - self.config.class_blocks
+
+    def _entered(self, xt: Tensor, conditioning: Tensor, modulations: tuple[Tensor, ...] = ()) -> Hidden:
         tokens, maps = self.stem(xt)
-        hidden = Hidden(tokens.flatten(2).transpose(1, 2) + self.positions, self.time(time_codes(t, self.config.width)), Features((), maps))
-        return self._run(hidden, range(self.config.depth - self.config.class_blocks))
+        tokens = tokens.flatten(2).transpose(1, 2)
+        return Hidden(F.layer_norm(tokens, tokens.shape[-1:]) + self.positions, conditioning, Features((), maps), modulations)
+
+    def prefix(self, xt: Tensor, t: Tensor) -> Hidden:
+        return self._run(self._entered(xt, self.time(time_codes(t, self.config.width))), range(self.early))
 
     def stem_features(self, xt: Tensor) -> Features:
         return Features((), self.stem.maps(xt))
@@ -231,17 +254,27 @@ class DiT(Backbone):
     def suffix(self, hidden: Hidden, y: Tensor | None) -> Hidden:
         condition = self.embedding.null if y is None else self.embedding(y)
         known = Hidden(hidden.tokens, hidden.conditioning + condition, hidden.features)
-        return self._run(known, range(self.config.depth - self.config.class_blocks, self.config.depth))
+        return self._run(known, range(self.early, self.config.depth))
+
+    def modulations(self, t: Tensor, y: Tensor) -> tuple[Tensor, ...]:
+        of_t = F.silu(time := self.time(time_codes(t, self.config.width)))
+        of_both = F.silu(time + self.embedding(y))
+        return (*(self._block(i).modulation(of_t if i < self.early else of_both) for i in range(self.config.depth)), self.final_modulation(of_both))
+
+    def modulated(self, xt: Tensor, modulations: tuple[Tensor, ...]) -> Hidden:
+        return self._run(self._entered(xt, xt.new_zeros(len(xt), 0), modulations), range(self.config.depth))
 
     def _run(self, hidden: Hidden, which: range) -> Hidden:
         tokens, taps = hidden.tokens, list(hidden.features.taps)
         for i in which:
-            tokens = self.blocks[i](tokens, hidden.conditioning)
+            block = self._block(i)
+            tokens = block(tokens, hidden.modulations[i] if hidden.modulations else block.modulation(F.silu(hidden.conditioning)))
             if i + 1 in self.config.taps:
                 taps.append(F.layer_norm(tokens, tokens.shape[-1:]).transpose(1, 2).unflatten(2, self.grid))
-        return Hidden(tokens, hidden.conditioning, Features(tuple(taps), hidden.features.stem))
+        return replace(hidden, tokens=tokens, features=Features(tuple(taps), hidden.features.stem))
 
     def decode(self, hidden: Hidden) -> Tensor:
-        shift, scale = self.final_modulation(F.silu(hidden.conditioning)).chunk(2, dim=1)
+        final = hidden.modulations[-1] if hidden.modulations else self.final_modulation(F.silu(hidden.conditioning))
+        shift, scale = final.chunk(2, dim=1)
         tokens = _modulate(hidden.tokens, shift, scale).transpose(1, 2).unflatten(2, self.grid)
         return self.read_out(tokens, hidden.features.stem[0])

@@ -13,7 +13,11 @@ if TYPE_CHECKING:
 TAKES_OVERRIDES = False
 MISSED = 1
 EVIDENCE = "evidence"
-OWN = {"posterior": "every posterior estimator against the exact posterior, 8 x 8 digits; with RUN also on garments with that run's model, more than an hour"}
+OWN = {
+    "posterior": "every posterior estimator against the exact posterior, 8 x 8 digits; with RUN also on garments with that run's model, more than an hour",
+    "align": "how exact the aligned gradient is, and what aligning costs of a joint step and beside TorchJD",
+    "sampling": "what sampling costs beside the network, and 20 steps against 250, of RUN's model or the one that comes with genrep",
+}
 """Benchmarks of their own, which need no run."""
 SUITE_HELP = "of `evidence`: which suite of arms and seeds; what is missing of it is trained in the folder RUN (hours), or with --quick left out"
 
@@ -44,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
     if args.name == EVIDENCE:
         figures = _of_suite(args.suite, run, at_once=0 if args.quick else args.at_once)
     else:
-        figures = _measured(args.run, quick=args.quick, most=args.most) if args.name in OWN else _of_run(args.name, run)
+        figures = _own(args) if args.name in OWN else _of_run(args.name, run)
     folder = args.out or (Path("runs") / "bench" if args.name in OWN else run)
     folder.mkdir(parents=True, exist_ok=True)
     written = write_figures(folder, args.name, figures)
@@ -81,27 +85,61 @@ def _of_suite(name: str, folder: Path, *, at_once: int) -> Sequence[Figure]:
     return suite_figures(name, suite, folder)
 
 
-def _measured(run: Path | None, *, quick: bool, most: int) -> Sequence[Figure]:
+def _say(line: str) -> None:
+    print(line, flush=True)
+
+
+def _own(args: argparse.Namespace) -> Sequence[Figure]:
+    if args.name == "align":
+        return _of_alignment(quick=args.quick)
+    return _of_posteriors(args.run, quick=args.quick, most=args.most) if args.name == "posterior" else _of_sampling(args.run, quick=args.quick)
+
+
+def _of_alignment(*, quick: bool) -> Sequence[Figure]:
+    from genrep.datasets import load_dataset
+    from genrep.evaluation.align_bench import cost_figures, exactness_figures
+    from genrep.evaluation.timing import ENOUGH_ROUNDS
+    from genrep.recipes import showcase
+
+    exact = exactness_figures(quick=quick, progress=_say)
+    return [*exact, *cost_figures(showcase(), load_dataset("fashion", "train", num=64), num_rounds=1 if quick else ENOUGH_ROUNDS, progress=_say)]
+
+
+def _of_sampling(run: Path | None, *, quick: bool) -> Sequence[Figure]:
+    from genrep.cli.runs import load_model
+    from genrep.config import EvalConfig
+    from genrep.datasets import cache_folder, load_dataset
+    from genrep.evaluation.generation import Studio
+    from genrep.evaluation.judge import load_judge
+    from genrep.evaluation.sampling_bench import batch_figure, quality_figures, time_figures
+    from genrep.evaluation.timing import ENOUGH_ROUNDS
+
+    model = load_model(run)
+    studio = Studio(model, load_judge(load_dataset("fashion", "train"), cache=cache_folder()), EvalConfig(), bf16=True)
+    times = time_figures(model, num_rounds=2 if quick else ENOUGH_ROUNDS, progress=_say)
+    quality = quality_figures(studio, load_dataset("fashion", "val"), load_dataset("fashion", "test"), quick=quick, progress=_say)
+    return [*times, batch_figure(model), *quality]
+
+
+def _of_posteriors(run: Path | None, *, quick: bool, most: int) -> Sequence[Figure]:
     from genrep.cli.runs import load_model
     from genrep.datasets import cache_folder, load_dataset
     from genrep.evaluation.judge import load_judge
     from genrep.evaluation.posterior_bench import posterior_figures
-    from genrep.evaluation.posterior_cost import NUM_ROUNDS, cost_figures
+    from genrep.evaluation.posterior_cost import cost_figures
     from genrep.evaluation.posterior_uses import prior_figures, stranger_figures, strangers
+    from genrep.evaluation.timing import ENOUGH_ROUNDS
     from genrep.evaluation.trained_posterior import NUM_IMAGES, trained_figures
     from genrep.recipes import showcase
 
-    def progress(line: str) -> None:
-        print(line, flush=True)
-
     model = load_model(run) if run else None
-    figures = posterior_figures(quick=quick, progress=progress)
+    figures = posterior_figures(quick=quick, progress=_say)
     if model:
         judge = load_judge(load_dataset("fashion", "train"), cache=cache_folder())
-        figures += trained_figures(model, load_dataset("fashion", "test", num=NUM_IMAGES), judge, quick=quick, most=most, progress=progress)
+        figures += trained_figures(model, load_dataset("fashion", "test", num=NUM_IMAGES), judge, quick=quick, most=most, progress=_say)
         largest, num = (10, 10) if quick else (200, 300)
         test = load_dataset("fashion", "test")
-        figures += cost_figures(showcase(), test, num_rounds=2 if quick else NUM_ROUNDS, progress=progress)
-        figures += prior_figures(model, test, most=largest, progress=progress)
-        figures += stranger_figures(model, test, strangers(num, model.image_size), num=num, progress=progress)
+        figures += cost_figures(showcase(), test, num_rounds=2 if quick else ENOUGH_ROUNDS, progress=_say)
+        figures += prior_figures(model, test, most=largest, progress=_say)
+        figures += stranger_figures(model, test, strangers(num, model.image_size), num=num, progress=_say)
     return figures

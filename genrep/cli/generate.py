@@ -25,6 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=0, help="image i depends on the seed and i alone (default: %(default)s)")
     parser.add_argument("--steps", type=int, default=25, help="steps of the sampler (default: %(default)s)")
     parser.add_argument("--guidance", type=float, default=2.0, help="1 is none (default: %(default)s)")
+    parser.add_argument("--interval", type=float, nargs=2, default=(0.3, 0.7), metavar=("LOW", "HIGH"), help="noise times it acts at (default: .3 .7)")
     parser.add_argument("--sampler", default="ancestral", help="ancestral, euler, heun, dpm_solver or unipc (default: %(default)s)")
     parser.add_argument("--grid", default="uniform", help="where its steps lie: uniform, logsnr or karras (default: %(default)s)")
     add_wish_arguments(parser)

@@ -23,13 +23,11 @@ CLASSES_HELP = (
 def add_wish_arguments(parser: argparse.ArgumentParser) -> None:
     """What an image may be besides its classes."""
     parser.add_argument("--image", type=Path, metavar="FILE", help="a picture to begin from")
-    parser.add_argument("--strength", type=float, default=0.6, help="with --image: how much of it is forgotten, 0 to 1 (default: %(default)s; 1 with --hidden)")
+    parser.add_argument("--strength", type=float, help="with --image: how much of it is forgotten, 0 to 1 (default: .6; with --hidden 1)")
     parser.add_argument("--hidden", type=Path, metavar="FILE", help="with --image: a mask; where it is light the picture is made anew, elsewhere it is kept")
     parser.add_argument("--reference", type=Path, metavar="FILE", help="a picture whose semantics drive the denoising")
-    parser.add_argument("--likeness", type=float, default=1.0, help="with --reference: how much they do, 0 to 1 (default: %(default)s)")
-    parser.add_argument(
-        "--insistence", type=float, default=1.0, help="how strongly the model's own detector pulls objects to their places (default: %(default)s)"
-    )
+    parser.add_argument("--likeness", type=float, help="with --reference: how much they do, 0 to 1 (default: 1)")
+    parser.add_argument("--insistence", type=float, help="with places: how strongly the model's own detector pulls objects there (default: 1)")
 
 
 @dataclass(frozen=True)
@@ -117,7 +115,7 @@ def read_wishes(args: argparse.Namespace, model: GenRep, rows: Sequence[Sequence
     """The wishes for `args.count` images of each row.
 
     Raises:
-        ValueError: a file that is no picture, places for a model without detection, or what `Wishes` refuses.
+        ValueError: a file that is no picture, places for a model without detection, an option without what it is about, or what `Wishes` refuses.
     """
     import torch
 
@@ -137,13 +135,23 @@ def read_wishes(args: argparse.Namespace, model: GenRep, rows: Sequence[Sequence
     wanted = layout(rows, len(model.class_names), model.image_size)
     if wanted is not None and "detection" not in model.config.tasks:
         raise ValueError(f"objects have places only for a model that detects; this one has {', '.join(model.config.tasks) or 'no tasks'}.")
+    for option, value, about, there in (
+        ("--strength", args.strength, "--image", args.image),
+        ("--hidden", args.hidden, "--image", args.image),
+        ("--likeness", args.likeness, "--reference", args.reference),
+        ("--insistence", args.insistence, "--classes with places", wanted),
+    ):
+        if value is not None and there is None:
+            raise ValueError(f"`{option}` needs `{about}`; found none.")
     image, mask = picture(args.image), picture(args.hidden)
+    forgotten = 1.0 if image is None or mask is not None else 0.6
     return Wishes(
+        guidance_interval=tuple(args.interval),
         image=image,
-        strength=args.strength if image is not None and mask is None else 1.0,
+        strength=forgotten if args.strength is None else args.strength,
         hidden=None if mask is None else mask.mean(1),
         reference=picture(args.reference),
-        likeness=args.likeness,
+        likeness=1.0 if args.likeness is None else args.likeness,
         wanted=None if wanted is None else wanted.rows(torch.arange(len(rows)).repeat_interleave(args.count)),
-        insistence=args.insistence,
+        insistence=1.0 if args.insistence is None else args.insistence,
     )

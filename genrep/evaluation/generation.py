@@ -11,11 +11,12 @@ from torch import Tensor
 
 from genrep.config import EvalConfig
 from genrep.datasets.base import ArrayDataset
+from genrep.drawing import Wishes
 from genrep.evaluation.judge import Judge
 from genrep.evaluation.perception import Measured, accuracy_of_row
 from genrep.metrics.base import wilson
 from genrep.metrics.classification import confusion_matrix
-from genrep.metrics.generation import fid, kid, precision_recall
+from genrep.metrics.generation import density_coverage, fid, kid, precision_recall
 from genrep.model import GenRep
 
 _VAL_SEED, _TEST_SEED = 1, 0
@@ -52,8 +53,13 @@ class Studio:
     def samples(self, num: int, guidance: float, *, seed: int) -> Samples:
         """Equal shares of the classes; image i depends on (seed, i) alone, so guidances share their noise."""
         label = torch.arange(num) % len(self.model.class_names)
-        image = self.model.generate(label, seed=seed, sampler=self.config.sampler, guidance=guidance, batch_size=self.config.batch_size, bf16=self.bf16)
+        image = self.model.generate(label, seed=seed, guidance=guidance, batch_size=self.config.batch_size, bf16=self.bf16, **self.options)
         return Samples(image, label, *self.judge(image))
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Of `GenRep.generate`, but for guidance."""
+        return {"sampler": self.config.sampler, "wishes": Wishes(guidance_interval=self.config.guidance_interval)}
 
     def features(self, dataset: ArrayDataset, num: int) -> tuple[Tensor, Tensor]:
         """Judge features and classes of the first `num` real images."""
@@ -91,6 +97,7 @@ def measure_generation(studio: Studio, val: ArrayDataset, test: ArrayDataset) ->
     real, judged = studio.features(test, len(test))
     other_real, _ = studio.features(val, num)
     precision, recall = precision_recall(real, made.features)
+    density, coverage = density_coverage(real, made.features)
     figures = {
         **kid(real, made.features).named("kid"),
         **kid(real, other_real).named("kid_real"),
@@ -100,6 +107,9 @@ def measure_generation(studio: Studio, val: ArrayDataset, test: ArrayDataset) ->
         "recall": recall,
         "recall_unguided": precision_recall(real, unguided.features)[1],
         "recall_real": precision_recall(real, other_real)[1],
+        "density": density,
+        "coverage": coverage,
+        "coverage_real": density_coverage(real, other_real)[1],
         **wilson(made.num_right, num).named("sample_accuracy"),
         **wilson(int((judged == test.label).sum()), len(test)).named("judge_accuracy"),
         "guidance": guidance,
@@ -119,6 +129,7 @@ def _tables(studio: Studio, made: Samples, tried: list[dict[str, float]]) -> dic
         "sampler": f"{type(sampler).__name__}, {sampler.num_steps} steps",
         "arithmetic": "bfloat16" if studio.bf16 else "float32",
         "guidance_tried": tried,
+        "guidance_interval": list(studio.config.guidance_interval),
         "per_class": {name: accuracy_of_row(confusion, k) for k, name in enumerate(names)},
     }
 

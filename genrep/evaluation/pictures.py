@@ -54,7 +54,7 @@ def draw_film(studio: Studio, guidance: float, folder: Path) -> list[dict[str, A
     """Three samples from noise to image: what the sampler holds above what the model expects."""
     names = studio.model.class_names
     labels = torch.linspace(0, len(names) - 1, min(3, len(names))).long()
-    held, expected = film(studio.model, labels, sampler=studio.config.sampler, guidance=guidance)
+    held, expected = film(studio.model, labels, guidance=guidance, **studio.options)
     num_frames = len(held)
     strips, cells = [], []
     for i, label in enumerate(labels.tolist()):

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import statistics
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 
 import torch
@@ -12,6 +10,7 @@ import torch
 from genrep.config import Config
 from genrep.datasets import ArrayDataset
 from genrep.evaluation.figures import Figure
+from genrep.evaluation.timing import ENOUGH_ROUNDS, at_most, cpu_seconds
 from genrep.model import GenRep
 from genrep.objective import generation_losses, glimpse_loss, perception_losses
 from genrep.posteriors import DenoisingGap
@@ -23,12 +22,12 @@ from genrep.training.distillation import Teacher, Teaching
 from genrep.training.lessons import give_lessons
 from genrep.training.optimization import make_teacher
 
-NUM_ROUNDS, NUM_IMAGES = 7, 8
+NUM_IMAGES = 8
 SHARED, ADDED = 0.15, 0.15
 """What one posterior may cost of the plain loop's time, and lessons of a step's."""
 
 
-def cost_figures(config: Config, data: ArrayDataset, *, num_rounds: int = NUM_ROUNDS, progress: Callable[[str], None] = lambda line: None) -> list[Figure]:
+def cost_figures(config: Config, data: ArrayDataset, *, num_rounds: int = ENOUGH_ROUNDS, progress: Callable[[str], None] = lambda line: None) -> list[Figure]:
     """Time of a posterior and of a lesson; weights do not matter and are random.
 
     Args:
@@ -60,10 +59,9 @@ def _of_posterior(config: Config, data: ArrayDataset, num_rounds: int) -> Figure
                     for _ in range(estimator.budget):
                         alone(x0[i : i + 1], torch.full((1,), 0.5), candidates[i : i + 1, k : k + 1])
 
-    ratio = _ratio({"ours": ours, "plain": plain}, num_rounds)["ours", "plain"]
+    spent = cpu_seconds({"ours": ours, "plain": plain}, num_rounds)
     what = f"{NUM_IMAGES} images, {candidates.shape[1]} classes, 4 evaluations; class in the last of {trunk.depth} blocks"
-    how = f"{what}; medians of {num_rounds} rounds in turn, CPU time"
-    return _at_most("one posterior / one evaluation at a time", ratio, SHARED, num_rounds, how)
+    return at_most("one posterior / one evaluation at a time", spent["ours"] / spent["plain"], SHARED, num_rounds, what)
 
 
 def _of_lessons(config: Config, data: ArrayDataset, num_rounds: int) -> Figure:
@@ -89,27 +87,8 @@ def _of_lessons(config: Config, data: ArrayDataset, num_rounds: int) -> Figure:
         sum(losses, torch.zeros(())).backward()
         model.zero_grad()
 
-    ratio = _ratio({"lesson": lesson, "step": step}, num_rounds)["lesson", "step"] / objective.distil_every
+    spent = cpu_seconds({"lesson": lesson, "step": step}, num_rounds)
     taught = min(objective.distil_images, train.batch_size) / train.batch_size / objective.distil_every
     share = f"one in {objective.distil_every} has a lesson, so that {taught:.0%} of the images are taught"
-    how = f"of a joint step, on average; {share}; medians of {num_rounds} rounds in turn, CPU time"
-    return _at_most(f"lessons / step, recipe {config.name}", ratio, ADDED, num_rounds, how)
-
-
-def _ratio(work: Mapping[str, Callable[[], None]], num_rounds: int) -> dict[tuple[str, str], float]:
-    """Ratios of the median process CPU times, measured in turn after one round that does not count."""
-    spent: dict[str, list[float]] = {name: [] for name in work}
-    for _ in range(num_rounds + 1):
-        for name, run in work.items():
-            began = time.process_time()
-            run()
-            spent[name].append(time.process_time() - began)
-    median = {name: statistics.median(times[1:]) for name, times in spent.items()}
-    return {(a, b): median[a] / median[b] for a in work for b in work if a != b}
-
-
-def _at_most(name: str, value: float, target: float, num_rounds: int, how: str) -> Figure:
-    enough = num_rounds >= NUM_ROUNDS
-    met = value <= target if enough else None
-    how = how if enough else f"{how}; too few to judge a target by"
-    return Figure(name=name, value=value, interval=None, unit="ratio", target=target, at_most=True, met=met, how=how)
+    ratio = spent["lesson"] / spent["step"] / objective.distil_every
+    return at_most(f"lessons / step, recipe {config.name}", ratio, ADDED, num_rounds, f"of a joint step, on average; {share}")

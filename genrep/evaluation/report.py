@@ -18,6 +18,7 @@ from genrep.evaluation.charts import confusion_chart, curve, precision_recall_cu
 from genrep.evaluation.evaluate import DETAILS
 from genrep.storage import read_json, write_text
 from genrep.training import RunFolder
+from genrep.training.joint_step import PART_COLUMN
 
 Details = Mapping[str, Any]
 
@@ -91,7 +92,7 @@ def render(folder: RunFolder) -> str:
         per_class=per_class(details),
         charts=_evaluation_charts(details),
         losses=_curves(rows, {key: (title, None) for key, title in _CURVES.items()}),
-        alignment=_curves(rows, _ALIGNMENT),
+        alignment=_curves(rows, {**_ALIGNMENT, **_parts(rows)}),
         verdict=verdict(details["gates"]),
         training_time=duration(rows[-1]["seconds"]) if rows else "unknown",
         evaluation_time=duration(sum(details["seconds"].values())),
@@ -203,6 +204,12 @@ def _metrics(path: Path) -> list[dict[str, float]]:
         return []
     with path.open(newline="", encoding="utf-8") as file:
         return [{key: float(value) for key, value in row.items() if value} for row in csv.DictReader(file)]
+
+
+def _parts(rows: Sequence[Mapping[str, float]]) -> dict[str, tuple[str, tuple[float, float]]]:
+    """The columns with the cosine in each part of the trunk."""
+    columns = dict.fromkeys(key for row in rows for key in row if key.startswith(PART_COLUMN))
+    return {key: (f"cosine in {key.removeprefix(PART_COLUMN).replace('_', ' ')}", (-1.0, 1.0)) for key in columns}
 
 
 def _curves(rows: Sequence[Mapping[str, float]], wanted: Mapping[str, tuple[str, tuple[float, float] | None]]) -> list[Chart]:

@@ -1,4 +1,4 @@
-"""Generated against real images, in the space of given features: KID, FID, precision and recall. All in float64."""
+"""Generated against real images, in the space of given features: KID, FID, precision and recall, density and coverage. All in float64."""
 
 from __future__ import annotations
 
@@ -46,11 +46,35 @@ def kid(real: Float[Tensor, "n d"], fake: Float[Tensor, "m d"], *, seed: int = 0
     """
     if min(len(real), len(fake)) < 2:
         raise ValueError(f"KID needs at least 2 real and 2 generated images; found {len(real)} and {len(fake)}.")
-    xx, yy, xy = _kernel(real, real), _kernel(fake, fake), _kernel(real, fake)
-    ones = (torch.ones(1, len(real), dtype=torch.float64), torch.ones(1, len(fake), dtype=torch.float64))
-    value = _mmd2(xx, yy, xy, ones)
     generator = torch.Generator().manual_seed(seed)
-    resampled = _mmd2(xx, yy, xy, (_draws(len(real), num_resamples, generator), _draws(len(fake), num_resamples, generator)))
+    weights = [_with_whole(_draws(len(rows), num_resamples, generator)) for rows in (real, fake)]
+    return _centred(_mmd2(_kernel(real, real), _kernel(fake, fake), _kernel(real, fake), (weights[0], weights[1])))
+
+
+def kid_difference(real: Float[Tensor, "n d"], fake: Float[Tensor, "m d"], other: Float[Tensor, "l d"], *, seed: int = 0, num_resamples: int = 200) -> Estimate:
+    """KID of `fake` less KID of `other`, whose rows are pairs (made from the same seeds, say); the resamples draw real rows once for both, and pairs.
+
+    Raises:
+        ValueError: fewer than two rows, or rows that are no pairs.
+    """
+    if len(fake) != len(other):
+        raise ValueError(f"pairs of generated images are needed; found {len(fake)} and {len(other)}.")
+    if min(len(real), len(fake)) < 2:
+        raise ValueError(f"KID needs at least 2 real and 2 generated images; found {len(real)} and {len(fake)}.")
+    generator, xx = torch.Generator().manual_seed(seed), _kernel(real, real)
+    x, y = (_with_whole(_draws(len(rows), num_resamples, generator)) for rows in (real, fake))
+    one, two = (_mmd2(xx, _kernel(made, made), _kernel(real, made), (x, y)) for made in (fake, other))
+    return _centred(one - two)
+
+
+def _with_whole(draws: Tensor) -> Tensor:
+    """All rows once, and then the resamples."""
+    return torch.cat([torch.ones_like(draws[:1]), draws])
+
+
+def _centred(values: Tensor) -> Estimate:
+    """The first of the values, with the 95 % range of the others, shifted to be centred on it."""
+    value, resampled = values[0], values[1:]
     ends = torch.quantile(resampled - resampled.mean(), torch.tensor([0.025, 0.975], dtype=torch.float64)) + value
     return Estimate(float(value), float(ends[0]), float(ends[1]))
 
@@ -70,10 +94,36 @@ def fid(real: Float[Tensor, "n d"], fake: Float[Tensor, "m d"]) -> float:
     return max(0.0, float(shift + cov_real.trace() + cov_fake.trace() - 2 * cross))
 
 
+def density_coverage(real: Float[Tensor, "n d"], fake: Float[Tensor, "m d"], *, k: int = 5) -> tuple[float, float]:
+    """In how many real neighbourhoods a generated image lies, over k (density, unbounded), and the share of real neighbourhoods that hold one (coverage).
+
+    A neighbourhood reaches to the k-th nearest other real image, so an outlier among the generated ones makes no room, as it does for recall.
+    Both sets are cut to their common length.
+
+    Source: Naeem et al. 2020, arXiv:2002.09797, equations (4) and (5), k = 5.
+    Raises:
+        ValueError: fewer than k + 1 rows.
+    """
+    real, fake = _alike(real, fake, k, "density and coverage")
+    within = torch.cdist(fake, real) <= _radius(real, k)
+    return float(within.double().sum(1).mean() / k), float(within.any(0).double().mean())
+
+
+def _alike(real: Tensor, fake: Tensor, k: int, what: str) -> tuple[Tensor, Tensor]:
+    num = min(len(real), len(fake))
+    if num <= k:
+        raise ValueError(f"{what} with k = {k} need more than {k} images of each kind; found {num}.")
+    return real[:num].double(), fake[:num].double()
+
+
+def _radius(points: Tensor, k: int) -> Tensor:
+    """Distance of each point to its k-th nearest other one."""
+    return torch.cdist(points, points).kthvalue(k + 1, dim=1).values
+
+
 def _covered(points: Tensor, support: Tensor, k: int) -> float:
     """Share of points within the distance of a support point to its k-th nearest other support point."""
-    radius = torch.cdist(support, support).kthvalue(k + 1, dim=1).values
-    return float((torch.cdist(points, support) <= radius).any(1).double().mean())
+    return float((torch.cdist(points, support) <= _radius(support, k)).any(1).double().mean())
 
 
 def precision_recall(real: Float[Tensor, "n d"], fake: Float[Tensor, "m d"], *, k: int = 3) -> tuple[float, float]:
@@ -85,8 +135,5 @@ def precision_recall(real: Float[Tensor, "n d"], fake: Float[Tensor, "m d"], *, 
     Raises:
         ValueError: fewer than k + 1 rows.
     """
-    num = min(len(real), len(fake))
-    if num <= k:
-        raise ValueError(f"precision and recall with k = {k} need more than {k} images of each kind; found {num}.")
-    real, fake = real[:num].double(), fake[:num].double()
+    real, fake = _alike(real, fake, k, "precision and recall")
     return _covered(fake, real, k), _covered(real, fake, k)

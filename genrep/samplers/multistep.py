@@ -9,11 +9,10 @@ Here x0_hat is a straight line in lambda through two estimates, or a parabola th
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from genrep.randomness import SampleGenerator
@@ -23,10 +22,19 @@ from genrep.types import Denoise
 
 
 @dataclass(frozen=True)
-class _Estimate:
-    """What the denoiser said at a time: half its log-SNR, [1] in float64, and x0_hat."""
+class _Level:
+    """A noise level as plain numbers, so that a step costs few operations beside the network."""
 
-    half_logsnr: Tensor
+    alpha: float
+    sigma: float
+    half_logsnr: float
+
+
+@dataclass(frozen=True)
+class _Estimate:
+    """What the denoiser said at a noise level."""
+
+    level: _Level
     x0_hat: Tensor
 
 
@@ -48,14 +56,16 @@ class DPMSolver(Sampler):
     corrects: ClassVar[bool] = False
 
     def __call__(self, denoise: Denoise, xt: Tensor, y: Tensor, *, schedule: Schedule, generator: SampleGenerator, start: float = 1.0) -> Tensor:
-        predict: _Step | None = None
-        before: _Estimate | None = None
-        for now, then in self.spans(schedule, start, xt.device):
-            here = _Estimate(schedule.logsnr(now) / 2, denoise(xt, now.to(xt.dtype).expand(len(xt)), y).x0_hat)
-            if self.corrects and predict is not None:
-                xt = predict.corrected(here)
-            predict = _Step(schedule, xt, here, before, now, then)
-            xt, before = predict.predicted(), here
+        times = self.times(schedule, start)
+        levels = [_Level(*of) for of in zip(*(f(times).tolist() for f in (schedule.alpha, schedule.sigma, lambda t: schedule.logsnr(t) / 2)), strict=True)]
+        at = times.to(xt).unbind()
+        step: _Step | None = None
+        for i in range(len(levels) - 1):
+            here = _Estimate(levels[i], denoise(xt, at[i].expand(len(xt)), y).x0_hat)
+            if self.corrects and step is not None:
+                xt = step.corrected(here)
+            step = _Step(xt, here, step.here if step else None, levels[i + 1])
+            xt = step.predicted()
         return xt
 
 
@@ -77,19 +87,16 @@ class UniPC(DPMSolver):
 class _Step:
     """From xt to xs on the line through the estimates at t and before it."""
 
-    schedule: Schedule
     xt: Tensor
     here: _Estimate
     before: _Estimate | None
-    now: Float[Tensor, "1"]
-    then: Float[Tensor, "1"]
+    then: _Level
 
     def predicted(self) -> Tensor:
         """xs."""
-        if self.before is None or bool(self.then == 0):
+        if self.before is None or self.then.sigma == 0:
             return self._carried(self.here.x0_hat)
-        slope, length = self._slope_before(self.before)
-        return self._carried(self.here.x0_hat + _scaled(length / 2, slope))
+        return self._carried(self.here.x0_hat.add(self.here.x0_hat - self.before.x0_hat, alpha=self._length / (2 * self._past(self.before))))
 
     def corrected(self, there: _Estimate) -> Tensor:
         """xs again, once the denoiser has spoken at the predicted one.
@@ -98,33 +105,33 @@ class _Step:
         """
         change = there.x0_hat - self.here.x0_hat
         if self.before is None:
-            return self._carried(self.here.x0_hat + change / 2)
-        slope, length = self._slope_before(self.before)
-        of_line, of_change = _parabola(length, self.here.half_logsnr - self.before.half_logsnr)
-        return self._carried(self.here.x0_hat + _scaled(of_line * length, slope) + _scaled(of_change, change))
+            return self._carried(self.here.x0_hat.add(change, alpha=0.5))
+        past = self._past(self.before)
+        of_slope, of_change = _parabola(self._length, past)
+        line = self.here.x0_hat.add(self.here.x0_hat - self.before.x0_hat, alpha=of_slope * self._length / past)
+        return self._carried(line.add(change, alpha=of_change))
 
     def _carried(self, x0_hat: Tensor) -> Tensor:
         """xs where x0_hat is constant."""
-        shrink = self.schedule.sigma(self.then) / self.schedule.sigma(self.now)
-        share = self.schedule.alpha(self.then) - self.schedule.alpha(self.now) * shrink
-        return _scaled(shrink, self.xt) + _scaled(share, x0_hat)
+        now = self.here.level
+        shrink = self.then.sigma / now.sigma
+        return (shrink * self.xt).add(x0_hat, alpha=self.then.alpha - now.alpha * shrink)
 
-    def _slope_before(self, before: _Estimate) -> tuple[Tensor, Tensor]:
-        """d x0_hat / d lambda of the step before, and the length of this step in lambda."""
-        length = self.schedule.logsnr(self.then) / 2 - self.here.half_logsnr
-        past = self.here.half_logsnr - before.half_logsnr
-        return _scaled(1 / past, self.here.x0_hat - before.x0_hat), length
+    @property
+    def _length(self) -> float:
+        """This step in ln(alpha / sigma)."""
+        return self.then.half_logsnr - self.here.level.half_logsnr
+
+    def _past(self, before: _Estimate) -> float:
+        """The step before."""
+        return self.here.level.half_logsnr - before.level.half_logsnr
 
 
-def _parabola(length: Float[Tensor, "1"], past: Float[Tensor, "1"]) -> tuple[Float[Tensor, "1"], Float[Tensor, "1"]]:
+def _parabola(length: float, past: float) -> tuple[float, float]:
     """What a parabola through the estimates before, at and after a step adds to x0_hat: factors of the slope before (times `length`) and of the change."""
-    phi1 = torch.expm1(-length)
+    phi1 = math.expm1(-length)
     linear = -(phi1 / length + 1) / phi1
     square = 2 * ((phi1 / length + 1) / length - 0.5) / phi1
     ratio = -past / length
     of_change = (square - ratio * linear) / (1 - ratio)
     return linear - of_change, of_change
-
-
-def _scaled(factor: Float[Tensor, "1"], x: Tensor) -> Tensor:
-    return factor.to(x.dtype) * x

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -35,7 +36,7 @@ def save_checkpoint(
     *,
     model: GenRep,
     teacher: GenRep,
-    optimizer: torch.optim.Optimizer,
+    optimizers: Sequence[torch.optim.Optimizer],
     aligner_state: dict[str, Tensor],
     teaching: Teaching,
     memory: Memory,
@@ -47,8 +48,9 @@ def save_checkpoint(
     tensors |= {f"teacher.{name}": value for name, value in teacher.state_dict().items()}
     tensors |= {f"aligner.{name}": value for name, value in aligner_state.items()}
     tensors |= {f"memory.{name}": value for name, value in memory.state_dict().items()}
-    for number, entry in optimizer.state_dict()["state"].items():
-        tensors |= {f"optimizer.{number}.{name}": value for name, value in entry.items()}
+    for i, optimizer in enumerate(optimizers):
+        for number, entry in optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer.{i}.{number}.{name}": value for name, value in entry.items()}
     folder = run.checkpoints / f"step_{progress.step}"
 
     def fill(path: Path) -> None:
@@ -62,9 +64,9 @@ def save_checkpoint(
 
 
 def load_checkpoint(
-    folder: Path, *, model: GenRep, teacher: GenRep, memory: Memory, optimizer: torch.optim.Optimizer
+    folder: Path, *, model: GenRep, teacher: GenRep, memory: Memory, optimizers: Sequence[torch.optim.Optimizer]
 ) -> tuple[Progress, Teaching, dict[str, Tensor]]:
-    """Put a verified checkpoint's state into model, teacher, memory and optimizer; returns the rest.
+    """Put a verified checkpoint's state into model, teacher, memory and optimizers; returns the rest.
 
     Raises:
         ValueError: it is of another model.
@@ -79,9 +81,10 @@ def load_checkpoint(
         if {k: v.shape for k, v in part.state_dict().items()} != {k: v.shape for k, v in groups[name].items()}:
             raise ValueError(f"{folder} holds another model than the configuration describes; name another run folder.")
         part.load_state_dict(groups[name])
-    saved: dict[int, dict[str, Tensor]] = {}
+    saved: list[dict[int, dict[str, Tensor]]] = [{} for _ in optimizers]
     for name, value in groups["optimizer"].items():
-        number, key = name.split(".", 1)
-        saved.setdefault(int(number), {})[key] = value
-    optimizer.load_state_dict({"state": saved, "param_groups": optimizer.state_dict()["param_groups"]})
+        i, number, key = name.split(".", 2)
+        saved[int(i)].setdefault(int(number), {})[key] = value
+    for optimizer, entries in zip(optimizers, saved, strict=True):
+        optimizer.load_state_dict({"state": entries, "param_groups": optimizer.state_dict()["param_groups"]})
     return Progress(**state["progress"]), Teaching.from_dict(state["teaching"]), groups["aligner"]

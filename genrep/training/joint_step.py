@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from itertools import islice
+from dataclasses import dataclass, field
+from itertools import groupby, islice
 
 import torch
 from jaxtyping import Float
@@ -28,14 +28,42 @@ def dot(a: Float[Tensor, " n"], b: Float[Tensor, " n"]) -> Float[Tensor, ""]:
 
 @dataclass(frozen=True)
 class StepReport:
-    """What happened to the gradients in a step, as numbers on the CPU.
-
-    `kept` of a loss: which share of its gradient's part along the other's is left after alignment.
-    """
+    """What happened to the gradients of a step over the aligned set, as numbers on the CPU."""
 
     cosine: float
+    """Of the first two losses."""
     kept: tuple[float, ...]
+    """Which share of a loss's gradient's part along the other's is left after alignment."""
     norms: tuple[float, ...]
+    of_parts: Mapping[str, float] = field(default_factory=dict)
+    """The cosine in each part of the trunk."""
+
+    def columns(self, jobs: Sequence[str]) -> dict[str, float]:
+        """Of metrics.csv; none of one loss."""
+        if len(self.norms) < 2:
+            return {}
+        row = {"align/cosine": round(self.cosine, 6), "align/norm_ratio": float(f"{self.norms[0] / max(self.norms[1], 1e-12):.6g}")}
+        row |= {f"align/kept_{job}": round(kept, 6) for job, kept in zip(jobs, self.kept, strict=False)}
+        return row | {f"{PART_COLUMN}{part}": round(cosine, 6) for part, cosine in self.of_parts.items()}
+
+
+PART_COLUMN = "align/cosine/"
+"""What a column with the cosine of a part begins with."""
+
+
+def part_of(name: str) -> str:
+    """The part of the trunk that a parameter belongs to.
+
+    >>> part_of("denoiser.trunk.blocks.2.qkv.weight"), part_of("denoiser.trunk.stem.embed.bias"), part_of("x")
+    ('block_3', 'stem', 'x')
+    """
+    words = name.removeprefix("denoiser.trunk.").split(".")
+    return f"block_{int(words[1]) + 1}" if words[0] == "blocks" else words[0]
+
+
+def parts_of(model: nn.Module, aligned: Callable[[str], bool]) -> tuple[str, ...]:
+    """The parts that may be aligned, in the order of their parameters."""
+    return tuple(dict.fromkeys(part_of(name) for name, _ in model.named_parameters() if aligned(name)))
 
 
 class JointGradient:
@@ -128,6 +156,7 @@ class JointGradient:
         sizes = {n: p.numel() for n, p in self._named.items()}
         self._num_aligned, self._num_common = sum(sizes[n] for n in everywhere), sum(sizes[n] for n in everywhere + several)
         self._common = everywhere + several
+        self._parts = {part: sum(sizes[n] for n in names) for part, names in groupby(everywhere, part_of)}
         rows = [self._common + [n for n in self._named if count[n] == 1 and n in names] for names in reached.values()]
         example = next(iter(self._named.values()))
         self._buffers = torch.zeros(len(reached), max(sum(sizes[n] for n in row) for row in rows), dtype=example.dtype, device=example.device)
@@ -136,11 +165,8 @@ class JointGradient:
             self._views.append({n: buffer[o : o + sizes[n]].view_as(self._named[n]) for n, o in zip(row, offsets[:-1], strict=True)})
 
     def _combine(self, losses: Float[Tensor, " l"]) -> StepReport:
-        num = len(losses)
-        gram = losses.new_zeros(num, num)
-        for i in range(num):
-            for j in range(i, num):
-                gram[i, j] = gram[j, i] = dot(self._buffers[i, : self._num_aligned], self._buffers[j, : self._num_aligned])
+        grams = self._grams()
+        gram = sum(grams.values(), losses.new_zeros(len(losses), len(losses)))
         weights = torch.tensor(list(self._weights.values()), dtype=torch.float64, device=gram.device)
         coefficients, self.state = self._aligner(gram, losses, self.state)
         self._mix(slice(0, self._num_aligned), weights @ coefficients)
@@ -150,7 +176,17 @@ class JointGradient:
         for views in reversed(self._views):
             for name, view in views.items():
                 self._named[name].grad = view
-        return _report(gram, coefficients)
+        return _report(gram, coefficients, grams)
+
+    def _grams(self) -> dict[str, Float[Tensor, "l l"]]:
+        """The Gramian of each part of the aligned set."""
+        num, grams = len(self._buffers), {}
+        for part, rows in zip(self._parts, self._buffers[:, : self._num_aligned].split(list(self._parts.values()), dim=1), strict=True):
+            gram = grams[part] = rows.new_zeros(num, num, dtype=torch.float64)
+            for i in range(num):
+                for j in range(i, num):
+                    gram[i, j] = gram[j, i] = dot(rows[i], rows[j])
+        return grams
 
     def _mix(self, where: slice, factors: Float[Tensor, " l"]) -> None:
         """The weighted sum of the rows, left in the first."""
@@ -159,12 +195,13 @@ class JointGradient:
             first.add_(row[where], alpha=factor)
 
 
-def _report(gram: Float[Tensor, "l l"], coefficients: Float[Tensor, "l l"]) -> StepReport:
+def _report(gram: Float[Tensor, "l l"], coefficients: Float[Tensor, "l l"], grams: Mapping[str, Tensor]) -> StepReport:
     norms = tuple(gram.diagonal().sqrt().tolist())
     if len(gram) < 2:
         return StepReport(1.0, (1.0,), norms)
     kept = share_kept(coefficients, gram)
-    return StepReport(float(cosines(gram)[0, 1]), (float(kept[0, 1]), float(kept[1, 0])), norms)
+    of_parts = {part: float(cosines(of_part)[0, 1]) for part, of_part in grams.items()}
+    return StepReport(float(cosines(gram)[0, 1]), (float(kept[0, 1]), float(kept[1, 0])), norms, of_parts)
 
 
 ALIGNED_SETS: dict[str, Callable[[str], bool]] = {

@@ -20,9 +20,9 @@ from genrep.registry import lookup
 from genrep.training.checkpoint import Progress, load_checkpoint, save_checkpoint
 from genrep.training.data import RunData, filled, left_out
 from genrep.training.distillation import Teacher
-from genrep.training.joint_step import ALIGNED_SETS, JointGradient, StepReport
+from genrep.training.joint_step import ALIGNED_SETS, PART_COLUMN, JointGradient, StepReport, parts_of
 from genrep.training.lessons import Memory, give_lessons
-from genrep.training.optimization import lr_at, make_optimizer, make_teacher, update_teacher
+from genrep.training.optimization import lr_at, make_optimizers, make_teacher, take_step, update_teacher
 from genrep.training.records import Records, Row, Screen, Silent, open_run, peak_memory_gb, write_log
 from genrep.training.run_folder import RunFolder
 from genrep.training.runtime import default_device, side_by_side
@@ -107,8 +107,9 @@ class Session:
         write_log(run, lines, data.problems)
         self.steps1 = config.train.stage1_images // config.train.stage1_batch_size if "perception" in config.objective.jobs else 0
         self.steps2 = config.train.stage2_images // config.train.batch_size
-        losses = (*config.model.tasks, *(("glimpses",) if config.train.glimpses or config.train.stage1_glimpses else ()))
-        self.records = Records(run, screen, total_steps=self.steps1 + self.steps2, losses=losses)
+        more = [f"loss/{name}" for name in (*config.model.tasks, *(("glimpses",) if config.train.glimpses or config.train.stage1_glimpses else ()))]
+        more += [f"{PART_COLUMN}{part}" for part in parts_of(self.model, lookup(ALIGNED_SETS, config.train.aligned_set, "aligned set"))]
+        self.records = Records(run, screen, total_steps=self.steps1 + self.steps2, more=more)
         self.teacher = Teacher(make_teacher(self.model), config.objective, seed=config.train.seed, bf16=config.train.bf16)
         self.memory = Memory(len(self.streams[1]), self.model.denoiser.num_classes, visits=config.objective.distil_visits).to(self.device)
         self.progress = Progress()
@@ -139,9 +140,9 @@ class Session:
         return min(self.config.train.side_by_side, len(self.jobs) + (self.glimpses > 0)) if self.device.type == "cpu" else 1
 
     def _enter_stage(self) -> None:
-        """A fresh optimizer and joint gradient for the stage that the next step belongs to."""
+        """Fresh optimizers and a joint gradient for the stage that the next step belongs to."""
         train = self.config.train
-        self.optimizer = make_optimizer(self.model, train)
+        self.optimizers = make_optimizers(self.model, train)
         weights = {"perception": train.perception_weight, "generation": train.generation_weight}
         self.joint = JointGradient(
             self.model,
@@ -157,7 +158,7 @@ class Session:
             self.progress.step = int(folder.name.removeprefix("step_"))
         self._enter_stage()
         if folder:
-            found = load_checkpoint(folder, model=self.model, teacher=self.teacher.model, memory=self.memory, optimizer=self.optimizer)
+            found = load_checkpoint(folder, model=self.model, teacher=self.teacher.model, memory=self.memory, optimizers=self.optimizers)
             self.progress, self.teacher.teaching, state = found
             self.joint.state = state or self.joint.state
             self.teacher.model.calibration = self.teacher.teaching.calibration
@@ -198,7 +199,7 @@ class Session:
             self.run,
             model=self.model,
             teacher=self.teacher.model,
-            optimizer=self.optimizer,
+            optimizers=self.optimizers,
             aligner_state=self.joint.state,
             teaching=self.teacher.teaching,
             memory=self.memory,
@@ -282,9 +283,7 @@ class Session:
             raise FloatingPointError(
                 f"the gradient is not finite at step {self.progress.step}; the weights are untouched. Lower `train.lr`, or set `train.bf16 false`."
             )
-        for group in self.optimizer.param_groups:
-            group["lr"] = lr
-        self.optimizer.step()
+        take_step(self.optimizers, lr)
         update_teacher(self.teacher.model, self.model, updates=self.progress.updates, largest=train.ema_momentum)
         self.progress.updates += 1
         return norm
@@ -293,8 +292,4 @@ class Session:
         row: Row = {"step": self.progress.step, "stage": stage, "images": self.progress.images, "memory_gb": round(peak_memory_gb(self.device), 3)}
         row |= {f"loss/{name}": round(float(value), 6) for name, value in terms.items()}
         row |= {name: float(f"{value:.6g}") for name, value in numbers.items()}
-        if len(report.norms) == 2:
-            perception, generation = report.norms
-            row |= {"align/cosine": round(report.cosine, 6), "align/norm_ratio": float(f"{perception / max(generation, 1e-12):.6g}")}
-            row |= {"align/kept_perception": round(report.kept[0], 6), "align/kept_generation": round(report.kept[1], 6)}
-        return row
+        return row | report.columns(self.joint.jobs)

@@ -1,25 +1,42 @@
-"""The optimizer, its schedule, and the momentum teacher."""
+"""The optimizers, their schedule, and the momentum teacher."""
 
 from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Sequence
 
 import torch
-from torch import nn
 
 from genrep.config import TrainConfig
 from genrep.model import GenRep
 
 
-def make_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.AdamW:
-    """Fused AdamW; vectors (biases, embeddings of one dimension, scales) are not decayed."""
-    trainable = [p for p in model.parameters() if p.requires_grad]
+def make_optimizers(model: GenRep, config: TrainConfig) -> tuple[torch.optim.Optimizer, ...]:
+    """Muon for the matrices of the trunk's blocks, where the configuration says so, and fused AdamW for all else.
+
+    Muon makes each update's singular values alike, so that a matrix does not grow along one direction until all tokens are the same; its step is scaled
+    to the size that AdamW's has. Vectors (biases, scales) are not decayed.
+
+    Source: Jordan et al. 2024, kellerjordan.github.io/posts/muon; the scale after Liu et al. 2025, arXiv:2502.16982.
+    """
+    trainable = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    matrices = [p for name, p in trainable.items() if p.ndim == 2 and name.startswith("denoiser.trunk.blocks.")] if config.muon else []
+    others = [p for p in trainable.values() if not any(p is matrix for matrix in matrices)]
     groups = [
-        {"params": [p for p in trainable if p.ndim > 1], "weight_decay": config.weight_decay},
-        {"params": [p for p in trainable if p.ndim <= 1], "weight_decay": 0.0},
+        {"params": [p for p in others if p.ndim > 1], "weight_decay": config.weight_decay},
+        {"params": [p for p in others if p.ndim <= 1], "weight_decay": 0.0},
     ]
-    return torch.optim.AdamW(groups, lr=config.lr, betas=config.betas, fused=True)
+    adam = torch.optim.AdamW(groups, lr=config.lr, betas=config.betas, fused=True)
+    return (torch.optim.Muon(matrices, lr=config.lr, weight_decay=config.weight_decay, adjust_lr_fn="match_rms_adamw"), adam) if matrices else (adam,)
+
+
+def take_step(optimizers: Sequence[torch.optim.Optimizer], lr: float) -> None:
+    """An update by all of them at one learning rate."""
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            group["lr"] = lr
+        optimizer.step()
 
 
 def lr_at(step: int, num_steps: int, config: TrainConfig) -> float:

@@ -71,11 +71,15 @@ class Silent:
 
 
 class Records:
-    """Appends rows and events, and cuts back what a resumed run will write again."""
+    """Appends rows and events, and cuts back what a resumed run will write again.
 
-    def __init__(self, run: RunFolder, screen: Screen, *, total_steps: int, losses: Sequence[str] = ()) -> None:
+    Args:
+        more: columns beyond `COLUMNS`.
+    """
+
+    def __init__(self, run: RunFolder, screen: Screen, *, total_steps: int, more: Sequence[str] = ()) -> None:
         self._run, self._screen, self._total = run, screen, total_steps
-        self._columns = (*COLUMNS, *(f"loss/{name}" for name in losses if f"loss/{name}" not in COLUMNS))
+        self._columns = tuple(dict.fromkeys((*COLUMNS, *more)))
 
     def cut(self, step: int) -> None:
         """Drop rows and events beyond `step`: they belong to a future that did not happen."""

@@ -15,7 +15,7 @@ from genrep.aligners import Aligner, GenRepRule, WeightedSum
 from genrep.model import GenRep
 from genrep.objective import JOBS, representation_alignment
 from genrep.parametrization import u_error
-from genrep.training.joint_step import ALIGNED_SETS, JointGradient, dot
+from genrep.training.joint_step import ALIGNED_SETS, JointGradient, dot, part_of, parts_of
 from genrep.types import Batch
 
 W_P, W_G = 0.7, 0.3
@@ -204,3 +204,19 @@ def test_dot_products_keep_six_digits_at_twenty_million_numbers() -> None:
     b = torch.rand(20_000_000, generator=generator).sub_(0.4)
     exact = sum(x.double() @ y.double() for x, y in zip(a.split(1 << 20), b.split(1 << 20), strict=True))
     assert abs(float(dot(a, b)) / float(exact) - 1) <= 1e-6
+
+
+def test_the_cosine_of_each_part_is_that_of_its_own_gradients(model: GenRep, losses: Losses, own: Gradients) -> None:
+    """And the parts' inner products add up to the whole's."""
+    joint = JointGradient(model, GenRepRule(), weights=WEIGHTS, aligned=ALIGNED_SETS["trunk"])
+    report = joint(losses)
+    shared = [name for name in own["perception"] if name in own["generation"] and ALIGNED_SETS["trunk"](name)]
+    for part, found in report.of_parts.items():
+        p, g = (torch.cat([own[job][name].flatten() for name in shared if part_of(name) == part]) for job in JOBS)
+        assert found == pytest.approx(float(p @ g / (p.norm() * g.norm()).clamp(min=1e-30)), abs=1e-9)
+    assert {"stem", "block_1", "block_2", "block_3"} <= set(report.of_parts) == {part_of(name) for name in shared}
+    assert set(report.of_parts) <= set(parts_of(model, ALIGNED_SETS["trunk"]))
+    columns = report.columns(JOBS)
+    assert columns["align/cosine"] == pytest.approx(report.cosine, abs=1e-6)
+    assert columns["align/cosine/stem"] == pytest.approx(report.of_parts["stem"], abs=1e-6)
+    assert columns["align/kept_generation"] == pytest.approx(report.kept[1], abs=1e-6)

@@ -108,7 +108,14 @@ def test_weights_of_another_model_are_refused(folder: Path, tmp_path: Path) -> N
         GenRep.from_pretrained(folder)
 
 
-@pytest.mark.parametrize(("key", "value", "message"), [("format", 99, "format 99; this version reads 1"), ("config", {"codecs": "grey"}, "`codec`")])
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("format", 99, "format 99; this version reads 2. Update genrep"),
+        ("format", 1, "Train the model anew: its trunk was another one"),
+        ("config", {"codecs": "grey"}, "`codec`"),
+    ],
+)
 def test_configurations_it_does_not_know_are_refused(folder: Path, key: str, value: object, message: str) -> None:
     stored = read_json(folder / "config.json")
     write_json(folder / "config.json", {**stored, key: value})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from unittest import mock
 
 import pytest
 import torch
@@ -111,6 +112,21 @@ def test_codes_tell_places_and_times_apart() -> None:
     for codes in (position_codes((12, 16), 32), time_codes(torch.linspace(0, 1, 200), 32)):
         distances = torch.cdist(codes, codes).fill_diagonal_(torch.inf)
         assert distances.min() > 0.1
+
+
+def test_places_have_nothing_in_common() -> None:
+    """A direction that all tokens share would outgrow what they tell apart."""
+    codes = position_codes((8, 6), 128)
+    assert codes.mean(0).abs().max() < 1e-6 and codes.square().mean() == pytest.approx(1.0)
+    assert position_codes((1, 1), 32).abs().max() == 0
+
+
+def test_how_loud_the_stem_speaks_changes_nothing_for_the_blocks() -> None:
+    model = awake(trunk())
+    tokens, maps = model.stem(xt())
+    before = model.prefix(xt(), T).tokens
+    with mock.patch.object(model.stem, "forward", lambda xt: (7 * tokens, maps)):
+        torch.testing.assert_close(model.prefix(xt(), T).tokens, before, rtol=1e-4, atol=1e-4)
 
 
 def test_stride_is_the_smallest_that_fits() -> None:

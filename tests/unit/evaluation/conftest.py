@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rectangles import rectangles
 from small_models import small_model
 from toy_runs import config, load_rectangles
 
 from genrep.config import Config
+from genrep.evaluation.judge import Judge, load_judge
 from genrep.overrides import to_dict
 from genrep.samplers import Euler
 from genrep.training import RunFolder, data
@@ -23,6 +25,12 @@ GATES = [
     {"event": "gate", "kind": kind, "weight": weight, "standard_error": 0.03, "teaches": teaches, "tau": 0.2, "posterior_accuracy": 0.6, "head_accuracy": 0.8}
     for kind, weight, teaches in (("image", 0.18, 0.18), ("object", 0.01, 0.0))
 ]
+
+
+@pytest.fixture(scope="session")
+def judge(tmp_path_factory: pytest.TempPathFactory) -> Judge:
+    """Of rectangles."""
+    return load_judge(rectangles(96, size=16), cache=tmp_path_factory.mktemp("cache"))
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from genrep.config import EvalConfig
 from genrep.evaluation.generation import RECALL_TOLERANCE, Studio, choose_guidance, film, measure_generation, nearest
-from genrep.evaluation.judge import Judge, load_judge
+from genrep.evaluation.judge import Judge
 from genrep.model import GenRep
 from genrep.samplers import Euler
 
@@ -31,11 +31,6 @@ def painter(*, wrong: bool = False) -> GenRep:
 
     model.generate = generate  # type: ignore[assignment, method-assign]
     return model
-
-
-@pytest.fixture(scope="module")
-def judge(tmp_path_factory: pytest.TempPathFactory) -> Judge:
-    return load_judge(rectangles(96, size=16), cache=tmp_path_factory.mktemp("cache"))
 
 
 def studio(judge: Judge, **changes: Any) -> Studio:

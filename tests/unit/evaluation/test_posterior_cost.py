@@ -8,8 +8,8 @@ import pytest
 from rectangles import rectangles
 from toy_runs import config
 
-from genrep.evaluation import posterior_cost
 from genrep.evaluation.posterior_cost import cost_figures
+from genrep.evaluation.timing import at_most, cpu_seconds
 
 
 def burn(seconds: float) -> None:
@@ -20,8 +20,14 @@ def burn(seconds: float) -> None:
 
 def test_ratios_are_of_medians_after_a_warm_up() -> None:
     first = iter([0.2])
-    found = posterior_cost._ratio({"a": lambda: burn(next(first, 0.02)), "b": lambda: burn(0.01)}, 5)
-    assert found["a", "b"] == pytest.approx(2, rel=0.15) and found["b", "a"] == pytest.approx(0.5, rel=0.15)
+    found = cpu_seconds({"a": lambda: burn(next(first, 0.02)), "b": lambda: burn(0.01)}, 5)
+    assert found["a"] == pytest.approx(0.02, rel=0.15) and found["b"] == pytest.approx(0.01, rel=0.15)
+
+
+def test_enough_rounds_judge() -> None:
+    assert at_most("x", 0.9, 1.0, 7, "so").met is True and at_most("x", 1.1, 1.0, 7, "so").met is False
+    few = at_most("x", 0.9, 1.0, 6, "so")
+    assert few.met is None and "medians of 6 rounds" in few.how and "too few to judge" in few.how
 
 
 def test_a_posterior_costs_less_than_a_loop_and_lessons_are_shared_among_steps() -> None:

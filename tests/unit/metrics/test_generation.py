@@ -1,4 +1,4 @@
-"""KID, FID, precision and recall: torchmetrics on the same features, closed forms, equal and disjoint sets."""
+"""KID, FID, precision and recall, density and coverage: torchmetrics on the same features, closed forms, equal and disjoint sets."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torchmetrics.image.fid import FrechetInceptionDistance
 from torchmetrics.image.kid import KernelInceptionDistance
 
-from genrep.metrics.generation import fid, kid, precision_recall
+from genrep.metrics.generation import density_coverage, fid, kid, kid_difference, precision_recall
 
 
 def _normal(num: int, dim: int, *, seed: int, shift: float = 0.0) -> Tensor:
@@ -82,6 +82,29 @@ def test_precision_by_hand() -> None:
     line = torch.arange(6.0)[:, None]  # radius to the 3rd neighbour: 3 2 2 2 2 3
     fake = torch.tensor([[-3.0], [-3.1], [2.5], [8.0], [8.1], [50.0]])
     assert precision_recall(line, fake, k=3)[0] == pytest.approx(3 / 6)
+
+
+def test_density_and_coverage_by_hand() -> None:
+    """An outlier among the generated images makes no room, and one good image is in several neighbourhoods."""
+    line = torch.arange(6.0)[:, None]  # radius to the 2nd neighbour: 2 1 1 1 1 2
+    fake = torch.tensor([[2.5], [2.5], [2.5], [2.5], [50.0], [-2.0]])
+    density, coverage = density_coverage(line, fake, k=2)
+    assert density == pytest.approx((4 * 2 + 1) / (2 * 6)) and coverage == pytest.approx(3 / 6)
+    assert density_coverage(line, line + 100, k=2) == (0, 0)
+    real = _normal(400, 4, seed=0)
+    assert density_coverage(real, _normal(400, 4, seed=1)) == pytest.approx((1, 0.96), abs=0.06)
+
+
+def test_the_difference_of_kids_is_surer_than_each_of_them() -> None:
+    real, fake = _normal(200, 8, seed=0), _normal(150, 8, seed=1, shift=0.3)
+    near = fake + 0.01 * _normal(150, 8, seed=2)
+    found, one, other = kid_difference(real, fake, near), kid(real, fake), kid(real, near)
+    assert found.value == pytest.approx(one.value - other.value, abs=1e-9)
+    assert found.low < found.value < found.high and found.high - found.low < 0.2 * (one.high - one.low)
+    same = kid_difference(real, fake, fake)
+    assert same.value == same.low == same.high == 0
+    with pytest.raises(ValueError, match="pairs of generated images are needed; found 150 and 149"):
+        kid_difference(real, fake, near[:149])
 
 
 def test_too_few_images() -> None:

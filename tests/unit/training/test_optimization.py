@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import pytest
 import torch
 from small_models import small_model
 
 from genrep.config import TrainConfig
-from genrep.training.optimization import lr_at, make_optimizer, make_teacher, update_teacher
+from genrep.training.optimization import lr_at, make_optimizers, make_teacher, take_step, update_teacher
 
 CONFIG = TrainConfig(lr=2e-3, warmup_fraction=0.1, final_lr_fraction=0.05)
 
@@ -31,10 +32,34 @@ def test_rate_is_positive_in_the_shortest_stage(num_steps: int) -> None:
 def test_only_matrices_are_decayed() -> None:
     model = small_model()
     model.projector[0].weight.requires_grad_(False)
-    optimizer = make_optimizer(model, CONFIG)
-    decay = {id(p): group["weight_decay"] for group in optimizer.param_groups for p in group["params"]}
+    optimizers = make_optimizers(model, CONFIG)
+    decay = {id(p): group["weight_decay"] for optimizer in optimizers for group in optimizer.param_groups for p in group["params"]}
     for name, parameter in model.named_parameters():
         assert decay.get(id(parameter)) == (None if name == "projector.0.weight" else CONFIG.weight_decay if parameter.ndim > 1 else 0.0)
+
+
+def test_muon_takes_the_matrices_of_the_blocks_alone() -> None:
+    model = small_model()
+    muon, adam = make_optimizers(model, CONFIG)
+    names = {id(p): name for name, p in model.named_parameters()}
+    of_muon, of_adam = ({names[id(p)] for group in each.param_groups for p in group["params"]} for each in (muon, adam))
+    assert of_muon == {name for name, p in model.named_parameters() if p.ndim == 2 and ".blocks." in name and name.startswith("denoiser.")}
+    assert of_muon and not of_muon & of_adam and of_muon | of_adam == set(names.values())
+    assert [type(each) for each in make_optimizers(model, replace(CONFIG, muon=False))] == [torch.optim.AdamW]
+
+
+def test_a_step_has_the_rate_and_the_size_it_is_given() -> None:
+    """Root mean square of an update of AdamW is about the rate in its first step, that of Muon a fifth of it, whatever the size of the gradient."""
+    model = small_model()
+    optimizers = make_optimizers(model, replace(CONFIG, weight_decay=0.0))
+    block, other = model.denoiser.trunk.blocks[0].fc1.weight, model.heads["classification"].classify.weight
+    before = [p.detach().clone() for p in (block, other)]
+    for parameter in model.parameters():
+        parameter.grad = 1e-3 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(0))
+    take_step(optimizers, 1e-2)
+    of_muon, of_adam = ((p.detach() - b).square().mean().sqrt().item() for p, b in zip((block, other), before, strict=True))
+    assert of_adam == pytest.approx(1e-2, rel=0.01)
+    assert of_muon == pytest.approx(0.2e-2, rel=0.25)
 
 
 def test_teacher_is_a_copy_that_follows_with_growing_momentum() -> None:

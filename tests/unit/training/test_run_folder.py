@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -14,19 +15,27 @@ from genrep.storage import write_folder, write_text
 from genrep.training.checkpoint import Progress, load_checkpoint, save_checkpoint
 from genrep.training.distillation import Teaching
 from genrep.training.lessons import Memory
-from genrep.training.optimization import make_optimizer, make_teacher
+from genrep.training.optimization import make_optimizers, make_teacher, take_step
 from genrep.training.records import first_difference
 from genrep.training.run_folder import RunFolder
 
 
 def save(run: RunFolder, model: GenRep, step: int, keep: int = 2) -> Path:
-    optimizer = make_optimizer(model, TrainConfig())
+    optimizers = make_optimizers(model, TrainConfig())
+    take_a_step(model, optimizers)
     progress = Progress(step=step, images=10 * step, updates=step, seconds=1.5)
     state = {"norm2": torch.ones(2, dtype=torch.float64)}
     memory = Memory(6, 4, visits=2)
     memory.keep(torch.tensor([1, 4]), torch.eye(4)[:2])
-    parts = {"model": model, "teacher": make_teacher(model), "optimizer": optimizer, "memory": memory}
+    parts = {"model": model, "teacher": make_teacher(model), "optimizers": optimizers, "memory": memory}
     return save_checkpoint(run, **parts, aligner_state=state, teaching=Teaching(), progress=progress, keep=keep)
+
+
+def take_a_step(model: GenRep, optimizers: Sequence[torch.optim.Optimizer]) -> None:
+    """With gradients that are the weights, so that the optimizers have a state."""
+    for parameter in model.parameters():
+        parameter.grad = parameter.detach().clone()
+    take_step(optimizers, 1e-3)
 
 
 def test_making_one_touches_nothing(tmp_path: Path) -> None:
@@ -57,19 +66,24 @@ def test_unfinished_and_damaged_folders_are_passed_over(tmp_path: Path) -> None:
 def test_state_comes_back(tmp_path: Path) -> None:
     run, model, other = RunFolder(tmp_path), small_model(), small_model(seed=1)
     folder, teacher = save(run, model, 5), make_teacher(other)
-    memory, optimizer = Memory(6, 4, visits=2), make_optimizer(other, TrainConfig())
-    progress, teaching, state = load_checkpoint(folder, model=other, teacher=teacher, memory=memory, optimizer=optimizer)
+    memory, optimizers = Memory(6, 4, visits=2), make_optimizers(other, TrainConfig())
+    progress, teaching, state = load_checkpoint(folder, model=other, teacher=teacher, memory=memory, optimizers=optimizers)
     known, probs = memory.recall(torch.arange(6))
     assert known.tolist() == [False, True, False, False, True, False] and torch.equal(probs[[1, 4]], torch.eye(4)[:2])
     assert progress == Progress(step=5, images=50, updates=5, seconds=1.5) and teaching == Teaching() and state["norm2"].tolist() == [1.0, 1.0]
     for part in (other, teacher):
         assert all(torch.equal(value, model.state_dict()[name]) for name, value in part.state_dict().items())
+    again = make_optimizers(model, TrainConfig())
+    load_checkpoint(folder, model=model, teacher=make_teacher(model), memory=Memory(6, 4, visits=2), optimizers=again)
+    take_a_step(model, again)
+    take_a_step(other, optimizers)
+    assert all(torch.equal(value, model.state_dict()[name]) for name, value in other.state_dict().items())
 
 
 def test_a_checkpoint_of_another_model_is_refused(tmp_path: Path) -> None:
     folder, other = save(RunFolder(tmp_path), small_model(), 5), small_model(tasks=("detection",))
     with pytest.raises(ValueError, match="step_5 holds another model than the configuration describes"):
-        load_checkpoint(folder, model=other, teacher=make_teacher(other), memory=Memory(6, 4, visits=2), optimizer=make_optimizer(other, TrainConfig()))
+        load_checkpoint(folder, model=other, teacher=make_teacher(other), memory=Memory(6, 4, visits=2), optimizers=make_optimizers(other, TrainConfig()))
 
 
 def test_configurations_differ_first_where_they_differ() -> None:

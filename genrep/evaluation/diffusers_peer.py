@@ -1,0 +1,38 @@
+"""Sampling as diffusers has it: what ours is timed against."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from genrep.model import GenRep
+
+
+def loop_of_diffusers(model: GenRep, *, num_steps: int) -> Callable[[], object]:
+    """Their loop with their transformer of a model's width, depth and tokens; its weights are random, which changes nothing in its time.
+
+    Raises:
+        ValueError: diffusers is not installed.
+    """
+    try:
+        import diffusers as peer
+    except ImportError:
+        raise ValueError("the peer of this figure is not installed: expected diffusers; `pip install 'genrep[bench]'` brings it.") from None
+    diffusers: Any = peer
+    config = model.config.trunk
+    sizes: dict[str, Any] = {"num_attention_heads": config.num_heads, "attention_head_dim": config.width // config.num_heads, "num_layers": config.depth}
+    ends: dict[str, Any] = {"in_channels": model.codec.channels, "out_channels": model.codec.channels, "sample_size": model.image_size[0], "patch_size": 4}
+    network = diffusers.DiTTransformer2DModel(**sizes, **ends, num_embeds_ada_norm=1000).eval()
+    scheduler = diffusers.DPMSolverMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True)
+    label = torch.zeros(1, dtype=torch.int64)
+
+    def run() -> None:
+        scheduler.set_timesteps(num_steps)
+        xt = torch.zeros(1, model.codec.channels, *model.image_size)
+        for timestep in scheduler.timesteps:
+            found = network(xt, timestep=timestep.expand(1), class_labels=label).sample
+            xt = scheduler.step(found, timestep, xt).prev_sample
+
+    return run

@@ -1,0 +1,31 @@
+"""How long work takes beside other work, measured in turn within one run."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Mapping
+
+from genrep.evaluation.figures import Figure
+
+ENOUGH_ROUNDS = 7
+"""Below so many rounds nothing is judged."""
+
+
+def cpu_seconds(work: Mapping[str, Callable[[], object]], num_rounds: int) -> dict[str, float]:
+    """Median process CPU times, measured in turn after one round that does not count."""
+    spent: dict[str, list[float]] = {name: [] for name in work}
+    for _ in range(num_rounds + 1):
+        for name, run in work.items():
+            began = time.process_time()
+            run()
+            spent[name].append(time.process_time() - began)
+    return {name: statistics.median(times[1:]) for name, times in spent.items()}
+
+
+def at_most(name: str, value: float, target: float, num_rounds: int, how: str, unit: str = "ratio") -> Figure:
+    """A figure of `cpu_seconds` beside its upper bound."""
+    enough = num_rounds >= ENOUGH_ROUNDS
+    how = f"{how}; medians of {num_rounds} rounds in turn, CPU time"
+    how = how if enough else f"{how}; too few to judge a target by"
+    return Figure(name=name, value=value, interval=None, unit=unit, target=target, at_most=True, met=value <= target if enough else None, how=how)
