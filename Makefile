@@ -17,7 +17,7 @@ $(STAMP): pyproject.toml constraints.txt
 demo: setup  ## data, training, evaluation, report: about 10 minutes on 2 cores
 	$(BIN)/genrep demo --out runs/demo
 
-showcase: setup  ## the model that comes with the package: 55 minutes on 2 cores, resumable
+showcase: setup  ## the model that comes with the package: 60 minutes on 2 cores, resumable
 	$(BIN)/genrep data fetch
 	$(BIN)/genrep train showcase --out runs/showcase
 	$(BIN)/genrep eval runs/showcase
