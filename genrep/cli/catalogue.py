@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 VERBS = {
-    "demo": "train, evaluate and report in one go, in about 10 minutes on 2 cores",
+    "demo": "train, evaluate and report in one go, in about 12 minutes on 2 cores",
     "train": "train a recipe or a config file into a run folder, or continue a stopped run",
     "eval": "measure a finished run on test images and write its report",
     "predict": "classes, boxes and masks of image files",
@@ -19,7 +19,7 @@ VERBS = {
 }
 
 RECIPE_NOTES = {
-    "demo": ("one garment, and scenes of several", "2 CPU cores", "10 minutes"),
+    "demo": ("one garment, and scenes of several", "2 CPU cores", "12 minutes"),
     "showcase": ("the same, longer", "2 CPU cores", "60 minutes"),
     "few-labels": ("one garment, a hundredth of the labels: an arm of a suite", "1 CPU core", "not timed yet"),
     "tiny": ("the same, too short to learn: to see that everything works", "any", "seconds"),
