@@ -53,8 +53,8 @@ def run(args: argparse.Namespace) -> int:
     folder.mkdir(parents=True, exist_ok=True)
     written = write_figures(folder, args.name, figures)
     print_targets([figure for figure in figures if figure.target is not None or args.name in TARGETS])
-    if args.name not in TARGETS:
-        print_grid([figure for figure in figures if ": " in figure.name])
+    if by_row := [figure for figure in figures if args.name not in TARGETS and ": " in figure.name]:
+        print_grid(by_row)
     print(f"wrote {written}")
     names = missed(figures)
     if names:

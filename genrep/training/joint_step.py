@@ -18,12 +18,14 @@ Loss = Callable[[], Tensor]
 Found = tuple[Tensor, tuple[Tensor | None, ...]]
 """Value of a loss, and its gradient for each parameter asked for, None where it does not reach."""
 
-CHUNK = 4096
+CHUNK = 256
 
 
-def dot(a: Float[Tensor, " n"], b: Float[Tensor, " n"]) -> Float[Tensor, ""]:
-    """<a, b> as float64: products in float32, summed in double. A float32 sum is wrong in the fourth digit at 1e7 numbers."""
-    return sum((x * y).sum(dtype=torch.float64) for x, y in zip(a.split(CHUNK * 64), b.split(CHUNK * 64), strict=True))
+def gramian(rows: Float[Tensor, "l n"]) -> Float[Tensor, "l l"]:
+    """Inner products of the rows as float64: in float32 over `CHUNK` numbers, summed in double. A float32 sum is wrong in the fourth digit at 1e7 numbers."""
+    whole = rows.shape[1] // CHUNK * CHUNK
+    chunks, rest = rows[:, :whole].unflatten(1, (-1, CHUNK)).transpose(0, 1), rows[:, whole:].double()
+    return torch.bmm(chunks, chunks.transpose(1, 2)).sum(0, dtype=torch.float64) + rest @ rest.T
 
 
 @dataclass(frozen=True)
@@ -111,7 +113,6 @@ class JointGradient:
         parts = {name: (loss,) if callable(loss) else tuple(loss) for name, loss in losses.items()}
         if not self._views:
             self._lay_out({name: self._reached(losses) for name, losses in parts.items()})
-        self._buffers.zero_()
         found = self._gradients([(views, loss) for views, losses in zip(self._views, parts.values(), strict=True) for loss in losses])
         values = [self._fill(views, islice(found, len(losses))) for views, losses in zip(self._views, parts.values(), strict=True)]
         return self._combine(torch.stack(values).double())
@@ -132,12 +133,19 @@ class JointGradient:
 
     def _fill(self, views: Mapping[str, Tensor], found: Iterable[Found]) -> Float[Tensor, ""]:
         """The sum of the parts' gradients into the views; returns the whole loss."""
-        values = []
+        values, fresh = [], set(views)
         for value, gradients in found:
             values.append(value)
-            for view, gradient in zip(views.values(), gradients, strict=True):
-                if gradient is not None:
+            for (name, view), gradient in zip(views.items(), gradients, strict=True):
+                if gradient is None:
+                    continue
+                if name in fresh:
+                    fresh.remove(name)
+                    view.copy_(gradient)
+                else:
                     view.add_(gradient)
+        for name in fresh:
+            views[name].zero_()
         return torch.stack(values).sum()
 
     def _reached(self, losses: Sequence[Loss]) -> set[str]:
@@ -180,13 +188,8 @@ class JointGradient:
 
     def _grams(self) -> dict[str, Float[Tensor, "l l"]]:
         """The Gramian of each part of the aligned set."""
-        num, grams = len(self._buffers), {}
-        for part, rows in zip(self._parts, self._buffers[:, : self._num_aligned].split(list(self._parts.values()), dim=1), strict=True):
-            gram = grams[part] = rows.new_zeros(num, num, dtype=torch.float64)
-            for i in range(num):
-                for j in range(i, num):
-                    gram[i, j] = gram[j, i] = dot(rows[i], rows[j])
-        return grams
+        rows = self._buffers[:, : self._num_aligned].split(list(self._parts.values()), dim=1)
+        return {part: gramian(of_part) for part, of_part in zip(self._parts, rows, strict=True)}
 
     def _mix(self, where: slice, factors: Float[Tensor, " l"]) -> None:
         """The weighted sum of the rows, left in the first."""
