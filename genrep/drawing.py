@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, fields
 
 from jaxtyping import Float, Int
@@ -55,7 +54,3 @@ class Wishes:
             return value[where.to(value.device)] if isinstance(value, Tensor) else value
 
         return Wishes(**{f.name: some(getattr(self, f.name)) for f in fields(self)})  # type: ignore[arg-type]
-
-
-Agreement = Callable[[Tensor, Batch], Float[Tensor, " b"]]
-"""log p(annotations | x0) by a model's heads, [b] nats, differentiable."""

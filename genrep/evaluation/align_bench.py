@@ -14,7 +14,7 @@ from genrep.backbones import DiTConfig
 from genrep.config import Config
 from genrep.datasets import ArrayDataset
 from genrep.evaluation.figures import Figure
-from genrep.evaluation.timing import ENOUGH_ROUNDS, at_most, cpu_seconds
+from genrep.evaluation.timing import ENOUGH_ROUNDS, Progress, at_most, cpu_seconds, silent
 from genrep.model import GenRep
 from genrep.objective import JOBS, generation_losses, perception_losses
 from genrep.randomness import SampleGenerator
@@ -30,13 +30,6 @@ OF_STEP = {4: 0.03, 32: 0.005}
 OF_PEER = 1 / 15
 SMALL_DIT = DiTConfig(width=384, depth=12, num_heads=6, stem_width=48, class_blocks=12, taps=(4, 8, 12))
 """DiT-S with four-pixel tokens."""
-
-Progress = Callable[[str], None]
-
-
-def silent(line: str) -> None:
-    """Nobody watches."""
-    del line
 
 
 class _Vector(nn.Module):

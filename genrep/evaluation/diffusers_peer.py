@@ -23,7 +23,12 @@ def loop_of_diffusers(model: GenRep, *, num_steps: int) -> Callable[[], object]:
     diffusers: Any = peer
     config = model.config.trunk
     sizes: dict[str, Any] = {"num_attention_heads": config.num_heads, "attention_head_dim": config.width // config.num_heads, "num_layers": config.depth}
-    ends: dict[str, Any] = {"in_channels": model.codec.channels, "out_channels": model.codec.channels, "sample_size": model.image_size[0], "patch_size": 4}
+    ends: dict[str, Any] = {
+        "in_channels": model.codec.channels,
+        "out_channels": model.codec.channels,
+        "sample_size": model.image_size[0],
+        "patch_size": model.denoiser.trunk.stride,
+    }
     network = diffusers.DiTTransformer2DModel(**sizes, **ends, num_embeds_ada_norm=1000).eval()
     scheduler = diffusers.DPMSolverMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True)
     label = torch.zeros(1, dtype=torch.int64)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 
 import torch
@@ -10,7 +9,7 @@ import torch
 from genrep.config import Config
 from genrep.datasets import ArrayDataset
 from genrep.evaluation.figures import Figure
-from genrep.evaluation.timing import ENOUGH_ROUNDS, at_most, cpu_seconds
+from genrep.evaluation.timing import ENOUGH_ROUNDS, Progress, at_most, cpu_seconds, silent
 from genrep.model import GenRep
 from genrep.objective import generation_losses, glimpse_loss, perception_losses
 from genrep.posteriors import DenoisingGap
@@ -27,7 +26,7 @@ SHARED, ADDED = 0.15, 0.15
 """What one posterior may cost of the plain loop's time, and lessons of a step's."""
 
 
-def cost_figures(config: Config, data: ArrayDataset, *, num_rounds: int = ENOUGH_ROUNDS, progress: Callable[[str], None] = lambda line: None) -> list[Figure]:
+def cost_figures(config: Config, data: ArrayDataset, *, num_rounds: int = ENOUGH_ROUNDS, progress: Progress = silent) -> list[Figure]:
     """Time of a posterior and of a lesson; weights do not matter and are random.
 
     Args:

@@ -11,7 +11,7 @@ from genrep.datasets import ArrayDataset
 from genrep.evaluation.diffusers_peer import loop_of_diffusers
 from genrep.evaluation.figures import Figure, plain
 from genrep.evaluation.generation import Studio
-from genrep.evaluation.timing import ENOUGH_ROUNDS, at_most, cpu_seconds
+from genrep.evaluation.timing import ENOUGH_ROUNDS, Progress, at_most, cpu_seconds, silent
 from genrep.metrics.base import Estimate, wilson
 from genrep.metrics.generation import kid, kid_difference, precision_recall
 from genrep.model import GenRep
@@ -25,13 +25,6 @@ NUM_CHOOSING, NUM_PAIRS = 500, 2_000
 QUICK_PAIRS, QUICK_MANY = 40, 40
 OF_NETWORK, OF_PEER, OUTSIDE_US, LEVELS = 1.01, 0.80, 50.0, 2 / 255
 _VAL_SEED, _TEST_SEED = 1, 0
-
-Progress = Callable[[str], None]
-
-
-def silent(line: str) -> None:
-    """Nobody watches."""
-    del line
 
 
 def line_up() -> dict[str, Sampler]:
@@ -102,7 +95,7 @@ def time_figures(model: GenRep, *, num_rounds: int = ENOUGH_ROUNDS, progress: Pr
             figures.append(at_most(f"whole / network, batch {batch}", spent["whole"] / spent["network"], OF_NETWORK, num_rounds, how))
         spent = cpu_seconds({"ours": _generating(model, sampler, 1), "theirs": loop_of_diffusers(model, num_steps=FEW)}, num_rounds)
         config = model.config.trunk
-        peer = f"DiTTransformer2DModel of {config.depth} blocks, width {config.width}, {model.image_size[0] // 4 * model.image_size[1] // 4} tokens"
+        peer = f"DiTTransformer2DModel of {config.depth} blocks, width {config.width}, tokens of {model.denoiser.trunk.stride} px"
         how = f"{FEW} steps at batch 1, against diffusers' DPMSolverMultistepScheduler with {peer}"
         figures.append(at_most("whole / diffusers, batch 1", spent["ours"] / spent["theirs"], OF_PEER, num_rounds, how))
         for name, kind in (("euler", Euler), ("heun", Heun), ("dpm_solver", DPMSolver), ("unipc", UniPC)):

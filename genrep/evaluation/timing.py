@@ -8,8 +8,16 @@ from collections.abc import Callable, Mapping
 
 from genrep.evaluation.figures import Figure
 
+Progress = Callable[[str], None]
+"""Told what is being measured."""
+
 ENOUGH_ROUNDS = 7
 """Below so many rounds nothing is judged."""
+
+
+def silent(line: str) -> None:
+    """Nobody watches."""
+    del line
 
 
 def cpu_seconds(work: Mapping[str, Callable[[], object]], num_rounds: int) -> dict[str, float]:

@@ -21,8 +21,8 @@ def make_optimizers(model: GenRep, config: TrainConfig) -> tuple[torch.optim.Opt
     Source: Jordan et al. 2024, kellerjordan.github.io/posts/muon; the scale after Liu et al. 2025, arXiv:2502.16982.
     """
     trainable = {name: p for name, p in model.named_parameters() if p.requires_grad}
-    matrices = [p for name, p in trainable.items() if p.ndim == 2 and name.startswith("denoiser.trunk.blocks.")] if config.muon else []
-    others = [p for p in trainable.values() if not any(p is matrix for matrix in matrices)]
+    of_muon = {name for name, p in trainable.items() if config.muon and p.ndim == 2 and name.startswith("denoiser.trunk.blocks.")}
+    matrices, others = ([p for name, p in trainable.items() if (name in of_muon) == chosen] for chosen in (True, False))
     groups = [
         {"params": [p for p in others if p.ndim > 1], "weight_decay": config.weight_decay},
         {"params": [p for p in others if p.ndim <= 1], "weight_decay": 0.0},

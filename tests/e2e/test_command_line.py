@@ -189,6 +189,7 @@ def test_without_a_run_the_packaged_model_is_used(genrep: Genrep, work: Path) ->
         (["generate", "--model", "runs/tiny", "--count", "0"], "`--count` must be at least 1; found 0."),
         (["generate", "--model", "runs/tiny", "--steps", "0"], "`num_steps` must be at least 1; found 0."),
         (["generate", "--model", "runs/tiny", "--grid", "karas"], "unknown grid `karas`; known: karras, logsnr, uniform. Did you mean `karras`?"),
+        (["generate", "--model", "runs/tiny", "--interval", "0.7", "0.3"], "two increasing times in [0, 1]; found 0.7 to 0.3"),
         (["generate", "--model", "runs/tiny", "--image", "no-such.png"], "no-such.png"),
         (["generate", "--model", "runs/tiny", "--image", "red.png", "--strength", "0"], "`strength` must lie in (0, 1]; found 0.0."),
         (["generate", "--model", "runs/tiny", "--hidden", "red.png"], "`--hidden` needs `--image`; found none."),
