@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from genrep.backbones import Backbone, Hidden, ModulationTable
+from genrep.layers import wide
 from genrep.modulators import Modulator
 from genrep.parametrization import x0_from
 from genrep.schedules import Schedule
@@ -53,7 +54,7 @@ class Denoiser(nn.Module):
     def modulate(self, noised: NoisedPass, xt: Tensor, t: Tensor, sem: Float[Tensor, "b s"]) -> Denoised:
         """The prediction under the given semantics."""
         with torch.autocast(xt.device.type, enabled=False):
-            return self.modulator(noised.base.float(), xt.float(), self.schedule.logsnr(t), sem.float())
+            return self.modulator(wide(noised.base), wide(xt), self.schedule.logsnr(t), wide(sem))
 
     def forward(self, xt: Tensor, t: Tensor, y: Tensor) -> Denoised:
         """The prediction under the image's own semantics, read off the same pass: what samplers use."""
@@ -95,7 +96,7 @@ class Denoiser(nn.Module):
         return self.trunk(xt, t, None).features
 
     def _x0(self, hidden: Hidden, xt: Tensor, t: Tensor) -> Tensor:
-        return x0_from(self.trunk.decode(hidden).float(), xt.float(), t, kind=self.prediction, schedule=self.schedule)
+        return x0_from(wide(self.trunk.decode(hidden)), wide(xt), t, kind=self.prediction, schedule=self.schedule)
 
     @property
     def num_classes(self) -> int:

@@ -80,7 +80,7 @@ class GenerativeModel(nn.Module):
             raise ValueError(f"`image` must be [b, 3, {self.image_size[0]}, {self.image_size[1]}]; found {list(image.shape)}. Resize it first.")
         if not bool(((image >= -1) & (image <= 1)).all()):
             raise ValueError("`image` must lie in [-1, 1] and be finite; found values outside. Divide bytes by 127.5 and subtract 1.")
-        return self.codec.encode(image)
+        return self.codec.encode(image.to(next(self.parameters()).dtype))
 
     def condition(self, classes: Int[Tensor, " b"] | Float[Tensor, "b k"]) -> Float[Tensor, "b k"]:
         """The condition y from labels [b] (-1: null) or class sets [b k].

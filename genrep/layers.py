@@ -8,6 +8,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 
+def wide(x: Tensor) -> Tensor:
+    """In float32 at least: what is summed, exponentiated or compared is not left in half precision."""
+    return x if x.dtype == torch.float64 else x.float()
+
+
 class StandardConv2d(nn.Conv2d):
     """A convolution whose filters have zero mean and unit norm, times a learned gain per channel.
 

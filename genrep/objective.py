@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from genrep.layers import wide
 from genrep.model import GenRep
 from genrep.parametrization import reverse_kernel, u_error
 from genrep.posteriors import DenoisingGap, PosteriorEstimator
 from genrep.posteriors.placebos import PLACEBOS
+from genrep.processes import share, total
 from genrep.randomness import SampleGenerator
 from genrep.registry import nearest
 from genrep.schedules import expand
@@ -107,6 +110,11 @@ class Lessons:
     objects: tuple[tuple[ObjectTargets, float], ...]
     """Targets, and what the gate of their kind lets through."""
 
+    @cached_property
+    def num(self) -> list[Tensor]:
+        """How many are taught in all processes: images, then objects of each kind."""
+        return list(total(torch.tensor([len(self.image_rows), *(len(targets.row) for targets, _ in self.objects)], device=self.image_rows.device)))
+
 
 def perception_losses(
     model: GenRep, batch: Batch, *, config: ObjectiveConfig, generator: SampleGenerator, lessons: Lessons | None = None, glimpses: int = 0
@@ -114,23 +122,24 @@ def perception_losses(
     """L_percept = L_task + L_distil on a clean or lightly noised pass that sees neither label nor semantics.
 
     Args:
-        glimpses: images of `glimpse_loss` in the same step; a task that learns from them, too, counts here with the share of these images.
+        glimpses: images of `glimpse_loss` in the same step, in all processes; a task that learns from them, too, counts here with the share of these images.
     Returns:
-        the unweighted terms by name, `task` and `distil`, and their sum `perception`; means over images.
+        the unweighted terms by name, `task` and `distil`, and their sum `perception`; means over images, of several processes this one's part of them.
     Source: equation (5), and (4) for the distillation.
     Deviates: the pass is not conditioned on the label, which is unknown at test time; a share of the images is noised.
     """
     x0 = model.encode(batch.image)
-    draw = generator.uniform(2)
+    draw = generator.uniform(2).to(x0.dtype)
     t = torch.where(draw[:, 0] < config.noisy_fraction, draw[:, 1] * config.noisy_t_max, 0.0)
     xt = model.schedule.noised(x0, t, generator.normal(*x0.shape[1:]))
     features = model.features(xt, t)
     terms: dict[str, Tensor] = {}
     task = distil = x0.new_zeros(())
+    num = _num_of_all(batch)
     for name, head, output in run_tasks(model.tasks(), features):
         losses = head.loss(output, batch)
         weight = getattr(config, f"{name}_weight", 1.0)
-        task = task + weight * _share(len(x0), glimpses if head.glimpses else 0) * sum(losses.values())
+        task = task + weight * _share(num, glimpses if head.glimpses else 0) * sum(losses.values())
         terms[name] = sum(losses.values(), x0.new_zeros(())).detach()
         if lessons:
             distil = distil + weight * _distillation(head, output, batch, lessons)
@@ -141,28 +150,34 @@ def glimpse_loss(model: GenRep, batch: Batch, *, config: ObjectiveConfig, beside
     """What tasks that can (`Task.glimpses`) learn from clean images without the trunk's blocks, weighted as in L_task.
 
     Args:
-        beside: images of `perception_losses` in the same step. Of both together a task's loss is the mean over all images.
+        beside: images of `perception_losses` in the same step, in all processes. Of both together a task's loss is the mean over all images.
     Returns:
         the share of these images in that; 0 where there is no such task, or nothing is annotated.
     Deviates: not in the paper; images are learnt from here at a small part of the cost of a pass.
     """
     glimpsing = ((name, head) for name, head in model.tasks() if head.glimpses)
-    total = batch.image.new_zeros(())
+    found = batch.image.new_zeros(())
     for name, head, output in run_tasks(glimpsing, model.glimpse(model.encode(batch.image))):
-        total = total + getattr(config, f"{name}_weight", 1.0) * sum(head.loss(output, batch).values())
-    return _share(len(batch.image), beside) * total
+        found = found + getattr(config, f"{name}_weight", 1.0) * sum(head.loss(output, batch).values())
+    return _share(_num_of_all(batch), beside) * found
 
 
-def _share(num: int, others: int) -> float:
+def _num_of_all(batch: Batch) -> Tensor:
+    """Images of the batch in all processes."""
+    return total(batch.image.new_tensor(len(batch)))
+
+
+def _share(num: Tensor, others: int) -> Tensor:
     """Of `num` images among all."""
     return num / (num + others)
 
 
 def _distillation(head: Task[Any, Any], output: Any, batch: Batch, lessons: Lessons) -> Tensor:
     """Gated KL(p || q) of one head, mean over what was taught."""
-    taught = [(head.distil_image(output, lessons.image_rows, lessons.image_probs), lessons.image_weight)] if len(lessons.image_rows) else []
+    taught = [(head.distil_image(output, lessons.image_rows, lessons.image_probs), lessons.image_weight)]
     taught += [(head.distil_objects(output, batch, targets), weight) for targets, weight in lessons.objects]
-    return sum((weight * divergence.mean() for divergence, weight in taught if divergence is not None), batch.image.new_zeros(()))
+    parts = [weight * of_one.sum() / num.clamp(min=1) for (of_one, weight), num in zip(taught, lessons.num, strict=True) if of_one is not None]
+    return sum(parts, batch.image.new_zeros(()))
 
 
 def generation_losses(model: GenRep, teacher: GenRep, batch: Batch, *, config: ObjectiveConfig, generator: SampleGenerator) -> dict[str, Tensor]:
@@ -170,7 +185,7 @@ def generation_losses(model: GenRep, teacher: GenRep, batch: Batch, *, config: O
 
     Returns:
         the terms `denoise` (mean squared error of u per dimension), `alignment`, `variational`, and their weighted sum
-        `generation`; means over draws and images.
+        `generation`; means over draws and images, of several processes this one's part of them.
     Source: equation (10); the modulation is that of (6)-(9), see `modulators.semantic`.
     """
     x0 = model.encode(batch.image)
@@ -179,7 +194,7 @@ def generation_losses(model: GenRep, teacher: GenRep, batch: Batch, *, config: O
         y = conditions(teacher, batch, taught, config=config)
     num = config.draws
     x0, y = x0.repeat_interleave(num, 0), y.repeat_interleave(num, 0)
-    draw = generator.uniform(3, num).transpose(1, 2).reshape(-1, 3)
+    draw = generator.uniform(3, num).transpose(1, 2).reshape(-1, 3).to(x0.dtype)
     t = draw_times(draw[:, 0].view(-1, num)).flatten()
     y = y * (draw[:, 1:2] >= config.null_fraction)
     xt = model.schedule.noised(x0, t, generator.normal(num, *x0.shape[1:]).flatten(0, 1))
@@ -192,8 +207,10 @@ def generation_losses(model: GenRep, teacher: GenRep, batch: Batch, *, config: O
     terms["alignment"] = (
         representation_alignment(model, noised.features.taps[0], taught.taps[-1].repeat_interleave(num, 0)) if config.alignment_weight else x0.new_zeros(())
     )
-    total = terms["denoise"] + config.alignment_weight * terms["alignment"] + config.variational_weight * terms["variational"]
-    return {**terms, "generation": total}
+    here = share(len(batch), x0.device)
+    terms = {name: here * term for name, term in terms.items()}
+    weighted = terms["denoise"] + config.alignment_weight * terms["alignment"] + config.variational_weight * terms["variational"]
+    return {**terms, "generation": weighted}
 
 
 def conditions(teacher: GenRep, batch: Batch, taught: Features, *, config: ObjectiveConfig) -> Float[Tensor, "b k"]:
@@ -218,8 +235,8 @@ def draw_times(u: Float[Tensor, "b n"]) -> Float[Tensor, "b n"]:
     """
     num = u.shape[1]
     quantile = (torch.arange(num, device=u.device) + u) / num
-    normal = torch.special.ndtri(quantile.double().clamp(1e-6, 1 - 1e-6)).float()
-    return torch.sigmoid(normal).clamp(T_MIN, T_MAX)
+    normal = torch.special.ndtri(quantile.double().clamp(1e-6, 1 - 1e-6))
+    return torch.sigmoid(normal.to(u.dtype)).clamp(T_MIN, T_MAX)
 
 
 def _mixed_semantics(model: GenRep, own: Tensor, clean: Tensor, draw: Float[Tensor, " b"], config: ObjectiveConfig) -> Tensor:
@@ -252,7 +269,7 @@ def representation_alignment(model: GenRep, early: Float[Tensor, "b d gh gw"], t
     Deviates: the paper says "minimise the cosine similarity", which would push them apart.
     """
     target = teacher_late.flatten(2).transpose(1, 2)
-    return 1 - torch.nn.functional.cosine_similarity(model.project(early).float(), target.float(), dim=-1).mean()
+    return 1 - torch.nn.functional.cosine_similarity(wide(model.project(early)), wide(target), dim=-1).mean()
 
 
 def require_finite(terms: Mapping[str, Tensor], step: int) -> None:

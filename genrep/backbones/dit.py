@@ -95,6 +95,7 @@ class ClassEmbedding(nn.Module):
 
     def forward(self, y: Float[Tensor, "b k"]) -> Float[Tensor, "b d"]:
         count = y.sum(1, keepdim=True)
+        y = y.to(self.classes.dtype)
         embedded = y @ self.classes / count.clamp(min=1).sqrt() + (count > 1) * self.set
         return torch.where(count == 0, self.null, embedded)
 
@@ -240,13 +241,16 @@ class DiT(Backbone):
         """How many blocks come before those that know y."""
         return self.config.depth - self.config.class_blocks
 
+    def _time(self, t: Tensor) -> Tensor:
+        return self.time(time_codes(t, self.config.width).to(self.final_modulation.weight.dtype))
+
     def _entered(self, xt: Tensor, conditioning: Tensor, modulations: tuple[Tensor, ...] = ()) -> Hidden:
         tokens, maps = self.stem(xt)
         tokens = tokens.flatten(2).transpose(1, 2)
         return Hidden(F.layer_norm(tokens, tokens.shape[-1:]) + self.positions, conditioning, Features((), maps), modulations)
 
     def prefix(self, xt: Tensor, t: Tensor) -> Hidden:
-        return self._run(self._entered(xt, self.time(time_codes(t, self.config.width))), range(self.early))
+        return self._run(self._entered(xt, self._time(t)), range(self.early))
 
     def stem_features(self, xt: Tensor) -> Features:
         return Features((), self.stem.maps(xt))
@@ -257,7 +261,7 @@ class DiT(Backbone):
         return self._run(known, range(self.early, self.config.depth))
 
     def modulations(self, t: Tensor, y: Tensor) -> tuple[Tensor, ...]:
-        of_t = F.silu(time := self.time(time_codes(t, self.config.width)))
+        of_t = F.silu(time := self._time(t))
         of_both = F.silu(time + self.embedding(y))
         return (*(self._block(i).modulation(of_t if i < self.early else of_both) for i in range(self.config.depth)), self.final_modulation(of_both))
 

@@ -16,6 +16,7 @@ EVIDENCE = "evidence"
 OWN = {
     "posterior": "every posterior estimator against the exact posterior, 8 x 8 digits; with RUN also on garments with that run's model, more than an hour",
     "align": "how exact the aligned gradient is, and what aligning costs of a joint step and beside TorchJD",
+    "scaling": "several processes beside one: whether they make the same weights, what they send each other, and what that costs",
     "sampling": "what sampling costs beside the network, and 20 steps against 250, of RUN's model or the one that comes with genrep",
 }
 """Benchmarks of their own, which need no run."""
@@ -92,6 +93,8 @@ def _say(line: str) -> None:
 def _own(args: argparse.Namespace) -> Sequence[Figure]:
     if args.name == "align":
         return _of_alignment(quick=args.quick)
+    if args.name == "scaling":
+        return _of_scaling(quick=args.quick)
     return _of_posteriors(args.run, quick=args.quick, most=args.most) if args.name == "posterior" else _of_sampling(args.run, quick=args.quick)
 
 
@@ -103,6 +106,15 @@ def _of_alignment(*, quick: bool) -> Sequence[Figure]:
 
     exact = exactness_figures(quick=quick, progress=_say)
     return [*exact, *cost_figures(showcase(), load_dataset("fashion", "train", num=64), num_rounds=1 if quick else ENOUGH_ROUNDS, progress=_say)]
+
+
+def _of_scaling(*, quick: bool) -> Sequence[Figure]:
+    from genrep.evaluation.scaling_bench import cost_figures, exact, exactness_figures
+    from genrep.evaluation.timing import ENOUGH_ROUNDS
+    from genrep.recipes import showcase, tiny
+
+    same = exactness_figures(exact(tiny()), progress=_say)
+    return [*same, *cost_figures(showcase(), num_rounds=1 if quick else 3 * ENOUGH_ROUNDS, progress=_say)]
 
 
 def _of_sampling(run: Path | None, *, quick: bool) -> Sequence[Figure]:

@@ -1,10 +1,14 @@
-"""Train a recipe or a config file into a run folder. The same command continues a stopped run; a finished one is left as it is."""
+"""Train a recipe or a config file into a run folder. The same command continues a stopped run; a finished one is left as it is.
+
+Several processes, on one machine or on many: `torchrun --nproc-per-node=N -m genrep train ...`.
+"""
 
 from __future__ import annotations
 
 import argparse
 import shlex
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 TAKES_OVERRIDES = True
@@ -19,11 +23,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Train, then say what to do next."""
     from genrep.cli.runs import default_run
+    from genrep.processes import is_first, joined
 
     out = args.out or default_run(args.recipe)
-    code = train_into(out, args, recipe=args.recipe, allow_network=False)
-    if code == 0:
-        print(f"\nnext:\n  genrep eval {shlex.quote(str(out))}")
+    with joined():
+        code = train_into(out, args, recipe=args.recipe, allow_network=False)
+        if code == 0 and is_first():
+            print(f"\nnext:\n  genrep eval {shlex.quote(str(out))}")
     return code
 
 
@@ -33,18 +39,22 @@ def train_into(out: Path, args: argparse.Namespace, *, recipe: str, allow_networ
     from genrep.cli.screen import make_progress, say_environment
     from genrep.cli.stopping import stop_on_signal
     from genrep.evaluation.pictures import draw_data
+    from genrep.processes import is_first
     from genrep.training import Interrupted, train
 
     config = resolve_config(recipe, args.changes)
-    say_environment()
+    if is_first():
+        say_environment()
     finished = (out / "model").is_dir()
     try:
-        with stop_on_signal() as stop, make_progress() as progress:
+        with stop_on_signal() as stop, make_progress() if is_first() else nullcontext() as progress:
             train(config, out, command=args.line, allow_network=allow_network, progress=progress, stop=stop, look=draw_data)
     except Interrupted:
+        if not is_first():
+            return 130
         line = args.line if args.out else f"{args.line} --out {shlex.quote(str(out))}"
         print(f"genrep: stopped; the state is saved in {out}. This continues it:\n  {line}", file=sys.stderr)
         return 130
-    if finished:
+    if finished and is_first():
         print(f"{out} is a finished run of this configuration; nothing is left to train.")
     return 0

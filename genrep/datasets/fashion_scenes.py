@@ -148,7 +148,7 @@ def _area_filters() -> Float[Tensor, "sides offsets canvas garment"]:
 
     In units of 1 / (28 * side) of the garment an old pixel is `side` long and a new one 28: their overlap is the weight.
     """
-    filters = torch.zeros(MAX_SIDE_PX - MIN_SIDE_PX + 1, CANVAS_PX - MIN_SIDE_PX + 1, CANVAS_PX, GARMENT_PX)
+    filters = torch.zeros(MAX_SIDE_PX - MIN_SIDE_PX + 1, CANVAS_PX - MIN_SIDE_PX + 1, CANVAS_PX, GARMENT_PX, dtype=torch.float32)
     for number, side in enumerate(range(MIN_SIDE_PX, MAX_SIDE_PX + 1)):
         new, old = torch.arange(side)[:, None] * GARMENT_PX, torch.arange(GARMENT_PX)[None] * side
         overlap = (torch.minimum(new + GARMENT_PX, old + side) - torch.maximum(new, old)).clamp(min=0)

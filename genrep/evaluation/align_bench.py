@@ -87,11 +87,12 @@ class _Given(JointGradient):
     def remember(self, losses: Mapping[str, Loss]) -> None:
         """Compute the gradients once."""
         self(losses)
-        self.found = list(super()._gradients(list(zip(self._views, losses.values(), strict=True))))
+        self.found = list(super()._gradients(list(zip(self.views, losses.values(), strict=True))))
 
     def common(self) -> list[list[Tensor]]:
         """The gradients of what several losses reach, a row for each loss."""
-        return [[gradient for gradient in gradients[: len(self._common)] if gradient is not None] for _, gradients in self.found]
+        num = len(self.views[0].keys() & self.views[1].keys())
+        return [[gradient for gradient in gradients[:num] if gradient is not None] for _, gradients in self.found]
 
 
 def cost_figures(config: Config, data: ArrayDataset, *, num_rounds: int = ENOUGH_ROUNDS, progress: Progress = silent) -> list[Figure]:

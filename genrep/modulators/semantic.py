@@ -7,6 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from genrep.layers import wide
 from genrep.modulators.base import Modulator
 from genrep.types import Denoised
 
@@ -19,7 +20,7 @@ def bases(logsnr: Float[Tensor, " b"]) -> Float[Tensor, "b j"]:
     """phi_j(logsnr): eight smooth bumps that sum to one, evenly spaced over `LOGSNR_RANGE`."""
     centres = torch.linspace(*LOGSNR_RANGE, NUM_BASES, device=logsnr.device)
     width = centres[1] - centres[0]
-    return torch.softmax(-(((logsnr.float()[:, None] - centres) / width) ** 2), dim=1)
+    return torch.softmax(-(((wide(logsnr)[:, None] - centres) / width) ** 2), dim=1)
 
 
 class SemanticModulation(Modulator):
@@ -54,11 +55,11 @@ class SemanticModulation(Modulator):
         nn.init.zeros_(self.spread_out.bias)
 
     def semantics(self, pooled: Tensor) -> Tensor:
-        embedded = self.embed(pooled).float()
+        embedded = wide(self.embed(pooled))
         return F.layer_norm(embedded, embedded.shape[-1:])
 
     def forward(self, x0_hat: Tensor, xt: Tensor, logsnr: Tensor, sem: Tensor) -> Denoised:
-        phi = bases(logsnr)
+        phi = bases(logsnr).to(sem.dtype)
         noise_share = torch.sigmoid(-logsnr).sqrt()
         tokens = F.pixel_unshuffle(xt, self.patch).flatten(2).transpose(1, 2)
         of_token, of_sem = self.mean.split([tokens.shape[-1], sem.shape[-1]], dim=-1)

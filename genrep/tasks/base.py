@@ -16,7 +16,8 @@ from torch.nn import functional as F
 from torchvision.ops import complete_box_iou_loss
 
 from genrep.boxes import paired_iou, to_xyxy_px
-from genrep.layers import Halving, Residual
+from genrep.layers import Halving, Residual, wide
+from genrep.processes import total
 from genrep.types import Batch, Features, FeatureSpec, Objects, Seen
 
 Output = TypeVar("Output")
@@ -56,7 +57,7 @@ class Task(nn.Module, ABC, Generic[Output, Result]):
 
     @abstractmethod
     def loss(self, output: Output, batch: Batch) -> dict[str, Tensor]:
-        """Named terms, each a mean over the images that have the label it needs (zero where none has)."""
+        """Named terms, each a mean over the images that have the label it needs (zero where none has); of several processes, this one's part of it."""
 
     @abstractmethod
     def results(self, output: Output) -> Result:
@@ -133,9 +134,9 @@ def _mixed(mix: nn.Linear, maps: Sequence[Float[Tensor, "b _ gh gw"]]) -> Float[
 
 
 def mean_where(value: Float[Tensor, " b"], where: Tensor) -> Float[Tensor, ""]:
-    """Mean of `value` over the rows that have a label; 0 (with a gradient of 0) where none has."""
+    """Mean of `value` over the rows of all processes that have a label, this process's part of it; 0 (with a gradient of 0) where none has."""
     weight = where.to(value.dtype)
-    return (value * weight).sum() / weight.sum().clamp(min=1)
+    return (value * weight).sum() / total(weight.sum()).clamp(min=1)
 
 
 def place_losses(
@@ -145,10 +146,10 @@ def place_losses(
 
     Returns:
         presence: cross-entropy of the objectness to the IoU of the place's own box, 0 where it is matched to none; summed over the
-        places of annotated images. Class: cross-entropy. Extent: complete IoU loss. All three per matched place.
+        places of annotated images. Class: cross-entropy. Extent: complete IoU loss. All three per place matched in any process.
     """
     row, place = torch.nonzero(slot >= 0, as_tuple=True)
-    chosen, num = slot[row, place], max(len(row), 1)
+    chosen, num = slot[row, place], total(objectness.new_tensor(len(row))).clamp(min=1)
     boxes, truth = boxes_xyxy_px[row, place], to_xyxy_px(batch.boxes_cxcywh[row, chosen], (batch.image.shape[-2], batch.image.shape[-1]))
     quality = torch.zeros_like(objectness)
     quality[row, place] = paired_iou(boxes.detach(), truth)
@@ -159,5 +160,5 @@ def place_losses(
 
 def shortlist_kl(logits: Float[Tensor, "r k"], targets: ObjectTargets) -> Float[Tensor, " r"]:
     """KL(p || q) in nats, q = softmax of the logits renormalised over each row's candidates."""
-    log_q = logits.float().gather(1, targets.candidates).log_softmax(1)
+    log_q = wide(logits).gather(1, targets.candidates).log_softmax(1)
     return F.kl_div(log_q, targets.probs, reduction="none").sum(1)

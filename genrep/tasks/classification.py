@@ -7,6 +7,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from genrep.layers import wide
 from genrep.tasks.base import Fuse, Task, mean_where
 from genrep.types import UNLABELLED, Batch, Features, FeatureSpec, Objects, Seen
 
@@ -40,19 +41,19 @@ class Classification(Task[Tensor, Tensor]):
         weight = self.score(fused).flatten(2).softmax(-1)
         pooled = weight @ fused.flatten(2).transpose(1, 2)
         logits = self.classify(pooled.flatten(1))
-        return logits if features.objects is None else logits.float() + classes_by_share(features.objects)
+        return logits if features.objects is None else wide(logits) + classes_by_share(features.objects)
 
     def loss(self, output: Float[Tensor, "b k"], batch: Batch) -> dict[str, Tensor]:
         labelled = batch.label != UNLABELLED
-        error = F.cross_entropy(output.float(), batch.label.clamp(min=0), reduction="none")
+        error = F.cross_entropy(wide(output), batch.label.clamp(min=0), reduction="none")
         return {"classification": mean_where(error, labelled)}
 
     def results(self, output: Float[Tensor, "b k"]) -> Float[Tensor, "b k"]:
-        return output.float().log_softmax(1)
+        return wide(output).log_softmax(1)
 
     def seen(self, output: Float[Tensor, "b k"], confidence: float) -> Seen:
-        prob, label = output.float().softmax(1).max(1)
+        prob, label = wide(output).softmax(1).max(1)
         return Seen(F.one_hot(label, output.shape[1]) * (prob > confidence).float()[:, None], torch.ones_like(label))
 
     def distil_image(self, output: Float[Tensor, "b k"], rows: Int[Tensor, " r"], probs: Float[Tensor, "r k"]) -> Float[Tensor, " r"]:
-        return F.kl_div(output[rows].float().log_softmax(1), probs, reduction="none").sum(1)
+        return F.kl_div(wide(output[rows]).log_softmax(1), probs, reduction="none").sum(1)

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from torchvision.ops import batched_nms
 
 from genrep.boxes import to_xyxy_px
+from genrep.layers import wide
 from genrep.tasks.base import Fuse, ObjectTargets, Task, place_losses, shortlist_kl
 from genrep.tasks.regions import RegionOutput, Regions, propose, region_losses
 from genrep.types import UNLABELLED, Batch, Detections, Features, FeatureSpec, Objects, Seen
@@ -58,7 +59,7 @@ class Detection(Task[DetectionOutput, list[Detections]]):
     def forward(self, features: Features) -> DetectionOutput:
         fused = self.fuse(features)
         tokens = fused + self.tower(fused)
-        read = self.read(tokens).float().flatten(2).transpose(1, 2)
+        read = wide(self.read(tokens)).flatten(2).transpose(1, 2)
         class_logits, objectness, sides = read.split([read.shape[-1] - 5, 1, 4], dim=-1)
         reach = F.softplus(sides + 1) * self.stride
         boxes = torch.cat([self.centres_px - reach[..., :2], self.centres_px + reach[..., 2:]], dim=-1)
@@ -137,7 +138,7 @@ class Detection(Task[DetectionOutput, list[Detections]]):
 
 def _mean_of(logits: Float[Tensor, "b m k"], slot: Int[Tensor, "b m"], num: int) -> Float[Tensor, "b n k"]:
     """Mean logits of the places matched to each of `num` objects."""
-    place = (slot[:, None] == torch.arange(num, device=slot.device)[None, :, None]).float()
+    place = (slot[:, None] == torch.arange(num, device=slot.device)[None, :, None]).to(logits.dtype)
     return torch.einsum("bnm,bmk->bnk", place, logits) / place.sum(-1, keepdim=True).clamp(min=1)
 
 

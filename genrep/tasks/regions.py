@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from torchvision.ops import box_iou
 
 from genrep.boxes import to_xyxy_px
-from genrep.layers import StandardConv2d
+from genrep.layers import StandardConv2d, wide
 from genrep.tasks.base import mean_where, place_losses
 from genrep.types import IGNORE, UNLABELLED, Batch, Features, FeatureSpec
 
@@ -71,7 +71,7 @@ def propose(
     (tensor([[0, 2, 0]]), tensor([[ True,  True, False]]))
     """
     iou = box_iou(boxes_xyxy_px, boxes_xyxy_px)
-    left, found, exists = objectness.detach().float(), [], []
+    left, found, exists = wide(objectness.detach()), [], []
     for _ in range(num):
         best, index = left.max(1)
         found.append(index)
@@ -88,7 +88,8 @@ def crop(maps: Float[Tensor, "b c h w"], boxes_xyxy_px: Float[Tensor, "b m 4"], 
     step = ((torch.arange(size, device=maps.device) + 0.5) / size)[:, None]
     x, y = ((low + extent * step) / low.new_tensor([width, height]) * 2 - 1).unbind(-1)
     grid = torch.stack(torch.broadcast_tensors(x[:, :, None, :], y[:, :, :, None]), -1)
-    sampled = F.grid_sample(maps.float(), grid.flatten(1, 2).float(), align_corners=False)
+    maps = wide(maps)
+    sampled = F.grid_sample(maps, grid.flatten(1, 2).to(maps.dtype), align_corners=False)
     return sampled.unflatten(2, (-1, size)).transpose(1, 2).flatten(0, 1)
 
 
@@ -98,7 +99,8 @@ def paste(crops: Float[Tensor, "b m s s"], boxes_xyxy_px: Float[Tensor, "b m 4"]
     low, high = boxes_xyxy_px[..., :2], boxes_xyxy_px[..., 2:]
     x, y = ((axes[i] - low[..., i, None]) / (high - low)[..., i, None].clamp(min=1) * 2 - 1 for i in range(2))
     grid = torch.stack(torch.broadcast_tensors(x[:, :, None, :], y[:, :, :, None]), -1).flatten(0, 1)
-    placed = F.grid_sample(crops.flatten(0, 1)[:, None].float(), grid.float(), align_corners=False, padding_mode="border").squeeze(1)
+    crops = wide(crops)
+    placed = F.grid_sample(crops.flatten(0, 1)[:, None], grid.to(crops.dtype), align_corners=False, padding_mode="border").squeeze(1)
     return torch.where((grid.abs() <= 1).all(-1), placed, outside).unflatten(0, boxes_xyxy_px.shape[:2])
 
 
@@ -153,7 +155,7 @@ class Regions(nn.Module):
         deep = self.down(fine)
         mask = torch.einsum("rchw,rc->rhw", self.embed(fine), self.whole(deep.flatten(1))) + F.pixel_shuffle(self.shape(deep), 4).squeeze(1)
         through = torch.cat([deep, self.own(fine * mask.sigmoid()[:, None])], 1)
-        read = self.read(through.flatten(1)).float()
+        read = wide(self.read(through.flatten(1)))
         return mask.unflatten(0, boxes.shape[:2]), read.unflatten(0, boxes.shape[:2])
 
 

@@ -7,6 +7,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from genrep.layers import wide
 from genrep.tasks.base import Fuse, ObjectTargets, Task, mean_where, shortlist_kl
 from genrep.types import IGNORE, Batch, Features, FeatureSpec, Objects
 
@@ -46,7 +47,7 @@ class Segmentation(Task[Tensor, Tensor]):
         tokens = fused + self.tower(fused)
         fine = F.silu(F.pixel_shuffle(self.unfold(tokens), self.stride) + self.skip(features.stem[0]))
         coarse = F.interpolate(self.classify(tokens), scale_factor=self.stride, mode="bilinear")
-        logits = (coarse + self.read(fine + F.silu(self.refine(fine)))).float()
+        logits = wide(coarse + self.read(fine + F.silu(self.refine(fine))))
         return logits if features.objects is None else logits + F.pad(classes_by_owner(features.objects), (0, 0, 0, 0, 1, 0))
 
     def loss(self, output: Float[Tensor, "b c h w"], batch: Batch) -> dict[str, Tensor]:

@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import torch
+
 from genrep.codecs import CODECS
 from genrep.config import Config
 from genrep.datasets import DATASETS, ArrayDataset, Problem, labelled_rows, load_dataset, read_folder, splits_of
 from genrep.randomness import permutation
 from genrep.registry import lookup, nearest
-from genrep.types import IGNORE, UNLABELLED
+from genrep.types import IGNORE, UNLABELLED, Batch
 
 MOST_OBJECTS = IGNORE - 1
 """Objects of a picture that a mask can tell apart."""
@@ -85,6 +87,10 @@ class RunData:
     def validation(self) -> list[ArrayDataset]:
         """The val split of all sets."""
         return _alike([self.split(name, "val") for name in self.names])
+
+    def first_validation(self, num: int) -> Batch:
+        """The first `num` samples of the val split of every set."""
+        return Batch.cat([data.batch(torch.arange(min(len(data), num))) for data in self.validation()])
 
     def lines(self, sets: list[ArrayDataset]) -> list[str]:
         """What to know of the training sets: their size and classes, and what is wrong with the folders among them.

@@ -13,6 +13,8 @@ from torch import Tensor, nn
 
 from genrep.aligners import Aligner
 from genrep.aligners.base import State, cosines, share_kept
+from genrep.processes import total, world
+from genrep.training.exchange import Exchange
 
 Loss = Callable[[], Tensor]
 Found = tuple[Tensor, tuple[Tensor | None, ...]]
@@ -85,14 +87,25 @@ class JointGradient:
         weights: w, one per loss.
         aligned: whether a parameter of this name may belong to the aligned set.
         side_by_side: how many graphs at once.
+        exchange: how gradients of several processes become one.
     Source: equations (11) to (16).
     """
 
-    def __init__(self, model: nn.Module, aligner: Aligner, *, weights: Mapping[str, float], aligned: Callable[[str], bool], side_by_side: int = 1) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        aligner: Aligner,
+        *,
+        weights: Mapping[str, float],
+        aligned: Callable[[str], bool],
+        side_by_side: int = 1,
+        exchange: type[Exchange] = Exchange,
+    ) -> None:
         self._named = {name: p for name, p in model.named_parameters() if p.requires_grad}
-        self._aligner, self._weights, self._aligned, self._side_by_side = aligner, weights, aligned, side_by_side
+        self._aligner, self._weights, self._aligned, self._side_by_side, self._through = aligner, weights, aligned, side_by_side, exchange
         self.state: State = aligner.init(len(weights))
-        self._views: list[dict[str, Tensor]] = []
+        self.views: list[dict[str, Tensor]] = []
+        """Each loss's gradients by the names of the parameters it reaches, after the first step; looking into its row of the buffer."""
 
     @property
     def jobs(self) -> tuple[str, ...]:
@@ -111,11 +124,14 @@ class JointGradient:
         if list(losses) != list(self._weights):
             raise ValueError(f"`losses` must be {list(self._weights)}; found {list(losses)}.")
         parts = {name: (loss,) if callable(loss) else tuple(loss) for name, loss in losses.items()}
-        if not self._views:
+        if not self.views:
             self._lay_out({name: self._reached(losses) for name, losses in parts.items()})
-        found = self._gradients([(views, loss) for views, losses in zip(self._views, parts.values(), strict=True) for loss in losses])
-        values = [self._fill(views, islice(found, len(losses))) for views, losses in zip(self._views, parts.values(), strict=True)]
-        return self._combine(torch.stack(values).double())
+        found = self._gradients([(views, loss) for views, losses in zip(self.views, parts.values(), strict=True) for loss in losses])
+        values = []
+        for i, (views, some) in enumerate(zip(self.views, parts.values(), strict=True)):
+            values.append(self._fill(views, islice(found, len(some))))
+            self._exchange.send(i)
+        return self._combine(total(torch.stack(values).double()))
 
     def _gradients(self, graphs: Sequence[tuple[Iterable[str], Loss]]) -> Iterator[Found]:
         """Of every graph in order, computed one by one or side by side."""
@@ -149,9 +165,10 @@ class JointGradient:
         return torch.stack(values).sum()
 
     def _reached(self, losses: Sequence[Loss]) -> set[str]:
-        """Parameters that some part of a loss reaches."""
+        """Parameters that some part of a loss reaches, in any process."""
         found = [self._gradient(loss, self._named)[1] for loss in losses]
-        return {name for name, *gradients in zip(self._named, *found, strict=True) if any(g is not None for g in gradients)}
+        here = torch.tensor([any(g is not None for g in gradients) for gradients in zip(*found, strict=True)], dtype=torch.int, device=self._device)
+        return {name for name, there in zip(self._named, total(here).tolist(), strict=True) if there}
 
     def _lay_out(self, reached: Mapping[str, set[str]]) -> None:
         """One row per loss: first the aligned set, then what several losses reach, then what this one alone reaches."""
@@ -162,40 +179,54 @@ class JointGradient:
         everywhere = [n for n in self._named if count[n] == len(reached) > 1 and self._aligned(n)]
         several = [n for n in self._named if count[n] > 1 and n not in set(everywhere)]
         sizes = {n: p.numel() for n, p in self._named.items()}
-        self._num_aligned, self._num_common = sum(sizes[n] for n in everywhere), sum(sizes[n] for n in everywhere + several)
-        self._common = everywhere + several
+        num_aligned = -(-sum(sizes[n] for n in everywhere) // world()) * world()
+        self._common = slice(num_aligned, num_aligned + sum(sizes[n] for n in several))
         self._parts = {part: sum(sizes[n] for n in names) for part, names in groupby(everywhere, part_of)}
-        rows = [self._common + [n for n in self._named if count[n] == 1 and n in names] for names in reached.values()]
-        example = next(iter(self._named.values()))
-        self._buffers = torch.zeros(len(reached), max(sum(sizes[n] for n in row) for row in rows), dtype=example.dtype, device=example.device)
-        for buffer, row in zip(self._buffers, rows, strict=True):
-            offsets = torch.tensor([0] + [sizes[n] for n in row]).cumsum(0).tolist()
-            self._views.append({n: buffer[o : o + sizes[n]].view_as(self._named[n]) for n, o in zip(row, offsets[:-1], strict=True)})
+        own = [[n for n in self._named if count[n] == 1 and n in names] for names in reached.values()]
+        ends = [self._common.stop + sum(sizes[n] for n in alone) for alone in own]
+        self._buffers = torch.zeros(len(reached), max(ends), dtype=next(iter(self._named.values())).dtype, device=self._device)
+        self._exchange = self._through(self._buffers, num_aligned, self._common.stop, ends)
+        for buffer, alone in zip(self._buffers, own, strict=True):
+            views: dict[str, Tensor] = {}
+            for start, some in ((0, everywhere), (num_aligned, several + alone)):
+                offsets = torch.tensor([start] + [sizes[n] for n in some]).cumsum(0).tolist()
+                views |= {n: buffer[o : o + sizes[n]].view_as(self._named[n]) for n, o in zip(some, offsets[:-1], strict=True)}
+            self.views.append(views)
 
     def _combine(self, losses: Float[Tensor, " l"]) -> StepReport:
-        grams = self._grams()
+        shards = self._exchange.arrived()
+        grams = self._grams(shards)
         gram = sum(grams.values(), losses.new_zeros(len(losses), len(losses)))
         weights = torch.tensor(list(self._weights.values()), dtype=torch.float64, device=gram.device)
         coefficients, self.state = self._aligner(gram, losses, self.state)
-        self._mix(slice(0, self._num_aligned), weights @ coefficients)
-        self._mix(slice(self._num_aligned, self._num_common), weights)
+        _mix(shards, weights @ coefficients)
+        _mix(self._buffers[:, self._common], weights)
+        self._exchange.hand_out()
         for parameter in self._named.values():
             parameter.grad = None
-        for views in reversed(self._views):
+        for views in reversed(self.views):
             for name, view in views.items():
                 self._named[name].grad = view
         return _report(gram, coefficients, grams)
 
-    def _grams(self) -> dict[str, Float[Tensor, "l l"]]:
-        """The Gramian of each part of the aligned set."""
-        rows = self._buffers[:, : self._num_aligned].split(list(self._parts.values()), dim=1)
-        return {part: gramian(of_part) for part, of_part in zip(self._parts, rows, strict=True)}
+    def _grams(self, shards: Float[Tensor, "l m"]) -> dict[str, Float[Tensor, "l l"]]:
+        """The Gramian of each part of the aligned set: of what lies in this process's shards, added up over all."""
+        first, found, end = self._exchange.mine.start, [], 0
+        for size in self._parts.values():
+            start, end = end, end + size
+            found.append(gramian(shards[:, max(0, start - first) : max(0, end - first)]))
+        return dict(zip(self._parts, self._exchange.known_to_all(torch.stack(found)), strict=True)) if found else {}
 
-    def _mix(self, where: slice, factors: Float[Tensor, " l"]) -> None:
-        """The weighted sum of the rows, left in the first."""
-        first = self._buffers[0, where].mul_(float(factors[0]))
-        for row, factor in zip(self._buffers[1:], factors[1:].tolist(), strict=True):
-            first.add_(row[where], alpha=factor)
+    @property
+    def _device(self) -> torch.device:
+        return next(iter(self._named.values())).device
+
+
+def _mix(rows: Float[Tensor, "l n"], factors: Float[Tensor, " l"]) -> None:
+    """The weighted sum of the rows, left in the first."""
+    first = rows[0].mul_(float(factors[0]))
+    for row, factor in zip(rows[1:], factors[1:].tolist(), strict=True):
+        first.add_(row, alpha=factor)
 
 
 def _report(gram: Float[Tensor, "l l"], coefficients: Float[Tensor, "l l"], grams: Mapping[str, Tensor]) -> StepReport:

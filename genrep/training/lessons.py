@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from genrep.objective import Lessons
 from genrep.posteriors import DenoisingGap
 from genrep.posteriors.placebos import PLACEBOS
+from genrep.processes import first_rows, gathered
 from genrep.randomness import SampleGenerator
 from genrep.tasks.base import ObjectTargets
 from genrep.training.distillation import Teacher, object_scores
@@ -39,17 +40,18 @@ class Memory(nn.Module):
         self.register_buffer("left", torch.zeros(num, dtype=torch.uint8))
 
     def recall(self, which: Int[Tensor, " b"]) -> tuple[Bool[Tensor, " b"], Float[Tensor, "b k"]]:
-        """Which of the images have a posterior, and it, zeros where there is none; this visit counts."""
+        """Which of the images have a posterior, and it, zeros where there is none; this visit counts, as do the other processes' images'."""
         if not self.visits:
             return torch.zeros_like(which, dtype=torch.bool), self.probs.new_zeros(len(which), self.probs.shape[1]).float()
-        known = self.left[which] > 0
-        self.left[which[known]] -= 1
+        known, everyone = self.left[which] > 0, gathered(which)
+        self.left[everyone[self.left[everyone] > 0]] -= 1
         return known, self.probs[which].float() * known[:, None]
 
     def keep(self, which: Int[Tensor, " r"], probs: Float[Tensor, "r k"]) -> None:
-        """The posteriors of these images, just found."""
+        """The posteriors of these images, just found, and of what the other processes have found."""
         if self.visits:
-            self.probs[which], self.left[which] = probs.to(self.probs.dtype), self.visits
+            everyone = gathered(which)
+            self.probs[everyone], self.left[everyone] = gathered(probs.to(self.probs.dtype)), self.visits
 
 
 @torch.no_grad()
@@ -62,7 +64,7 @@ def give_lessons(
     memory: Memory | None = None,
     which: Int[Tensor, " b"] | None = None,
 ) -> Lessons | None:
-    """Targets for `num` of the batch's images (default: what the configuration says), of either kind, and for those that are remembered.
+    """Targets for `num` of the images of all processes (default: what the configuration says), of either kind, and for those that are remembered.
 
     Images of one object are taught by their posterior, whether they are annotated or not; objects among others where they are annotated.
 
@@ -77,16 +79,22 @@ def give_lessons(
     num = config.distil_images if num is None else num
     if config.lesson == "own":
         return _own(teacher, batch, num) if num else None
+    if state.image_weight <= 0 and state.object_weight <= 0:
+        return None
     rows, probs = positions.new_zeros(0), batch.classes[:0]
     objects: list[tuple[ObjectTargets, float]] = []
     if state.image_weight > 0 and state.calibration:
         rows, probs = _images(teacher, batch, positions, num, memory, positions if which is None else which)
         objects.append((_only_objects(batch, rows, probs), state.image_weight))
     if num and state.object_weight > 0 and state.object_calibration:
-        several = torch.nonzero((batch.object_labels != UNLABELLED).sum(1) > 1).squeeze(1)[:num]
-        objects += [(_object_targets(teacher, batch, several, positions), state.object_weight)] if len(several) else []
-    objects = [(targets, weight) for targets, weight in objects if len(targets.row)]
-    return Lessons(rows, probs, state.image_weight, tuple(objects)) if len(rows) or objects else None
+        several = first_rows((batch.object_labels != UNLABELLED).sum(1) > 1, num)
+        objects.append((_object_targets(teacher, batch, several, positions), state.object_weight))
+    return _unless_empty(Lessons(rows, probs, state.image_weight, tuple(objects)))
+
+
+def _unless_empty(lessons: Lessons) -> Lessons | None:
+    """Where nobody is taught in any process, nothing."""
+    return lessons if any(lessons.num) else None
 
 
 def _images(
@@ -96,11 +104,10 @@ def _images(
     memory = memory or Memory(0, batch.classes.shape[1], visits=0)
     known, probs = memory.recall(which)
     if num:
-        fresh = torch.nonzero(_of_one_object(teacher, batch) & ~known).squeeze(1)[:num]
-        if len(fresh):
-            found = _image_targets(teacher, batch.rows(fresh), positions[fresh])
-            memory.keep(which[fresh], found)
-            known, probs = known.index_fill(0, fresh, True), probs.index_copy(0, fresh, found.to(probs))
+        fresh = first_rows(_of_one_object(teacher, batch) & ~known, num)
+        found = _image_targets(teacher, batch.rows(fresh), positions[fresh]) if len(fresh) else probs[:0]
+        memory.keep(which[fresh], found)
+        known, probs = known.index_fill(0, fresh, True), probs.index_copy(0, fresh, found.to(probs))
     rows = torch.nonzero(known).squeeze(1)
     return rows, probs[rows]
 
@@ -108,11 +115,11 @@ def _images(
 def _own(teacher: Teacher, batch: Batch, num: int) -> Lessons | None:
     """Self-training: the classes of unannotated images that the teacher's head is sure of."""
     unknown, probs = batch.unannotated, teacher.model.perceive(batch.image).class_log_probs
-    if probs is None or not bool(unknown.any()):
+    if probs is None:
         return None
     best, label = probs.exp().to(unknown.device).max(1)
-    rows = torch.nonzero(unknown & (best > (teacher.config.pseudo_confidence or 1.0))).squeeze(1)[:num]
-    return Lessons(rows, torch.nn.functional.one_hot(label[rows], probs.shape[1]).float(), 1.0, ()) if len(rows) else None
+    rows = first_rows(unknown & (best > (teacher.config.pseudo_confidence or 1.0)), num)
+    return _unless_empty(Lessons(rows, torch.nn.functional.one_hot(label[rows], probs.shape[1]).float(), 1.0, ()))
 
 
 def _of_one_object(teacher: Teacher, batch: Batch) -> Bool[Tensor, " b"]:
@@ -143,6 +150,8 @@ def _image_targets(teacher: Teacher, batch: Batch, positions: Int[Tensor, " r"])
 def _object_targets(teacher: Teacher, batch: Batch, rows: Int[Tensor, " m"], positions: Int[Tensor, " b"]) -> ObjectTargets:
     """Posteriors of the objects of some images over their shortlists, or their placebo."""
     assert teacher.teaching.object_calibration
+    if not len(rows):
+        return ObjectTargets(rows, rows, rows.new_zeros(0, 1), batch.classes.new_zeros(0, 1))
     part = batch.rows(rows)
     found = teacher.object_likelihoods(part, object_scores(teacher.model, part), positions[rows])
     probs = teacher.teaching.object_calibration.log_posterior(found.log_lik, found.area, found.candidates).exp()

@@ -15,6 +15,7 @@ from torch import Tensor
 from genrep.config import Config
 from genrep.model import GenRep
 from genrep.objective import JOBS, Lessons, generation_losses, glimpse_loss, perception_losses, require_finite
+from genrep.processes import anyone, is_first, joined, together, total, world
 from genrep.randomness import SampleGenerator
 from genrep.registry import lookup
 from genrep.training.checkpoint import Progress, load_checkpoint, save_checkpoint
@@ -23,9 +24,9 @@ from genrep.training.distillation import Teacher
 from genrep.training.joint_step import ALIGNED_SETS, PART_COLUMN, JointGradient, StepReport, parts_of
 from genrep.training.lessons import Memory, give_lessons
 from genrep.training.optimization import lr_at, make_optimizers, make_teacher, take_step, update_teacher
-from genrep.training.records import Records, Row, Screen, Silent, open_run, peak_memory_gb, write_log
+from genrep.training.records import Records, Row, Screen, Silent, loss_columns, open_run, peak_memory_gb, write_log
 from genrep.training.run_folder import RunFolder
-from genrep.training.runtime import default_device, side_by_side
+from genrep.training.runtime import check_batches, default_device, side_by_side
 from genrep.training.stream import Stream, annotated, by_objects, with_annotated
 from genrep.types import Batch
 
@@ -57,6 +58,9 @@ def train(
 ) -> Path:
     """Train, or go on training, in the run folder `out`; a finished run is left as it is.
 
+    Under `torchrun` all processes train one model, each on its part of every batch, and end with the weights that one process would have made; the
+    first of them writes, all of them read: the folder is on a disk that they share.
+
     Args:
         command: what the user typed, for the record.
         allow_network: whether missing data may be fetched.
@@ -71,12 +75,13 @@ def train(
         FloatingPointError: a loss or gradient is not finite; the last checkpoint is untouched.
     """
     run = RunFolder(Path(out))
-    if run.model.is_dir():
-        open_run(run, filled(config, RunData(config).training()), command=command, device=default_device())
-        return run.path
-    data = RunData(config, allow_network=allow_network)
-    session = Session(data, run, command=command, screen=progress or Silent(), look=look)
-    session.run_to_end(stop or (lambda: False))
+    with joined():
+        if run.model.is_dir():
+            open_run(run, filled(config, RunData(config).training()), command=command, device=default_device())
+            return run.path
+        data = RunData(config, allow_network=allow_network)
+        session = Session(data, run, command=command, screen=progress or Silent(), look=look)
+        session.run_to_end(stop or (lambda: False))
     return run.path
 
 
@@ -95,8 +100,9 @@ class Session:
         sets = data.training()
         given, self.data = data.config, data
         self.config = config = data.config = filled(given, sets)
+        check_batches(config)
         lines = [*data.lines(sets), *left_out(given, config)]
-        self.run, self.screen, self.device = run, screen, default_device()
+        self.run, self.screen, self.device = run, screen if is_first() else Silent(), default_device()
         known, shares = annotated(sets, self.data.shares)
         self.streams = [Stream(some, seed=config.train.seed, shares=parts) for some, parts in ((known, shares), with_annotated(sets, self.data.shares))]
         self.glimpsed = Stream(known, seed=config.train.seed + 1, shares=by_objects(known, shares))
@@ -107,17 +113,18 @@ class Session:
         write_log(run, lines, data.problems)
         self.steps1 = config.train.stage1_images // config.train.stage1_batch_size if "perception" in config.objective.jobs else 0
         self.steps2 = config.train.stage2_images // config.train.batch_size
-        more = [f"loss/{name}" for name in (*config.model.tasks, *(("glimpses",) if config.train.glimpses or config.train.stage1_glimpses else ()))]
-        more += [f"{PART_COLUMN}{part}" for part in parts_of(self.model, lookup(ALIGNED_SETS, config.train.aligned_set, "aligned set"))]
-        self.records = Records(run, screen, total_steps=self.steps1 + self.steps2, more=more)
+        parts = parts_of(self.model, lookup(ALIGNED_SETS, config.train.aligned_set, "aligned set"))
+        more = [*loss_columns(config), *(PART_COLUMN + name for name in parts)]
+        self.records = Records(run, self.screen, total_steps=self.steps1 + self.steps2, more=more)
         self.teacher = Teacher(make_teacher(self.model), config.objective, seed=config.train.seed, bf16=config.train.bf16)
         self.memory = Memory(len(self.streams[1]), self.model.denoiser.num_classes, visits=config.objective.distil_visits).to(self.device)
         self.progress = Progress()
         self._restore()
-        if look and not run.picture.is_file():
+        if look and is_first() and not run.picture.is_file():
             look(sets, run.picture)
             lines.append(f"a look at the data: {run.picture}")
-        screen.on_start([*lines, f"{sum(p.numel() for p in self.model.parameters()) / 1e6:.2f} M parameters on {self.device}"])
+        where = f"{self.device}, {world()} processes" if together() else str(self.device)
+        self.screen.on_start([*lines, f"{sum(p.numel() for p in self.model.parameters()) / 1e6:.2f} M parameters on {where}"])
 
     @property
     def stage(self) -> int:
@@ -136,8 +143,8 @@ class Session:
 
     @property
     def threads(self) -> int:
-        """How many graphs compute at once: an accelerator is busy with one."""
-        return min(self.config.train.side_by_side, len(self.jobs) + (self.glimpses > 0)) if self.device.type == "cpu" else 1
+        """How many graphs compute at once: an accelerator is busy with one, and processes must speak in one order."""
+        return 1 if self.device.type != "cpu" or together() else min(self.config.train.side_by_side, len(self.jobs) + (self.glimpses > 0))
 
     def _enter_stage(self) -> None:
         """Fresh optimizers and a joint gradient for the stage that the next step belongs to."""
@@ -181,20 +188,23 @@ class Session:
             self.progress.seconds = before + time.monotonic() - started
             if row:
                 self.records.row({**row, "seconds": round(self.progress.seconds, 3)})
-            if stop():
+            if anyone(stop()):
                 self._save()
                 raise Interrupted(self.run.path)
             if time.monotonic() - saved > train.checkpoint_every_s:
                 self._save()
                 saved = time.monotonic()
         if self.config.objective.posterior is not None:
-            for event in self.teacher.calibrate(self._validation()):
+            for event in self.teacher.calibrate(self.data.first_validation(self.config.objective.gate_images).to(self.device)):
                 self.records.event({**event, "step": self.progress.step})
-        self.teacher.model.save_pretrained(self.run.model, recipe=f"recipe `{self.config.name}`")
+        if is_first():
+            self.teacher.model.save_pretrained(self.run.model, recipe=f"recipe `{self.config.name}`")
         self.records.event({"event": "end", "step": self.progress.step, "seconds": round(self.progress.seconds, 1)})
         self.screen.on_end([str(self.run.model), str(self.run.metrics)])
 
     def _save(self) -> None:
+        if not is_first():
+            return
         save_checkpoint(
             self.run,
             model=self.model,
@@ -217,14 +227,8 @@ class Session:
         if objective.posterior is None or "perception" not in objective.jobs or step2 not in {round(share * self.steps2) for share in objective.gate_at}:
             return
         with self._autocast():
-            for event in self.teacher.fit(self._validation()):
+            for event in self.teacher.fit(self.data.first_validation(objective.gate_images).to(self.device)):
                 self.records.event({**event, "step": self.progress.step})
-
-    def _validation(self) -> Batch:
-        """The first labelled validation images of every set."""
-        num = self.config.objective.gate_images
-        parts = [data.batch(torch.arange(min(len(data), num))) for data in self.data.validation()]
-        return Batch.cat(parts).to(self.device)
 
     def _step(self) -> Row | None:
         """One update; returns a row when it is due."""
@@ -290,6 +294,7 @@ class Session:
 
     def _row(self, stage: int, terms: Terms, report: StepReport, numbers: dict[str, float]) -> Row:
         row: Row = {"step": self.progress.step, "stage": stage, "images": self.progress.images, "memory_gb": round(peak_memory_gb(self.device), 3)}
-        row |= {f"loss/{name}": round(float(value), 6) for name, value in terms.items()}
+        whole = total(torch.stack([value.double() for value in terms.values()]))
+        row |= {f"loss/{name}": round(value, 6) for name, value in zip(terms, whole.tolist(), strict=True)}
         row |= {name: float(f"{value:.6g}") for name, value in numbers.items()}
         return row | report.columns(self.joint.jobs)

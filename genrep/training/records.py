@@ -13,6 +13,7 @@ import torch
 
 from genrep.config import Config
 from genrep.overrides import to_dict
+from genrep.processes import is_first, meet, world
 from genrep.storage import read_json, write_json, write_text
 from genrep.training.run_folder import RunFolder
 
@@ -71,7 +72,7 @@ class Silent:
 
 
 class Records:
-    """Appends rows and events, and cuts back what a resumed run will write again.
+    """Appends rows and events, and cuts back what a resumed run will write again; of several processes, in the first.
 
     Args:
         more: columns beyond `COLUMNS`.
@@ -83,6 +84,8 @@ class Records:
 
     def cut(self, step: int) -> None:
         """Drop rows and events beyond `step`: they belong to a future that did not happen."""
+        if not is_first():
+            return
         kept: list[Row] = []
         if self._run.metrics.is_file():
             with self._run.metrics.open(newline="", encoding="utf-8") as file:
@@ -97,15 +100,25 @@ class Records:
 
     def row(self, row: Row) -> None:
         """Append to metrics.csv."""
+        if not is_first():
+            return
         with self._run.metrics.open("a", newline="", encoding="utf-8") as file:
             csv.DictWriter(file, self._columns, restval="").writerow(row)
         self._screen.on_row(row, self._total)
 
     def event(self, event: dict[str, Any]) -> None:
         """Append to events.jsonl."""
+        if not is_first():
+            return
         with self._run.events.open("a", encoding="utf-8") as file:
             file.write(json.dumps(event) + "\n")
         self._screen.on_event(event)
+
+
+def loss_columns(config: Config) -> list[str]:
+    """What a configuration's losses add to `COLUMNS`."""
+    glimpses = ("glimpses",) if config.train.glimpses or config.train.stage1_glimpses else ()
+    return [f"loss/{name}" for name in (*config.model.tasks, *glimpses)]
 
 
 def environment(device: torch.device) -> dict[str, Any]:
@@ -117,15 +130,22 @@ def environment(device: torch.device) -> dict[str, Any]:
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         "cpus": os.cpu_count(),
         "threads": torch.get_num_threads(),
+        "processes": world(),
     }
 
 
 def open_run(run: RunFolder, config: Config, *, command: str, device: torch.device) -> None:
-    """Make the folder, or check that it belongs to this configuration.
+    """Make the folder, or check that it belongs to this configuration; of several processes, the first does while the others wait.
 
     Raises:
         ValueError: the folder holds a run of another configuration; the first differing field is named.
     """
+    if is_first():
+        _open(run, config, command, device)
+    meet()
+
+
+def _open(run: RunFolder, config: Config, command: str, device: torch.device) -> None:
     wanted = to_dict(config)
     if run.config.is_file():
         difference = first_difference(read_json(run.config), wanted)
@@ -142,6 +162,8 @@ def open_run(run: RunFolder, config: Config, *, command: str, device: torch.devi
 
 def write_log(run: RunFolder, lines: Sequence[str], problems: Mapping[str, Sequence[object]]) -> None:
     """log.txt: what was said of the data before training, and everything that is wrong with it."""
+    if not is_first():
+        return
     found = [f"{name}: {problem}" for name, of_set in problems.items() for problem in of_set]
     write_text(run.log, "\n".join([*lines, *(line for line in found if line not in lines)]) + "\n")
 

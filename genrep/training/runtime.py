@@ -1,4 +1,4 @@
-"""The machine: devices and threads. Process groups will live here too; nothing else knows of them."""
+"""The machine: devices and threads, and what is split among processes."""
 
 from __future__ import annotations
 
@@ -7,11 +7,14 @@ from contextlib import contextmanager
 
 import torch
 
+from genrep.config import Config
+from genrep.processes import together, world
+
 
 def default_device() -> torch.device:
-    """cuda, mps or cpu, in this order."""
+    """cuda (of several processes, each its own), mps or cpu, in this order."""
     if torch.cuda.is_available():
-        return torch.device("cuda")
+        return torch.device("cuda", torch.cuda.current_device()) if together() else torch.device("cuda")
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
 
 
@@ -24,3 +27,15 @@ def side_by_side(num: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+def check_batches(config: Config) -> None:
+    """Whether every process has an image of every batch.
+
+    Raises:
+        ValueError: it has not; the field is named.
+    """
+    sizes = {name: getattr(config.train, name) for name in ("stage1_batch_size", "batch_size", "stage1_glimpses", "glimpses")}
+    for name, size in sizes.items():
+        if size < world() and (size or not name.endswith("glimpses")):
+            raise ValueError(f"`train.{name}` is {size}, fewer than the {world()} processes; set it to at least {world()}, or start fewer.")

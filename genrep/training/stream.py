@@ -9,6 +9,7 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from genrep.datasets import ArrayDataset, Dataset
+from genrep.processes import part
 from genrep.randomness import permutation
 from genrep.types import UNLABELLED, Batch
 
@@ -61,8 +62,9 @@ class Stream:
         return sum(map(len, self._sets))
 
     def batch(self, start: int, num: int) -> tuple[Batch, Int[Tensor, " b"]]:
-        """The samples at positions start .. start + num - 1, grouped by set, and their positions."""
+        """The samples at positions start .. start + num - 1, grouped by set, and their positions; of several processes, this one's part of them."""
         positions = torch.arange(start, start + num)
+        positions = torch.cat([positions[where] for _, where, _ in self._dealt(positions)])[part(num)]
         dealt = list(self._dealt(positions))
         return Batch.cat([self._sets[i].batch(samples) for i, _, samples in dealt]), torch.cat([positions[where] for _, where, _ in dealt])
 

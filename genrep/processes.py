@@ -1,0 +1,153 @@
+"""The processes that train one model together. Whatever is here is the identity, and costs nothing, where there is one.
+
+Every loss is a mean over the images of all processes: each has its own part of the sum, divided by what all of them count together. So gradients
+are added up, never averaged, and images without labels, or batches that do not divide, weigh what they would weigh in one process.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+
+import torch
+import torch.distributed as dist
+from jaxtyping import Bool, Int
+from torch import Tensor
+
+PATIENCE = timedelta(minutes=10)
+"""How long a process waits for the others before it takes one for dead; over a broken connection it does not wait."""
+
+_small: dist.ProcessGroup | None = None
+"""For what is counted while gradients are on their way: one does not wait for the other."""
+
+
+def rank() -> int:
+    """Which of the processes this is, from 0."""
+    return dist.get_rank() if together() else 0
+
+
+def world() -> int:
+    """How many there are."""
+    return dist.get_world_size() if together() else 1
+
+
+def is_first() -> bool:
+    """Whether this is the one that writes files and speaks to people."""
+    return rank() == 0
+
+
+def together() -> bool:
+    """Whether there is more than one."""
+    return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
+
+
+@contextmanager
+def joined() -> Iterator[None]:
+    """Meet the other processes that `torchrun` started, and part from them at the end. Alone, or where they have already met: nothing.
+
+    Raises:
+        ValueError: they do not find each other.
+    """
+    global _small
+    if dist.is_initialized() or int(os.environ.get("WORLD_SIZE", "1")) < 2:
+        yield
+        return
+    if torch.cuda.is_available():
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
+    try:
+        dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo", timeout=PATIENCE)
+        group = dist.new_group(timeout=PATIENCE)
+        assert isinstance(group, dist.ProcessGroup)
+        _small = group
+    except (ValueError, RuntimeError) as error:
+        raise ValueError(f"the processes do not find each other: {error}. Start them by `torchrun --nproc-per-node=N -m genrep train ...`.") from error
+    try:
+        yield
+    finally:
+        _small = None
+        dist.destroy_process_group()
+
+
+@contextmanager
+def speaking() -> Iterator[None]:
+    """Something is exchanged with the other processes.
+
+    Raises:
+        ConnectionError: one of them is gone.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        cause = str(error).splitlines()[0].split("] ", 1)[-1].split(". ")[0]
+        raise ConnectionError(
+            f"process {rank()} of {world()} has lost another, the one that ended first ({cause}). "
+            "The last checkpoint is untouched; the same command goes on from it."
+        ) from error
+
+
+def total(value: Tensor) -> Tensor:
+    """The sum over all processes, without gradient."""
+    if not together():
+        return value.detach()
+    value = value.detach().clone()
+    with speaking():
+        dist.all_reduce(value, group=_small)
+    return value
+
+
+def anyone(here: bool) -> bool:
+    """Whether it is so in any process."""
+    return bool(total(torch.tensor(float(here), device=_device()))) if together() else here
+
+
+def meet() -> None:
+    """Go on when all are here."""
+    anyone(False)
+
+
+def share(num: int, device: torch.device) -> Tensor:
+    """How much of what all processes hold `num` things here are: a mean over these, times that, is this process's part of the mean over all."""
+    return num / total(torch.tensor(num, dtype=torch.float64, device=device)) if together() else torch.ones((), device=device)
+
+
+def gathered(rows: Tensor) -> Tensor:
+    """The rows of all processes, in their order; each may have its own number of them."""
+    if not together():
+        return rows
+    counts = [int(count) for count in _counts(len(rows), rows.device)]
+    padded = rows.new_zeros(max(counts), *rows.shape[1:])
+    padded[: len(rows)] = rows
+    found = [torch.empty_like(padded) for _ in counts]
+    with speaking():
+        dist.all_gather(found, padded, group=_small)
+    return torch.cat([each[:count] for each, count in zip(found, counts, strict=True)])
+
+
+def first_rows(where: Bool[Tensor, " b"], num: int) -> Int[Tensor, " r"]:
+    """Which of the rows here are among the first `num` that are true, counted through all processes.
+
+    >>> first_rows(torch.tensor([True, False, True, True]), 2)
+    tensor([0, 2])
+    """
+    rows = torch.nonzero(where).squeeze(1)
+    before = sum(int(count) for count in _counts(len(rows), where.device)[: rank()]) if together() else 0
+    return rows[: max(0, num - before)]
+
+
+def part(num: int) -> slice:
+    """Which of `num` things are this process's: as many as the others', give or take one."""
+    return slice(num * rank() // world(), num * (rank() + 1) // world())
+
+
+def _device() -> torch.device:
+    return torch.device("cuda", torch.cuda.current_device()) if dist.get_backend() == "nccl" else torch.device("cpu")
+
+
+def _counts(num: int, device: torch.device) -> list[Tensor]:
+    mine = torch.tensor([num], device=device)
+    counts = [torch.empty_like(mine) for _ in range(world())]
+    with speaking():
+        dist.all_gather(counts, mine, group=_small)
+    return counts

@@ -1,0 +1,138 @@
+"""Several processes against one: the same weights, whatever the batch, the labels and the moment of a resume."""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from toy_runs import STEPS2, after, config, events, load_rectangles, rows
+
+from genrep import processes
+from genrep.config import Config
+from genrep.evaluation import scaling_bench
+from genrep.evaluation.scaling_bench import difference, start
+from genrep.model import GenRep
+from genrep.posteriors.gate import Gate
+from genrep.storage import load_tensors, save_tensors
+from genrep.training import Interrupted, RunFolder, data, distillation, loop, train
+from genrep.training.runtime import check_batches
+
+
+def exact(**train_settings: Any) -> Config:
+    base = config()
+    base = scaling_bench.exact(replace(base, train=replace(base.train, **train_settings)))
+    return replace(base, train=replace(base.train, stage2_images=STEPS2 * 6))
+
+
+def in_toy_world() -> None:
+    """In a process of its own, which keeps it: rectangles, and gates that open."""
+    vars(data)["load_dataset"] = load_rectangles
+    vars(distillation)["fit_gate"] = lambda *_: Gate(weight=0.6, standard_error=0.1)
+
+
+SAME = scaling_bench._same
+
+
+def on_rectangles(folder: Path, settings: Config) -> None:
+    in_toy_world()
+    SAME(folder, settings)
+
+
+def test_what_the_bench_measures_is_as_it_should_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Weights and gradients of two processes are those of one, with the bytes that were promised; aligned too early they are not."""
+    monkeypatch.setattr(scaling_bench, "_same", on_rectangles)
+    figures = {figure.name: figure for figure in scaling_bench.exactness_figures(exact())}
+    assert all(figure.met for figure in figures.values()), figures
+    assert figures["the same, aligned before it is added up"].value > 1e2 * figures["gradient of a step"].value  # type: ignore[operator]
+
+
+def taught(folder: Path, stops: int) -> None:
+    """A run in float64, half of whose images are annotated; stopped after some steps, or at its end."""
+    in_toy_world()
+    vars(loop)["GenRep"] = lambda model: GenRep(model).double()
+    base = exact(log_every=1)
+    settings = replace(base, data=replace(base.data, labelled_fraction=0.5), objective=replace(base.objective, pseudo_confidence=0.05))
+    try:
+        train(settings, folder, stop=after(stops))
+    except Interrupted:
+        assert stops < 10_000
+
+
+def weights(run: Path) -> dict[str, torch.Tensor]:
+    return load_tensors(RunFolder(run).model / "model.safetensors")
+
+
+def test_three_processes_are_taught_like_one_even_if_one_takes_over(tmp_path: Path) -> None:
+    """Batches of 8 and 6 do not divide by three; lessons are given, remembered, and read back by another number of processes.
+
+    Posteriors are estimated at noise times in float32, hence the tolerance.
+    """
+    alone, together = tmp_path / "alone", tmp_path / "together"
+    start(1, taught, alone, 10_000)
+    start(3, taught, together, 7)
+    start(1, taught, together, 10_000)
+    assert difference(weights(alone), weights(together)) < 2e-9
+    assert len(events(together, "resume")) == 1 and len(events(together, "gate")) == len(events(alone, "gate"))
+    assert [row["step"] for row in rows(together)] == [row["step"] for row in rows(alone)]
+    assert any(float(row["loss/distil"]) > 0 for row in rows(together))
+
+
+def one_dies(folder: Path) -> None:
+    in_toy_world()
+
+    def stop() -> bool:
+        if processes.rank() == 1 and next(asked) == 4:
+            os._exit(9)
+        return False
+
+    asked = iter(range(100))
+    try:
+        train(exact(), folder, stop=stop)
+    except ConnectionError as error:
+        (folder / "said").write_text(str(error))
+
+
+def test_a_dead_peer_ends_the_job_with_a_line(tmp_path: Path) -> None:
+    began = time.monotonic()
+    with pytest.raises(RuntimeError, match="of 2 processes these failed: 1"):
+        start(2, one_dies, tmp_path / "run")
+    assert time.monotonic() - began < 60
+    assert "process 0 of 2 has lost another" in (tmp_path / "run" / "said").read_text()
+
+
+def counting(folder: Path) -> None:
+    rank = processes.rank()
+    rows = torch.arange(3 - rank, dtype=torch.float) + 10 * rank
+    found = {"gathered": processes.gathered(rows), "total": processes.total(rows[:1]), "share": processes.share(1 + rank, rows.device)}
+    found["first"] = processes.first_rows(torch.tensor([True, rank == 1, True]), 3)
+    found["part"] = torch.arange(7)[processes.part(7)]
+    found["anyone"] = torch.tensor([processes.anyone(rank == 1), processes.anyone(False)])
+    save_tensors(folder / f"{rank}.st", found)
+
+
+def test_processes_count_together(tmp_path: Path) -> None:
+    start(2, counting, tmp_path)
+    first, second = (load_tensors(tmp_path / f"{rank}.st") for rank in (0, 1))
+    for found in (first, second):
+        assert found["gathered"].tolist() == [0, 1, 2, 10, 11] and found["total"].tolist() == [10] and found["anyone"].tolist() == [True, False]
+    assert [first["first"].tolist(), second["first"].tolist()] == [[0, 2], [0]]
+    assert [first["part"].tolist(), second["part"].tolist()] == [[0, 1, 2], [3, 4, 5, 6]]
+    assert [float(first["share"]), float(second["share"])] == pytest.approx([1 / 3, 2 / 3])
+
+
+@pytest.mark.parametrize("field", ["stage1_batch_size", "batch_size", "glimpses"])
+def test_more_processes_than_images_of_a_batch(monkeypatch: pytest.MonkeyPatch, field: str, tmp_path: Path) -> None:
+    monkeypatch.setattr("genrep.training.data.load_dataset", load_rectangles)
+    monkeypatch.setattr("genrep.training.runtime.world", lambda: 3)
+    with pytest.raises(ValueError, match=f"`train.{field}` is 2, fewer than the 3 processes; set it to at least 3"):
+        train(exact(**{field: 2}), tmp_path / "run")
+
+
+def test_no_glimpses_are_not_too_few(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("genrep.training.runtime.world", lambda: 3)
+    check_batches(exact(glimpses=0, stage1_glimpses=0))
