@@ -56,7 +56,9 @@ class TrainConfig:
     warmup_fraction: float = 0.05
     weight_decay: float = 0.02
     muon: bool = True
-    """Muon for the matrices of the trunk's blocks, AdamW for all else; otherwise AdamW for all."""
+    """Muon for the matrices of the trunk's blocks and of what conditions and reads them, AdamW for all else; otherwise AdamW for all."""
+    muon_decay: float = 0.1
+    """Weight decay of these matrices: an orthogonal step does not become smaller as they grow."""
     betas: tuple[float, float] = (0.9, 0.98)
     """Of AdamW."""
     perception_weight: float = 0.7

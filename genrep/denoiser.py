@@ -95,6 +95,10 @@ class Denoiser(nn.Module):
         """What the heads see: a pass that knows neither the label nor semantics (y = null)."""
         return self.trunk(xt, t, None).features
 
+    def clean_features(self, x0: Tensor) -> Features:
+        """`features` of a noise-free pass."""
+        return self.trunk.clean_features(x0)
+
     def _x0(self, hidden: Hidden, xt: Tensor, t: Tensor) -> Tensor:
         return x0_from(wide(self.trunk.decode(hidden)), wide(xt), t, kind=self.prediction, schedule=self.schedule)
 

@@ -142,7 +142,7 @@ class GenerativeModel(nn.Module):
         sem = None
         if wishes.reference is not None:
             x0 = self.encode(wishes.reference.to(y.device))
-            sem = self.denoiser.modulator.semantics(pool(self.denoiser.features(x0, x0.new_zeros(len(x0)))))
+            sem = self.denoiser.modulator.semantics(pool(self.denoiser.clean_features(x0)))
         looped = self.denoiser.looped(times[:-1], y, sem=sem, likeness=wishes.likeness)
         denoise: Denoise = ClassifierFreeGuidance(looped, guidance, wishes.guidance_interval)
         if wishes.wanted is not None:

@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.optim.optimizer import register_optimizer_step_post_hook
 
 
 def wide(x: Tensor) -> Tensor:
@@ -13,8 +14,29 @@ def wide(x: Tensor) -> Tensor:
     return x if x.dtype == torch.float64 else x.float()
 
 
+_num_steps = 0
+
+
+def _count_step(*_: object) -> None:
+    global _num_steps
+    _num_steps += 1
+
+
+register_optimizer_step_post_hook(_count_step)  # a fused optimizer's step leaves no trace in its parameters (torch 2.14)
+
+
+def weights_state(module: nn.Module) -> tuple[object, ...]:
+    """Which weights a module has, how often each has been written, and how often any optimizer has stepped: another one where anything has changed.
+
+    What is written through `.data` goes unnoticed.
+    """
+    return (_num_steps, *((p.data_ptr(), 0 if p.is_inference() else p._version) for p in module.parameters()))
+
+
 class StandardConv2d(nn.Conv2d):
     """A convolution whose filters have zero mean and unit norm, times a learned gain per channel.
+
+    Where no gradient is asked for they are kept until the weights change.
 
     Source: weight standardisation, Qiao et al. 2019, arXiv:1903.10520.
     """
@@ -22,10 +44,22 @@ class StandardConv2d(nn.Conv2d):
     def __init__(self, before: int, after: int, size: int, *, stride: int = 1) -> None:
         super().__init__(before, after, size, stride=stride, padding=1)
         self.gain = nn.Parameter(torch.ones(after, 1, 1, 1))
+        self._kept: tuple[object, Tensor] | None = None
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d hh ww"]:
+        return F.conv2d(x, self._filters(), self.bias, self.stride, self.padding)
+
+    def _filters(self) -> Tensor:
+        if torch.is_grad_enabled():
+            return self._standard()
+        state, kept = weights_state(self), self._kept
+        if kept is None or kept[0] != state:
+            kept = self._kept = (state, self._standard())
+        return kept[1]
+
+    def _standard(self) -> Tensor:
         standard = F.layer_norm(self.weight, self.weight.shape[1:]) * self.weight[0].numel() ** -0.5
-        return F.conv2d(x, self.gain * standard, self.bias, self.stride, self.padding)
+        return self.gain * standard
 
 
 class Halving(nn.Module):

@@ -49,7 +49,7 @@ class GenRep(GenerativeModel):
 
     def clean_features(self, x0: Tensor) -> Features:
         """The noise-free pass: t = 0."""
-        return self.features(x0, x0.new_zeros(len(x0)))
+        return self.scanned(self.denoiser.clean_features(x0))
 
     def glimpse(self, x0: Tensor) -> Features:
         """A clean image by the stem alone: features without taps, at a small part of the cost of a pass."""
@@ -61,7 +61,7 @@ class GenRep(GenerativeModel):
 
     def agreement(self, x0: Tensor, wanted: Batch) -> Float[Tensor, " b"]:
         """log p(annotations | x0) by the heads, [b] nats: of each image by itself, less its losses in all tasks."""
-        features = self.denoiser.features(x0, x0.new_zeros(len(x0)))
+        features = self.denoiser.clean_features(x0)
         rows = torch.arange(len(x0), device=x0.device).split(1)
         return -torch.stack([self._task_loss(features.rows(row), wanted.rows(row)) for row in rows])
 

@@ -190,7 +190,7 @@ def generation_losses(model: GenRep, teacher: GenRep, batch: Batch, *, config: O
     """
     x0 = model.encode(batch.image)
     with torch.no_grad():
-        taught = teacher.denoiser.features(x0, x0.new_zeros(len(x0)))
+        taught = teacher.denoiser.clean_features(x0)
         y = conditions(teacher, batch, taught, config=config)
     num = config.draws
     x0, y = x0.repeat_interleave(num, 0), y.repeat_interleave(num, 0)

@@ -65,6 +65,10 @@ class Backbone(nn.Module, ABC):
     def modulated(self, xt: Float[Tensor, "b c h w"], modulations: tuple[Float[Tensor, "b _"], ...]) -> Hidden:
         """`forward` with modulations that are known already."""
 
+    def clean_features(self, x0: Float[Tensor, "b c h w"]) -> Features:
+        """The features of a noise-free pass without a condition; a trunk may have a quicker way to them."""
+        return self(x0, x0.new_zeros(len(x0)), None).features
+
     def forward(self, xt: Tensor, t: Tensor, y: Tensor | None) -> Hidden:
         """`suffix(prefix(xt, t), y)`."""
         return self.suffix(self.prefix(xt, t), y)

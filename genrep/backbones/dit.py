@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from genrep.backbones.base import Backbone, Hidden
-from genrep.layers import Halving, StandardConv2d
+from genrep.backbones.blocks import Block, FoldedBlock, modulate
+from genrep.layers import Halving, StandardConv2d, weights_state
 from genrep.types import Features, FeatureSpec
 
 
@@ -130,52 +131,6 @@ class Stem(nn.Module):
         return tuple(maps)
 
 
-def _modulate(tokens: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
-    return torch.addcmul(shift[:, None], F.layer_norm(tokens, tokens.shape[-1:]), 1 + scale[:, None])
-
-
-def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """softmax(q k^T / sqrt(d)) v, [b heads n d].
-
-    On a CPU as two products: there the fused kernel's backward pass takes over six times as long at 64 tokens (torch 2.14, bf16).
-    """
-    if query.device.type != "cpu":
-        return F.scaled_dot_product_attention(query, key, value)
-    return (query @ key.transpose(-1, -2) * query.shape[-1] ** -0.5).softmax(-1) @ value
-
-
-class Block(nn.Module):
-    """Attention and MLP, each shifted, scaled and gated by the conditioning (adaLN-Zero).
-
-    Source: Peebles and Xie 2023, arXiv:2212.09748, section 3.2; normalised queries and keys after Dehghani et al. 2023.
-    """
-
-    def __init__(self, config: DiTConfig) -> None:
-        super().__init__()
-        width, hidden = config.width, int(config.width * config.mlp_ratio)
-        self.num_heads = config.num_heads
-        self.modulation = nn.Linear(width, 6 * width)
-        self.qkv = nn.Linear(width, 3 * width)
-        self.query_scale = nn.Parameter(torch.ones(width // config.num_heads))
-        self.proj = nn.Linear(width, width)
-        self.fc1 = nn.Linear(width, hidden)
-        self.fc2 = nn.Linear(hidden, width)
-        nn.init.zeros_(self.modulation.weight)
-        nn.init.zeros_(self.modulation.bias)
-
-    def forward(self, tokens: Float[Tensor, "b n d"], modulation: Float[Tensor, "b _"]) -> Float[Tensor, "b n d"]:
-        shift1, scale1, gate1, shift2, scale2, gate2 = modulation.chunk(6, dim=1)
-        tokens = tokens + gate1[:, None] * self.attention(_modulate(tokens, shift1, scale1))
-        return tokens + gate2[:, None] * self.fc2(F.gelu(self.fc1(_modulate(tokens, shift2, scale2))))
-
-    def attention(self, tokens: Float[Tensor, "b n d"]) -> Float[Tensor, "b n d"]:
-        """Multi-head self-attention."""
-        query, key, value = self.qkv(tokens).unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
-        query = F.layer_norm(query, query.shape[-1:]) * self.query_scale.to(query.dtype)
-        mixed = attend(query, F.layer_norm(key, key.shape[-1:]), value)
-        return self.proj(mixed.transpose(1, 2).flatten(2))
-
-
 class ReadOut(nn.Module):
     """From tokens back to pixels, joined with the stem's finest map: what is fine in xt need not pass through the tokens.
 
@@ -217,11 +172,12 @@ class DiT(Backbone):
         self.stem = Stem(channels, config, self.stride)
         self.time = nn.Sequential(nn.Linear(config.width, config.width), nn.SiLU(), nn.Linear(config.width, config.width))
         self.embedding = ClassEmbedding(num_classes, config.width)
-        self.blocks = nn.ModuleList(Block(config) for _ in range(config.depth))
+        self.blocks = nn.ModuleList(Block(config.width, config.num_heads, config.mlp_ratio) for _ in range(config.depth))
         self.final_modulation = nn.Linear(config.width, 2 * config.width)
         nn.init.zeros_(self.final_modulation.weight)
         nn.init.zeros_(self.final_modulation.bias)
         self.read_out = ReadOut(config, channels, self.stride)
+        self._kept: tuple[object, tuple[FoldedBlock, ...]] | None = None
         self.register_buffer("positions", position_codes(self.grid, config.width), persistent=False)
         self.spec = FeatureSpec(
             image_size=image_size,
@@ -255,6 +211,24 @@ class DiT(Backbone):
     def stem_features(self, xt: Tensor) -> Features:
         return Features((), self.stem.maps(xt))
 
+    def clean_features(self, x0: Tensor) -> Features:
+        if torch.is_grad_enabled():
+            return super().clean_features(x0)
+        dtype = torch.get_autocast_dtype(x0.device.type) if torch.is_autocast_enabled(x0.device.type) else x0.dtype
+        state = (dtype, *weights_state(self))
+        kept = self._kept
+        if kept is None or kept[0] != state:
+            kept = self._kept = (state, tuple(block.to(dtype) for block in self._folded()))
+        return self._run(self._entered(x0, x0.new_zeros(len(x0), 0)), range(self.config.depth), kept[1]).features
+
+    def _folded(self) -> tuple[FoldedBlock, ...]:
+        """The blocks at t = 0, without a condition."""
+        with torch.autocast(self.positions.device.type, enabled=False):
+            time = self._time(self.positions.new_zeros(1))
+            both = time + self.embedding.null
+            blocks = (self._block(i) for i in range(self.config.depth))
+            return tuple(block.folded(block.modulation(F.silu(time if i < self.early else both))[0]) for i, block in enumerate(blocks))
+
     def suffix(self, hidden: Hidden, y: Tensor | None) -> Hidden:
         condition = self.embedding.null if y is None else self.embedding(y)
         known = Hidden(hidden.tokens, hidden.conditioning + condition, hidden.features)
@@ -268,11 +242,14 @@ class DiT(Backbone):
     def modulated(self, xt: Tensor, modulations: tuple[Tensor, ...]) -> Hidden:
         return self._run(self._entered(xt, xt.new_zeros(len(xt), 0), modulations), range(self.config.depth))
 
-    def _run(self, hidden: Hidden, which: range) -> Hidden:
+    def _run(self, hidden: Hidden, which: range, folded: tuple[FoldedBlock, ...] = ()) -> Hidden:
         tokens, taps = hidden.tokens, list(hidden.features.taps)
         for i in which:
             block = self._block(i)
-            tokens = block(tokens, hidden.modulations[i] if hidden.modulations else block.modulation(F.silu(hidden.conditioning)))
+            if folded:
+                tokens = folded[i](tokens)
+            else:
+                tokens = block(tokens, hidden.modulations[i] if hidden.modulations else block.modulation(F.silu(hidden.conditioning)))
             if i + 1 in self.config.taps:
                 taps.append(F.layer_norm(tokens, tokens.shape[-1:]).transpose(1, 2).unflatten(2, self.grid))
         return replace(hidden, tokens=tokens, features=Features(tuple(taps), hidden.features.stem))
@@ -280,5 +257,5 @@ class DiT(Backbone):
     def decode(self, hidden: Hidden) -> Tensor:
         final = hidden.modulations[-1] if hidden.modulations else self.final_modulation(F.silu(hidden.conditioning))
         shift, scale = final.chunk(2, dim=1)
-        tokens = _modulate(hidden.tokens, shift, scale).transpose(1, 2).unflatten(2, self.grid)
+        tokens = modulate(hidden.tokens, shift, scale).transpose(1, 2).unflatten(2, self.grid)
         return self.read_out(tokens, hidden.features.stem[0])

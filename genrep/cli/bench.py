@@ -16,6 +16,7 @@ EVIDENCE = "evidence"
 OWN = {
     "posterior": "every posterior estimator against the exact posterior, 8 x 8 digits; with RUN also on garments with that run's model, more than an hour",
     "align": "how exact the aligned gradient is, and what aligning costs of a joint step and beside TorchJD",
+    "perception": "what perceiving costs: the trunk beside timm's vision transformer of equal size, the heads beside the trunk",
     "scaling": "several processes beside one: whether they make the same weights, what they send each other, and what that costs",
     "sampling": "what sampling costs beside the network, and 20 steps against 250, of RUN's model or the one that comes with genrep",
 }
@@ -93,6 +94,8 @@ def _say(line: str) -> None:
 def _own(args: argparse.Namespace) -> Sequence[Figure]:
     if args.name == "align":
         return _of_alignment(quick=args.quick)
+    if args.name == "perception":
+        return _of_perception(quick=args.quick)
     if args.name == "scaling":
         return _of_scaling(quick=args.quick)
     return _of_posteriors(args.run, quick=args.quick, most=args.most) if args.name == "posterior" else _of_sampling(args.run, quick=args.quick)
@@ -106,6 +109,15 @@ def _of_alignment(*, quick: bool) -> Sequence[Figure]:
 
     exact = exactness_figures(quick=quick, progress=_say)
     return [*exact, *cost_figures(showcase(), load_dataset("fashion", "train", num=64), num_rounds=1 if quick else ENOUGH_ROUNDS, progress=_say)]
+
+
+def _of_perception(*, quick: bool) -> Sequence[Figure]:
+    from genrep.datasets import load_dataset
+    from genrep.evaluation.perception_bench import latency_figures
+    from genrep.evaluation.timing import ENOUGH_ROUNDS
+    from genrep.recipes import showcase
+
+    return latency_figures(showcase(), load_dataset("fashion", "test", num=8), num_rounds=2 if quick else 3 * ENOUGH_ROUNDS, progress=_say)
 
 
 def _of_scaling(*, quick: bool) -> Sequence[Figure]:

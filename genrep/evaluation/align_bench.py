@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from genrep.aligners import GenRepRule
-from genrep.backbones import DiTConfig
 from genrep.config import Config
 from genrep.datasets import ArrayDataset
 from genrep.evaluation.figures import Figure
+from genrep.evaluation.perception_bench import SMALL_DIT
 from genrep.evaluation.timing import ENOUGH_ROUNDS, Progress, at_most, cpu_seconds, silent
 from genrep.model import GenRep
 from genrep.objective import JOBS, generation_losses, perception_losses
@@ -28,8 +28,6 @@ EXACT = 1e-6
 OF_STEP = {4: 0.03, 32: 0.005}
 """What aligning may take of a joint step, by images of either loss."""
 OF_PEER = 1 / 15
-SMALL_DIT = DiTConfig(width=384, depth=12, num_heads=6, stem_width=48, class_blocks=12, taps=(4, 8, 12))
-"""DiT-S with four-pixel tokens."""
 
 
 class _Vector(nn.Module):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+import re
 from collections.abc import Sequence
 
 import torch
@@ -11,24 +12,27 @@ import torch
 from genrep.config import TrainConfig
 from genrep.model import GenRep
 
+OF_MUON = re.compile(r"denoiser\.(trunk\.(blocks|time)|modulator\.embed)\.|heads\.\w+\.fuse\.|projector\.")
+"""The trunk's blocks, what conditions them, and what reads them."""
+
 
 def make_optimizers(model: GenRep, config: TrainConfig) -> tuple[torch.optim.Optimizer, ...]:
-    """Muon for the matrices of the trunk's blocks, where the configuration says so, and fused AdamW for all else.
+    """Muon for the matrices of the trunk's blocks and of what stands before and behind them, where the configuration says so, and fused AdamW for all else.
 
     Muon makes each update's singular values alike, so that a matrix does not grow along one direction until all tokens are the same; its step is scaled
-    to the size that AdamW's has. Vectors (biases, scales) are not decayed.
+    to the size that AdamW's has. Readers that grow so (AdamW's do) make the blocks follow. Vectors (biases, scales) are not decayed.
 
     Source: Jordan et al. 2024, kellerjordan.github.io/posts/muon; the scale after Liu et al. 2025, arXiv:2502.16982.
     """
     trainable = {name: p for name, p in model.named_parameters() if p.requires_grad}
-    of_muon = {name for name, p in trainable.items() if config.muon and p.ndim == 2 and name.startswith("denoiser.trunk.blocks.")}
+    of_muon = {name for name, p in trainable.items() if config.muon and p.ndim == 2 and OF_MUON.match(name)}
     matrices, others = ([p for name, p in trainable.items() if (name in of_muon) == chosen] for chosen in (True, False))
     groups = [
         {"params": [p for p in others if p.ndim > 1], "weight_decay": config.weight_decay},
         {"params": [p for p in others if p.ndim <= 1], "weight_decay": 0.0},
     ]
     adam = torch.optim.AdamW(groups, lr=config.lr, betas=config.betas, fused=True)
-    return (torch.optim.Muon(matrices, lr=config.lr, weight_decay=config.weight_decay, adjust_lr_fn="match_rms_adamw"), adam) if matrices else (adam,)
+    return (torch.optim.Muon(matrices, lr=config.lr, weight_decay=config.muon_decay, adjust_lr_fn="match_rms_adamw"), adam) if matrices else (adam,)
 
 
 def take_step(optimizers: Sequence[torch.optim.Optimizer], lr: float) -> None:

@@ -12,7 +12,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from genrep.backbones import DiT, DiTConfig
-from genrep.backbones.dit import ClassEmbedding, StandardConv2d, attend, position_codes, stride_for, time_codes
+from genrep.backbones.blocks import attend
+from genrep.backbones.dit import ClassEmbedding, StandardConv2d, position_codes, stride_for, time_codes
 
 T = torch.tensor([0.2, 0.9])
 Y = torch.tensor([[1.0, 0.0, 0.0], [0.0, 1.0, 1.0]])

@@ -35,15 +35,21 @@ def test_only_matrices_are_decayed() -> None:
     optimizers = make_optimizers(model, CONFIG)
     decay = {id(p): group["weight_decay"] for optimizer in optimizers for group in optimizer.param_groups for p in group["params"]}
     for name, parameter in model.named_parameters():
-        assert decay.get(id(parameter)) == (None if name == "projector.0.weight" else CONFIG.weight_decay if parameter.ndim > 1 else 0.0)
+        of_matrix = CONFIG.muon_decay if parameter.ndim == 2 and named_for_muon(name) else CONFIG.weight_decay
+        assert decay.get(id(parameter)) == (None if name == "projector.0.weight" else of_matrix if parameter.ndim > 1 else 0.0)
 
 
-def test_muon_takes_the_matrices_of_the_blocks_alone() -> None:
+def named_for_muon(name: str) -> bool:
+    """Of the blocks, of what conditions them (time) and of what reads them (heads' mixing of taps, semantics, projector)."""
+    return any(part in name for part in (".blocks.", ".time.", ".fuse.", "modulator.embed.", "projector."))
+
+
+def test_muon_takes_the_matrices_of_the_blocks_and_of_what_stands_around_them() -> None:
     model = small_model()
     muon, adam = make_optimizers(model, CONFIG)
     names = {id(p): name for name, p in model.named_parameters()}
     of_muon, of_adam = ({names[id(p)] for group in each.param_groups for p in group["params"]} for each in (muon, adam))
-    assert of_muon == {name for name, p in model.named_parameters() if p.ndim == 2 and ".blocks." in name and name.startswith("denoiser.")}
+    assert of_muon == {name for name, p in model.named_parameters() if p.ndim == 2 and named_for_muon(name)}
     assert of_muon and not of_muon & of_adam and of_muon | of_adam == set(names.values())
     assert [type(each) for each in make_optimizers(model, replace(CONFIG, muon=False))] == [torch.optim.AdamW]
 
