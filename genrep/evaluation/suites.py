@@ -11,17 +11,21 @@ from genrep.metrics.base import Estimate, mean_of_repetitions
 from genrep.storage import read_json
 
 ENOUGH_SEEDS = 5
-"""With fewer, an interval is shown and nothing is judged."""
+"""Of a suite, where it does not say another number."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Claim:
-    """One arm is better than another in a figure of eval.json: above it, or below it where less is better."""
+    """One arm is better than another in a figure of eval.json: above it, or below it where less is better; the interval of the difference is off zero."""
 
     figure: str
     arm: str
     against: str
     less: bool = False
+    share: float = 0.0
+    """By how much of the other's figure at least."""
+    allowed: float = 0.0
+    """How much worse it may be; then the interval is off that."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +39,7 @@ class Suite:
     shown: tuple[str, ...]
     """Figures of every arm."""
     num_seeds: int = ENOUGH_SEEDS
+    """With fewer finished, an interval is shown and nothing is judged."""
 
     def runs(self) -> dict[str, dict[str, str]]:
         """Every run by the name of its folder, with its overrides; all arms of a seed before the next seed."""
@@ -58,7 +63,27 @@ SUITES = {
             *(Claim(figure="classification/ece", arm="taught", against=other, less=True) for other in _RIVALS),
         ),
         shown=("classification/top1", "classification/ece", "classification/nll", "generation/sample_accuracy", "generation/kid"),
-    )
+    ),
+    "generation": Suite(
+        recipe="all-labels",
+        arms={
+            "all": {},
+            "plain": {"model.modulator": "none", "objective.alignment_weight": "0"},
+            "alone": {"model.modulator": "none", "objective.alignment_weight": "0", "objective.jobs": "generation"},
+            "aligned": {"model.modulator": "none"},
+            "mean": {"model.modulator": "mean", "objective.alignment_weight": "0"},
+            "spread": {"model.modulator": "spread", "objective.alignment_weight": "0"},
+            "not-own": {"objective.sem_own": "0"},
+        },
+        claims=(
+            Claim(figure="generation/kid", arm="all", against="plain", less=True, share=0.25),
+            Claim(figure="generation/kid", arm="all", against="alone", less=True),
+            Claim(figure="generation/recall", arm="all", against="plain", allowed=0.05),
+            Claim(figure="classification/top1", arm="all", against="plain", allowed=0.01),
+        ),
+        shown=("generation/kid", "generation/fid", "generation/recall", "generation/sample_accuracy", "classification/top1"),
+        num_seeds=3,
+    ),
 }
 """Every suite by its name."""
 
@@ -91,16 +116,19 @@ def _judged(suite: Suite, claim: Claim, measured: Mapping[str, Mapping[str, floa
     mine, theirs = (_values(suite, arm, claim.figure, measured) for arm in (claim.arm, claim.against))
     gains = [mine[seed] - theirs[seed] for seed in sorted(mine.keys() & theirs.keys())]
     found = _mean(gains)
-    better = found is not None and (found.high < 0 if claim.less else found.low > 0)
+    sign, enough = (-1 if claim.less else 1), len(gains) >= suite.num_seeds
+    target = sign * (claim.share * sum(theirs.values()) / max(len(theirs), 1) - claim.allowed)
+    worst = None if found is None else sign * (found.high if claim.less else found.low)
+    better = found is not None and worst is not None and worst > -claim.allowed and sign * found.value >= sign * target
     return Figure(
         name=f"{claim.figure}, {claim.arm} above {claim.against}",
         value=found.value if found else None,
         interval=(found.low, found.high) if found and len(gains) > 1 else None,
         unit="difference",
-        target=0.0,
+        target=target,
         at_most=claim.less,
-        met=better if len(gains) >= ENOUGH_SEEDS else None,
-        how=f"{len(gains)} seeds, paired, Student's t; met where the interval is off zero" + ("" if len(gains) >= ENOUGH_SEEDS else "; too few to judge"),
+        met=better if enough else None,
+        how=f"{len(gains)} seeds, paired, Student's t; met where the interval is off {-sign * claim.allowed:g}{'' if enough else '; too few to judge'}",
     )
 
 

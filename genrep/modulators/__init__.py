@@ -2,8 +2,8 @@
 
 from genrep.modulators.base import Modulator
 from genrep.modulators.none import NoModulation
-from genrep.modulators.semantic import SemanticModulation
+from genrep.modulators.semantic import MeanModulation, SemanticModulation, SpreadModulation
 
-MODULATORS: dict[str, type[Modulator]] = {"none": NoModulation, "semantic": SemanticModulation}
+MODULATORS: dict[str, type[Modulator]] = {"none": NoModulation, "semantic": SemanticModulation, "mean": MeanModulation, "spread": SpreadModulation}
 
-__all__ = ["MODULATORS", "Modulator", "NoModulation", "SemanticModulation"]
+__all__ = ["MODULATORS", "MeanModulation", "Modulator", "NoModulation", "SemanticModulation", "SpreadModulation"]

@@ -60,6 +60,10 @@ class SemanticModulation(Modulator):
 
     def forward(self, x0_hat: Tensor, xt: Tensor, logsnr: Tensor, sem: Tensor) -> Denoised:
         phi = bases(logsnr).to(sem.dtype)
+        return Denoised(x0_hat + self.shift(xt, logsnr, phi, sem), self.log_std_scale(phi, sem))
+
+    def shift(self, xt: Tensor, logsnr: Tensor, phi: Float[Tensor, "b j"], sem: Float[Tensor, "b s"]) -> Float[Tensor, "b c h w"]:
+        """Of x0_hat."""
         noise_share = torch.sigmoid(-logsnr).sqrt()
         tokens = F.pixel_unshuffle(xt, self.patch).flatten(2).transpose(1, 2)
         of_token, of_sem = self.mean.split([tokens.shape[-1], sem.shape[-1]], dim=-1)
@@ -67,6 +71,23 @@ class SemanticModulation(Modulator):
         constant = torch.einsum("bj,jos,bs->bo", phi, of_sem, sem)
         shift = noise_share[:, None, None] * (torch.einsum("bos,bns->bno", weight, tokens) + constant[:, None])
         grid = (xt.shape[-2] // self.patch, xt.shape[-1] // self.patch)
-        x0_shift = F.pixel_shuffle(shift.transpose(1, 2).unflatten(2, grid), self.patch)
+        return F.pixel_shuffle(shift.transpose(1, 2).unflatten(2, grid), self.patch)
+
+    def log_std_scale(self, phi: Float[Tensor, "b j"], sem: Float[Tensor, "b s"]) -> Float[Tensor, " b"]:
+        """Of the reverse kernel."""
         spread = self.spread_out(F.silu(self.spread_in(torch.cat([sem.detach(), phi], dim=1))))
-        return Denoised(x0_hat + x0_shift, MAX_LOG_STD * torch.tanh(spread.squeeze(1)))
+        return MAX_LOG_STD * torch.tanh(spread.squeeze(1))
+
+
+class MeanModulation(SemanticModulation):
+    """The shift alone: one half of an ablation."""
+
+    def log_std_scale(self, phi: Tensor, sem: Tensor) -> Tensor:
+        return phi.new_zeros(len(phi))
+
+
+class SpreadModulation(SemanticModulation):
+    """The spread alone: the other half."""
+
+    def shift(self, xt: Tensor, logsnr: Tensor, phi: Tensor, sem: Tensor) -> Tensor:
+        return torch.zeros_like(xt)

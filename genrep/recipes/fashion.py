@@ -52,6 +52,23 @@ def showcase() -> Config:
     )
 
 
+def all_labels() -> Config:
+    """All images with their labels, classes only: what perception does for generation.
+
+    `genrep bench evidence --suite generation` trains its arms and seeds, a thread each.
+    """
+    base = few_labels()
+    return replace(
+        base,
+        name="all-labels",
+        data=DataConfig(sets=("fashion",)),
+        model=replace(base.model, trunk=DiTConfig(width=128, class_blocks=3)),
+        objective=ObjectiveConfig(draws=1, posterior=None),
+        train=replace(base.train, stage1_images=6_400, stage1_batch_size=8, stage2_images=24_000, batch_size=8, lr=2.5e-3),
+        eval=EvalConfig(num_samples=1_000, guidance=1.0),
+    )
+
+
 def few_labels() -> Config:
     """All images, a hundredth of their labels, classes only: what generation and perception are to each other where labels are few.
 

@@ -54,6 +54,24 @@ def test_few_seeds_judge_nothing(tmp_path: Path, num_seeds: int) -> None:
     assert gain.met is None and "too few to judge" in gain.how and (gain.interval is None) == (num_seeds == 1)
 
 
+@pytest.mark.parametrize(("share", "met"), [(0.1, True), (0.3, False)])
+def test_a_gain_may_have_to_be_so_large(tmp_path: Path, share: float, met: bool) -> None:
+    """The mean gain in `ece` is .024 of .1."""
+    claims = (Claim(figure="ece", arm="new", against="old", less=True, share=share),)
+    filled(tmp_path, 5)
+    (found,) = suite_figures("mine", Suite(recipe="tiny", arms=SUITE.arms, claims=claims, shown=()), tmp_path)
+    assert found.met is met and found.target == pytest.approx(-0.1 * share) and found.at_most
+
+
+@pytest.mark.parametrize(("allowed", "met"), [(0.05, True), (0.01, False)])
+def test_a_loss_may_be_allowed(tmp_path: Path, allowed: float, met: bool) -> None:
+    """The old arm's `top1` is .024 below the new one's."""
+    claims = (Claim(figure="top1", arm="old", against="new", allowed=allowed),)
+    filled(tmp_path, 5)
+    (found,) = suite_figures("mine", Suite(recipe="tiny", arms=SUITE.arms, claims=claims, shown=()), tmp_path)
+    assert found.met is met and found.target == pytest.approx(-allowed) and not found.at_most
+
+
 def test_nothing_finished_is_said(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="has no finished run of the suite `mine`"):
         suite_figures("mine", SUITE, tmp_path)

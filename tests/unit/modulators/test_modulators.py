@@ -94,3 +94,15 @@ def test_semantics_have_one_scale() -> None:
     sem = modulator.semantics(normal(5, 12) * torch.tensor([[0.1], [1.0], [10.0], [100.0], [1000.0]]))
     torch.testing.assert_close(sem.mean(1), torch.zeros(5), rtol=0, atol=1e-5)
     torch.testing.assert_close(sem.var(1, unbiased=False), torch.ones(5), rtol=0, atol=1e-2)
+
+
+def test_the_halves_make_the_whole() -> None:
+    (x0_hat, xt), whole = inputs(), awake(make())
+    pooled = normal(3, 12)
+    halves = [make("mean"), make("spread")]
+    for half in halves:
+        half.load_state_dict(whole.state_dict())
+    both, mean, spread = (m(x0_hat, xt, LOGSNR, m.semantics(pooled)) for m in (whole, *halves))
+    assert torch.equal(mean.x0_hat, both.x0_hat) and torch.equal(mean.log_std_scale, torch.zeros(3))
+    assert torch.equal(spread.x0_hat, x0_hat) and torch.equal(spread.log_std_scale, both.log_std_scale)
+    assert both.log_std_scale.abs().min() > 1e-3 and (both.x0_hat - x0_hat).abs().max() > 1e-2
