@@ -17,6 +17,7 @@ OWN = {
     "posterior": "every posterior estimator against the exact posterior, 8 x 8 digits; with RUN also on garments with that run's model, more than an hour",
     "align": "how exact the aligned gradient is, and what aligning costs of a joint step and beside TorchJD",
     "perception": "what perceiving costs: the trunk beside timm's vision transformer of equal size, the heads beside the trunk",
+    "robustness": "what RUN's model, or the one that comes with genrep, sees in noisy, blurred, faded, coarse, compressed garments",
     "scaling": "several processes beside one: whether they make the same weights, what they send each other, and what that costs",
     "sampling": "what sampling costs beside the network, and 20 steps against 250, of RUN's model or the one that comes with genrep",
 }
@@ -54,7 +55,8 @@ def run(args: argparse.Namespace) -> int:
     folder = args.out or (Path("runs") / "bench" if args.name in OWN else run)
     folder.mkdir(parents=True, exist_ok=True)
     written = write_figures(folder, args.name, figures)
-    print_targets([figure for figure in figures if figure.target is not None or args.name in TARGETS])
+    if judged := [figure for figure in figures if figure.target is not None or args.name in TARGETS]:
+        print_targets(judged)
     if by_row := [figure for figure in figures if args.name not in TARGETS and ": " in figure.name]:
         print_grid(by_row)
     print(f"wrote {written}")
@@ -98,6 +100,8 @@ def _own(args: argparse.Namespace) -> Sequence[Figure]:
         return _of_perception(quick=args.quick)
     if args.name == "scaling":
         return _of_scaling(quick=args.quick)
+    if args.name == "robustness":
+        return _of_robustness(args.run, quick=args.quick)
     return _of_posteriors(args.run, quick=args.quick, most=args.most) if args.name == "posterior" else _of_sampling(args.run, quick=args.quick)
 
 
@@ -118,6 +122,15 @@ def _of_perception(*, quick: bool) -> Sequence[Figure]:
     from genrep.recipes import showcase
 
     return latency_figures(showcase(), load_dataset("fashion", "test", num=8), num_rounds=2 if quick else 3 * ENOUGH_ROUNDS, progress=_say)
+
+
+def _of_robustness(run: Path | None, *, quick: bool) -> Sequence[Figure]:
+    from genrep.cli.runs import load_model
+    from genrep.datasets import load_dataset
+    from genrep.evaluation.robustness import robustness_figures
+
+    sets = [load_dataset(name, "test", num=num) for name, num in (("fashion", 2_000), ("fashion-scenes", 500))]
+    return robustness_figures(load_model(run), sets, quick=quick, progress=_say)
 
 
 def _of_scaling(*, quick: bool) -> Sequence[Figure]:

@@ -100,8 +100,7 @@ def print_grid(figures: Sequence[Figure]) -> None:
     rows: dict[str, dict[str, str]] = {}
     for figure in figures:
         of_what, which = figure.name.split(": ")
-        low, high = figure.interval or (figure.value, figure.value)
-        spread = "" if low is None or high is None else f" ± {_number((high - low) / 2)}"
+        spread = "" if figure.interval is None else f" ± {_number((figure.interval[1] - figure.interval[0]) / 2)}"
         rows.setdefault(of_what, {})[which] = _number(figure.value) + spread
     columns = list(dict.fromkeys(which for row in rows.values() for which in row))
     table = Table("", *columns, title="all of them")
