@@ -1,0 +1,70 @@
+"""Finished runs side by side: the settings in which they differ, and every figure."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from genrep.evaluation.comparison import Row
+
+TAKES_OVERRIDES = False
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What `compare` accepts."""
+    parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="folders of two evaluated runs or more; differences are from the first")
+    parser.add_argument("--out", type=Path, metavar="FILE.json", help="also write what is printed here")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print two tables."""
+    from rich.console import Console
+    from rich.table import Column, Table
+
+    from genrep.evaluation.comparison import figures_of_runs, settings_of_runs
+    from genrep.storage import write_json
+
+    rows, settings = figures_of_runs(args.runs), settings_of_runs(args.runs)
+    names = list(map(str, args.runs))
+    letters = [chr(ord("A") + i) for i in range(len(names))]
+    print("\n".join(f"{letter}: {name}" for letter, name in zip(letters, names, strict=True)))
+    console = Console()
+    if settings:
+        differing = Table(Column("setting", no_wrap=True), *letters, title="what differs")
+        for key, values in settings.items():
+            differing.add_row(key, *map(_said, values))
+        console.print(differing)
+    else:
+        print("all settings are the same")
+    differences = [f"{letter} - A" for letter in letters[1:]]
+    table = Table(Column("figure", no_wrap=True), *letters, *differences, title="on test; the best in bold")
+    for row in rows:
+        table.add_row(row.key, *_cells(row), *(_difference(row, i) for i in range(1, len(names))))
+    console.print(table)
+    print("*: more than both intervals, of testing on so few images, leave open. What another seed would change is not in them.")
+    if args.out:
+        write_json(args.out, {"runs": names, "settings": settings, "figures": {row.key: {"values": row.values, "intervals": row.intervals} for row in rows}})
+        print(f"wrote {args.out}")
+    return 0
+
+
+def _said(value: object) -> str:
+    """A setting as the command line takes it."""
+    if isinstance(value, list):
+        return ",".join(map(str, value))
+    return "-" if value is None else str(value)
+
+
+def _cells(row: Row) -> list[str]:
+    cells = []
+    for i, (value, interval) in enumerate(zip(row.values, row.intervals, strict=True)):
+        text = "-" if value is None else f"{value:.3g}" + ("" if interval is None else f" ± {(interval[1] - interval[0]) / 2:.2g}")
+        cells.append(f"[bold]{text}[/bold]" if i == row.best else text)
+    return cells
+
+
+def _difference(row: Row, i: int) -> str:
+    difference = row.differences[i - 1]
+    return "" if difference is None else f"{difference:+.3g}" + (" *" if row.clear(i) else "")

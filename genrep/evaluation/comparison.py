@@ -1,0 +1,93 @@
+"""Finished runs side by side: in which settings they differ, and in which figures."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from genrep.storage import read_json
+from genrep.training.run_folder import RunFolder
+
+LESS_IS_BETTER = ("ece", "nll", "kid", "fid")
+NOT_OF_THE_MODEL = ("_real", "_baseline", "/n", "/guidance", "/judge_accuracy", "logistic_regression_top1")
+"""Figures of the data, the judge or the choice made: neither better nor worse."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """A figure of every run; None where a run has none."""
+
+    key: str
+    values: tuple[float | None, ...]
+    intervals: tuple[tuple[float, float] | None, ...]
+
+    @property
+    def differences(self) -> tuple[float | None, ...]:
+        """Of every run but the first, from the first."""
+        first = self.values[0]
+        return tuple(None if value is None or first is None else value - first for value in self.values[1:])
+
+    def clear(self, i: int) -> bool | None:
+        """Whether run i's difference from the first exceeds what testing on so few images leaves open; None where that is not known.
+
+        The errors of both count as independent, which on the same test images asks for more than is needed.
+        """
+        difference, mine, first = self.differences[i - 1], self.intervals[i], self.intervals[0]
+        if difference is None or mine is None or first is None:
+            return None
+        return abs(difference) > math.hypot((mine[1] - mine[0]) / 2, (first[1] - first[0]) / 2)
+
+    @property
+    def best(self) -> int | None:
+        """The run whose figure is best; None where none can be."""
+        known = [(value, i) for i, value in enumerate(self.values) if value is not None]
+        if self.key.endswith(NOT_OF_THE_MODEL) or len({value for value, _ in known}) < 2:
+            return None
+        return (min if self.key.rsplit("/", 1)[-1] in LESS_IS_BETTER else max)(known)[1]
+
+
+def figures_of_runs(runs: Sequence[Path]) -> list[Row]:
+    """Every figure that some run has, in the order of their eval.json.
+
+    Raises:
+        ValueError: fewer than two runs.
+        FileNotFoundError: a run was not evaluated.
+    """
+    if len(runs) < 2:
+        raise ValueError(f"one run has nothing to be compared with; found {', '.join(map(str, runs))}. Name two runs or more.")
+    measured = [_figures(run) for run in runs]
+    keys = dict.fromkeys(key for figures in measured for key in figures if not key.endswith(("_low", "_high")))
+    return [Row(key, tuple(figures.get(key) for figures in measured), tuple(_interval(figures, key) for figures in measured)) for key in keys]
+
+
+def settings_of_runs(runs: Sequence[Path]) -> dict[str, tuple[Any, ...]]:
+    """The settings that are not the same in all runs, by dotted name; None where a run has none of that name."""
+    found = [dict(_flat(read_json(RunFolder(run).config))) for run in runs]
+    keys = dict.fromkeys(key for settings in found for key in settings)
+    values = {key: tuple(settings.get(key) for settings in found) for key in keys}
+    return {key: each for key, each in values.items() if any(value != each[0] for value in each)}
+
+
+def _figures(run: Path) -> Mapping[str, float]:
+    path = RunFolder(run).evaluation
+    if not path.is_file():
+        raise FileNotFoundError(f"{run} has no eval.json: expected a finished run; `genrep eval {run}` measures it.")
+    found: Mapping[str, float] = read_json(path)
+    return found
+
+
+def _interval(figures: Mapping[str, float], key: str) -> tuple[float, float] | None:
+    low, high = figures.get(f"{key}_low"), figures.get(f"{key}_high")
+    return None if low is None or high is None else (low, high)
+
+
+def _flat(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
+    """Settings by dotted name; lists are values."""
+    if not isinstance(value, dict):
+        yield name, value
+        return
+    for key, part in value.items():
+        yield from _flat(part, f"{name}.{key}" if name else key)

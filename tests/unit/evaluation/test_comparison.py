@@ -1,0 +1,77 @@
+"""Runs side by side: what differs, by how much, and whether that is more than testing leaves open."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from genrep.cli.main import main
+from genrep.evaluation.comparison import Row, figures_of_runs, settings_of_runs
+from genrep.storage import write_json
+
+FIRST = {"classification/top1": 0.9, "classification/top1_low": 0.88, "classification/top1_high": 0.92, "generation/kid": 0.05, "generation/kid_real": 0.001}
+SECOND = {"classification/top1": 0.94, "classification/top1_low": 0.92, "classification/top1_high": 0.96, "generation/kid": 0.02, "generation/kid_real": 0.002}
+
+
+def run(folder: Path, figures: dict[str, float] | None, **train: Any) -> Path:
+    folder.mkdir()
+    write_json(folder / "config.json", {"name": "tiny", "train": {"lr": 1e-3, "seed": 0, **train}, "data": {"sets": ["fashion"]}})
+    if figures is not None:
+        write_json(folder / "eval.json", figures)
+    return folder
+
+
+@pytest.fixture
+def pair(tmp_path: Path) -> list[Path]:
+    return [run(tmp_path / "one", FIRST), run(tmp_path / "two", SECOND | {"more/ap": 0.5}, lr=3e-3, extra=[1, 2])]
+
+
+def test_settings_that_differ_are_named_by_their_path(pair: list[Path]) -> None:
+    assert settings_of_runs(pair) == {"train.lr": (1e-3, 3e-3), "train.extra": (None, [1, 2])}
+    assert settings_of_runs([pair[0], pair[0]]) == {}
+
+
+def test_figures_stand_side_by_side(pair: list[Path]) -> None:
+    rows = {row.key: row for row in figures_of_runs(pair)}
+    assert list(rows) == ["classification/top1", "generation/kid", "generation/kid_real", "more/ap"]
+    top1, kid, real, more = rows.values()
+    assert top1.differences == (pytest.approx(0.04),) and top1.best == 1 and top1.intervals == ((0.88, 0.92), (0.92, 0.96))
+    assert kid.best == 1 and kid.clear(1) is None and real.best is None
+    assert more.values == (None, 0.5) and more.differences == (None,) and more.best is None
+
+
+@pytest.mark.parametrize(("second", "clear"), [(0.53, True), (0.52, False), (0.47, True)])
+def test_a_difference_is_clear_beyond_both_intervals_together(second: float, clear: bool) -> None:
+    """Half-widths .015 and .02 make .025."""
+    row = Row("x/top1", (0.5, second), ((0.485, 0.515), (second - 0.02, second + 0.02)))
+    assert row.clear(1) is clear
+
+
+def test_equal_figures_have_no_best() -> None:
+    assert Row("x/top1", (0.5, 0.5), (None, None)).best is None
+
+
+def test_what_cannot_be_compared(pair: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["compare", str(pair[0])]) == 2
+    assert "one run has nothing to be compared with" in capsys.readouterr().err
+    assert main(["compare", str(pair[0]), str(run(tmp_path / "raw", None))]) == 2
+    assert "raw has no eval.json: expected a finished run; `genrep eval" in capsys.readouterr().err
+
+
+def test_the_tables_and_the_file(pair: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["compare", *map(str, pair), "--out", str(tmp_path / "both.json")]) == 0
+    out = capsys.readouterr().out
+    assert f"A: {pair[0]}" in out and f"B: {pair[1]}" in out and "B - A" in out
+    lines = {line.split("│")[1].strip(): line for line in out.splitlines() if "│" in line}
+    assert "0.001" in lines["train.lr"] and "0.003" in lines["train.lr"] and "1,2" in lines["train.extra"]
+    assert "+0.04 *" in lines["classification/top1"] and "0.9 ± 0.02" in lines["classification/top1"] and "-0.03" in lines["generation/kid"]
+    written = json.loads((tmp_path / "both.json").read_text())
+    assert written["figures"]["generation/kid"] == {"values": [0.05, 0.02], "intervals": [None, None]} and written["settings"]["train.lr"] == [1e-3, 3e-3]
+
+
+def test_the_same_settings_are_said(pair: list[Path], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["compare", str(pair[0]), str(pair[0])]) == 0
+    assert "all settings are the same" in capsys.readouterr().out
