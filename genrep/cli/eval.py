@@ -1,4 +1,4 @@
-"""Measure a finished run on its test images; write eval.json, samples and report.html into it."""
+"""Measure a finished run on its test images; write eval.json, samples and report.html into it. With --data: what it sees in other data."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ TAKES_OVERRIDES = False
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What `eval` accepts."""
     parser.add_argument("run", type=Path, metavar="RUN", help="folder of a finished run")
+    parser.add_argument("--data", metavar="SET,FOLDER,...", help="other data of the same classes: perception alone, written into RUN/eval-DATA.json")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -21,8 +22,22 @@ def run(args: argparse.Namespace) -> int:
 
     model_folder(args.run)
     say_environment()
+    if args.data:
+        return _elsewhere(args.run, tuple(args.data.split(",")))
     print_figures(evaluate_run(args.run, allow_network=False))
     print_next(args.run)
+    return 0
+
+
+def _elsewhere(path: Path, sets: tuple[str, ...]) -> int:
+    from genrep.cli.figures import print_figures
+    from genrep.cli.screen import make_progress
+    from genrep.evaluation import evaluate_elsewhere
+
+    with make_progress() as progress:
+        written, figures = evaluate_elsewhere(path, sets, progress=progress)
+    print_figures(figures, title=f"on {', '.join(sets)}")
+    print(f"wrote {written}")
     return 0
 
 

@@ -74,9 +74,9 @@ def _figure(figures: Mapping[str, float], target: Target) -> Figure:
     )
 
 
-def print_figures(figures: Mapping[str, float]) -> None:
+def print_figures(figures: Mapping[str, float], *, title: str = "on test") -> None:
     """Everything in eval.json."""
-    table = Table("figure", "value", "95 % interval", title="on test")
+    table = Table("figure", "value", "95 % interval", title=title)
     for key, value in figures.items():
         if not key.endswith(("_low", "_high")):
             table.add_row(key, _number(value), _interval(figures.get(f"{key}_low"), figures.get(f"{key}_high")))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
+from genrep.evaluation.elsewhere import evaluate_elsewhere
 from genrep.evaluation.evaluate import evaluate
 from genrep.evaluation.report import write_report
 
-__all__ = ["evaluate", "write_report"]
+__all__ = ["evaluate", "evaluate_elsewhere", "write_report"]

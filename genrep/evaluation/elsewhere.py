@@ -1,0 +1,53 @@
+"""A finished run on data that it was not trained on."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from genrep.config import Config
+from genrep.evaluation.perception import MEASURES, Figures, Seen, see
+from genrep.model import GenRep
+from genrep.overrides import from_dict
+from genrep.storage import read_json, write_json
+from genrep.training import RunFolder, Screen, default_device
+from genrep.training.data import RunData
+from genrep.training.records import Silent
+from genrep.types import Batch, Perception
+
+
+def evaluate_elsewhere(run: Path | str, sets: tuple[str, ...], *, allow_network: bool = False, progress: Screen | None = None) -> tuple[Path, Figures]:
+    """What a run's model sees in other sets: their test split, or all of a folder that has none.
+
+    Args:
+        sets: embedded ones or folders, with the classes that the model knows.
+    Returns:
+        the file that was written, RUN/eval-SETS.json, and what it holds: figures by name, `photos/classification/top1`, and how many images each set has.
+    Raises:
+        ValueError: the run has no finished model, a set cannot be read, has other classes, or says nothing of what the model sees.
+    """
+    folder = RunFolder(Path(run))
+    if not (folder.config.is_file() and folder.model.is_dir()):
+        raise ValueError(f"{folder.path} is not a finished run: it needs config.json and model/. Train it to the end first.")
+    config, model = from_dict(read_json(folder.config), Config), GenRep.from_pretrained(folder.model).to(default_device())
+    data = RunData(replace(config, data=replace(config.data, sets=sets)), allow_network=allow_network)
+    figures: Figures = {}
+    for name in data.names:
+        (progress or Silent()).on_event({"event": "evaluation", "part": f"perception of {name}"})
+        seen = _seen(model, data, name, config.eval.batch_size)
+        found = {f"{name}/{task}/{key}": value for task, measure in MEASURES.items() for key, value in measure(seen, model.class_names).figures.items()}
+        if not found:
+            raise ValueError(f"`{name}` has no annotations of what this model sees ({', '.join(model.heads)}); there is nothing to measure.")
+        figures |= {**found, f"{name}/n": len(seen.truth)}
+    path = folder.path / f"eval-{'+'.join(data.names)}.json"
+    write_json(path, figures)
+    return path, figures
+
+
+def _seen(model: GenRep, data: RunData, name: str, batch_size: int) -> Seen:
+    """All that the model sees of a set."""
+    splits = ("test",) if data.stand_in(name, "test") == "test" else ("train", "val")
+    sets = [data.split(name, split) for split in splits]
+    slots = max(each.object_labels.shape[1] for each in sets)
+    parts = [see(model, each.with_slots(slots), batch_size=batch_size) for each in sets]
+    return Seen(name, Batch.cat([part.truth for part in parts]), Perception.cat([part.perception for part in parts]))

@@ -1,0 +1,73 @@
+"""A run's model on data it was not trained on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from own_folders import write_photos
+from PIL import Image
+from rectangles import rectangles
+from small_models import small_model
+
+from genrep.cli.main import main
+from genrep.evaluation import evaluate_elsewhere
+from genrep.evaluation.perception import MEASURES, see
+from genrep.model import GenRep
+from genrep.overrides import to_dict
+from genrep.training import RunFolder
+
+MakeRun = Callable[..., Path]
+
+
+def test_a_test_split_is_measured_as_it_would_be_at_home(make_run: MakeRun) -> None:
+    run = make_run()
+    path, figures = evaluate_elsewhere(run, ("fashion-scenes",))
+    assert path == run / "eval-fashion-scenes.json" and json.loads(path.read_text()) == figures
+    model = GenRep.from_pretrained(run / "model")
+    expected = see(model, rectangles(24, num_objects=2, size=16, name="fashion-scenes", seed=len("test")))
+    for task in ("detection", "segmentation"):
+        for key, value in MEASURES[task](expected, model.class_names).figures.items():
+            assert figures[f"fashion-scenes/{task}/{key}"] == pytest.approx(value)
+    assert figures["fashion-scenes/n"] == 24 and not any("classification" in name for name in figures)
+    assert not (run / "eval.json").exists()
+
+
+@pytest.fixture
+def of_colours(make_run: MakeRun, tmp_path: Path) -> Path:
+    """A run whose model knows colours by name."""
+    run = RunFolder(make_run(tasks=("classification",)))
+    model = small_model(tasks=("classification",), class_names=("blue", "green", "red"), codec="pixels")
+    model.save_pretrained(tmp_path / "model")
+    settings = json.loads(run.config.read_text())
+    run.config.write_text(json.dumps(settings | {"model": to_dict(replace(model.config))}))
+    for file in (tmp_path / "model").iterdir():
+        (run.model / file.name).write_bytes(file.read_bytes())
+    return run.path
+
+
+def test_of_a_folder_without_splits_every_picture_counts(of_colours: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    photos = write_photos(tmp_path / "photos", 7)
+    assert main(["eval", str(of_colours), "--data", str(photos)]) == 0
+    out = capsys.readouterr().out
+    assert "photos/classification/top1" in out and f"wrote {of_colours / 'eval-photos.json'}" in out
+    assert json.loads((of_colours / "eval-photos.json").read_text())["photos/n"] == 21
+
+
+def test_other_classes_are_named(of_colours: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("cat", "dog"):
+        (tmp_path / "pets" / name).mkdir(parents=True)
+        for i in range(8):
+            Image.new("RGB", (16, 16), (30 * i,) * 3).save(tmp_path / "pets" / name / f"{i}.png")
+    assert main(["eval", str(of_colours), "--data", str(tmp_path / "pets")]) == 2
+    assert "`pets` has the classes cat, dog" in capsys.readouterr().err
+
+
+def test_nothing_to_measure_and_no_run(make_run: MakeRun, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"`fashion-scenes` has no annotations of what this model sees \(classification\)"):
+        evaluate_elsewhere(make_run(tasks=("classification",)), ("fashion-scenes",))
+    with pytest.raises(ValueError, match="is not a finished run"):
+        evaluate_elsewhere(tmp_path, ("fashion",))
