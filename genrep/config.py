@@ -6,6 +6,7 @@ Reading, writing and overriding by dotted name is in `genrep.overrides`.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from genrep.aligners import Aligner, GenRepRule
@@ -67,6 +68,8 @@ class TrainConfig:
     """w_g."""
     aligned_set: str = "trunk"
     """Which of the parameters that both losses reach are aligned: trunk, blocks or attention."""
+    guard: bool = False
+    """Where the aligned direction would raise one of the losses, to first order: take UPGrad's, which raises none."""
     clip_norm: float = 1.0
     """Largest norm of the whole aligned gradient."""
     ema_momentum: float = 0.999
@@ -83,6 +86,11 @@ class TrainConfig:
         for name in ("stage1_glimpses", "glimpses"):
             if getattr(self, name) < 0:
                 raise ValueError(f"`{name}` must be at least 0; found {getattr(self, name)}. 0 switches glimpses off.")
+
+    def weights(self, jobs: Sequence[str]) -> dict[str, float]:
+        """w of the jobs that are trained together; 1 of one alone."""
+        given = {"perception": self.perception_weight, "generation": self.generation_weight}
+        return {job: given[job] if len(jobs) > 1 else 1.0 for job in jobs}
 
 
 @dataclass(frozen=True, kw_only=True)

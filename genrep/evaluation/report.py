@@ -59,6 +59,7 @@ _ALIGNMENT = {
     "align/kept_perception": ("share kept of perception", (0.0, 1.0)),
     "align/kept_generation": ("share kept of generation", (0.0, 1.0)),
     "align/norm_ratio": ("norm ratio", None),
+    "align/harmful": ("share of steps that would raise a loss", (0.0, 1.0)),
 }
 
 

@@ -190,9 +190,8 @@ def _session(path: Path, config: Config) -> Session:
 
 def _joint(session: Session, exchange: type[Exchange]) -> JointGradient:
     train = session.config.train
-    weights = {"perception": train.perception_weight, "generation": train.generation_weight}
     aligned = lookup(ALIGNED_SETS, train.aligned_set, "aligned set")
-    return JointGradient(session.model, session.config.aligner, weights=weights, aligned=aligned, exchange=exchange)
+    return JointGradient(session.model, session.config.aligner, weights=train.weights(session.jobs), aligned=aligned, exchange=exchange)
 
 
 def _gradients(session: Session) -> dict[str, Tensor]:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import groupby, islice
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from genrep.aligners import Aligner
+from genrep.aligners import Aligner, UPGrad
 from genrep.aligners.base import State, cosines, share_kept
 from genrep.processes import total, world
 from genrep.training.exchange import Exchange
@@ -21,6 +21,8 @@ Found = tuple[Tensor, tuple[Tensor | None, ...]]
 """Value of a loss, and its gradient for each parameter asked for, None where it does not reach."""
 
 CHUNK = 256
+HARM = 1e-9
+"""By which share of its squared gradient a loss may seem to rise by rounding alone."""
 
 
 def gramian(rows: Float[Tensor, "l n"]) -> Float[Tensor, "l l"]:
@@ -41,12 +43,15 @@ class StepReport:
     norms: tuple[float, ...]
     of_parts: Mapping[str, float] = field(default_factory=dict)
     """The cosine in each part of the trunk."""
+    harmful: bool = False
+    """Whether the aligner's direction would raise one of the losses, to first order."""
 
     def columns(self, jobs: Sequence[str]) -> dict[str, float]:
         """Of metrics.csv; none of one loss."""
         if len(self.norms) < 2:
             return {}
         row = {"align/cosine": round(self.cosine, 6), "align/norm_ratio": float(f"{self.norms[0] / max(self.norms[1], 1e-12):.6g}")}
+        row["align/harmful"] = float(self.harmful)
         row |= {f"align/kept_{job}": round(kept, 6) for job, kept in zip(jobs, self.kept, strict=False)}
         return row | {f"{PART_COLUMN}{part}": round(cosine, 6) for part, cosine in self.of_parts.items()}
 
@@ -87,6 +92,7 @@ class JointGradient:
         weights: w, one per loss.
         aligned: whether a parameter of this name may belong to the aligned set.
         side_by_side: how many graphs at once.
+        guard: where the aligner's direction would raise a loss, to first order over the aligned set, take UPGrad's.
         exchange: how gradients of several processes become one.
     Source: equations (11) to (16).
     """
@@ -99,10 +105,12 @@ class JointGradient:
         weights: Mapping[str, float],
         aligned: Callable[[str], bool],
         side_by_side: int = 1,
+        guard: bool = False,
         exchange: type[Exchange] = Exchange,
     ) -> None:
         self._named = {name: p for name, p in model.named_parameters() if p.requires_grad}
-        self._aligner, self._weights, self._aligned, self._side_by_side, self._through = aligner, weights, aligned, side_by_side, exchange
+        self._aligner, self._weights, self._aligned, self._side_by_side = aligner, weights, aligned, side_by_side
+        self._guard, self._through = guard, exchange
         self.state: State = aligner.init(len(weights))
         self.views: list[dict[str, Tensor]] = []
         """Each loss's gradients by the names of the parameters it reaches, after the first step; looking into its row of the buffer."""
@@ -199,6 +207,9 @@ class JointGradient:
         gram = sum(grams.values(), losses.new_zeros(len(losses), len(losses)))
         weights = torch.tensor(list(self._weights.values()), dtype=torch.float64, device=gram.device)
         coefficients, self.state = self._aligner(gram, losses, self.state)
+        harmful = bool((weights @ coefficients @ gram < -HARM * gram.diagonal()).any())
+        if harmful and self._guard:
+            coefficients = UPGrad().coefficients(gram, losses)
         _mix(shards, weights @ coefficients)
         _mix(self._buffers[:, self._common], weights)
         self._exchange.hand_out()
@@ -207,7 +218,7 @@ class JointGradient:
         for views in reversed(self.views):
             for name, view in views.items():
                 self._named[name].grad = view
-        return _report(gram, coefficients, grams)
+        return replace(_report(gram, coefficients, grams), harmful=harmful)
 
     def _grams(self, shards: Float[Tensor, "l m"]) -> dict[str, Float[Tensor, "l l"]]:
         """The Gramian of each part of the aligned set: of what lies in this process's shards, added up over all."""

@@ -150,13 +150,13 @@ class Session:
         """Fresh optimizers and a joint gradient for the stage that the next step belongs to."""
         train = self.config.train
         self.optimizers = make_optimizers(self.model, train)
-        weights = {"perception": train.perception_weight, "generation": train.generation_weight}
         self.joint = JointGradient(
             self.model,
             self.config.aligner,
-            weights={job: weights[job] if len(self.jobs) > 1 else 1.0 for job in self.jobs},
+            weights=train.weights(self.jobs),
             aligned=lookup(ALIGNED_SETS, train.aligned_set, "aligned set"),
             side_by_side=self.threads,
+            guard=train.guard,
         )
 
     def _restore(self) -> None:

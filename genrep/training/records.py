@@ -31,6 +31,7 @@ COLUMNS = (
     "align/kept_perception",
     "align/kept_generation",
     "align/norm_ratio",
+    "align/harmful",
     "grad_norm",
     "memory_gb",
 )

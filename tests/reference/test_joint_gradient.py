@@ -220,3 +220,21 @@ def test_the_cosine_of_each_part_is_that_of_its_own_gradients(model: GenRep, los
     assert columns["align/cosine"] == pytest.approx(report.cosine, abs=1e-6)
     assert columns["align/cosine/stem"] == pytest.approx(report.of_parts["stem"], abs=1e-6)
     assert columns["align/kept_generation"] == pytest.approx(report.kept[1], abs=1e-6)
+
+
+@pytest.mark.parametrize("guard", [False, True])
+@pytest.mark.parametrize(("cosine", "harmful"), [(-0.35, True), (0.3, False)])
+def test_a_direction_that_would_raise_a_loss_is_noticed_and_may_be_guarded_against(cosine: float, harmful: bool, guard: bool) -> None:
+    """The paper's rule keeps of a strong gradient what speaks against a weak one."""
+    weak, strong = torch.tensor([1.0, 0.0, 0.0]).double(), 200 * torch.tensor([cosine, (1 - cosine**2) ** 0.5, 0.0]).double()
+    model = nn.Module()
+    model.denoiser = nn.Module()
+    model.denoiser.trunk = nn.ParameterDict({"stem": nn.Parameter(torch.zeros(3).double())})
+    parameter = model.denoiser.trunk["stem"]
+    step = JointGradient(model, GenRepRule(), weights=WEIGHTS, aligned=ALIGNED_SETS["trunk"], guard=guard)
+    report = step({"perception": lambda: parameter @ weak, "generation": lambda: parameter @ strong})
+    assert report.harmful is harmful and report.columns(tuple(WEIGHTS))["align/harmful"] == float(harmful)
+    rises = [float(parameter.grad @ each) for each in (weak, strong)]
+    assert (min(rises) < 0) == (harmful and not guard)
+    if not harmful:
+        torch.testing.assert_close(parameter.grad, spelt_out(weak, strong), rtol=1e-9, atol=1e-12)
