@@ -14,7 +14,7 @@ from typing import Any
 from genrep.config import Config
 from genrep.datasets import ArrayDataset, cache_folder
 from genrep.evaluation.baselines import fit_logistic_regression
-from genrep.evaluation.generation import Samples, Studio, measure_generation
+from genrep.evaluation.generation import Samples, Studio, measure_generation, measure_scenes
 from genrep.evaluation.judge import load_judge
 from genrep.evaluation.perception import MEASURES, Figures, Measured, Seen, Tables, see
 from genrep.evaluation.pictures import draw_film, draw_neighbours, draw_samples, draw_scenes
@@ -114,6 +114,8 @@ def _measure(work: Evaluation) -> None:
         work.notes.append("samples: not measured, no set has one label per image.")
     else:
         _measure_samples(work, single)
+    if "generation" in jobs and work.config.eval.num_scene_samples and (scenes := homes["detection"]):
+        _measure_scenes(work, scenes)
 
 
 def _measure_perception(work: Evaluation, seen: list[Seen], homes: Homes) -> None:
@@ -164,6 +166,27 @@ def _measure_samples(work: Evaluation, name: str) -> None:
         work.add("generation", found if work.data.stand_in(name, "test") == "test" else _without_floors(found))
     with work.part("pictures of samples"):
         work.tables["pictures"] = _draw(work, studio, made, work.data.visible(name))
+
+
+def _measure_scenes(work: Evaluation, name: str) -> None:
+    """Samples of the class sets of a set whose images hold several classes."""
+    train = work.data.split(name, "train")
+    if bool((train.label != UNLABELLED).any()):
+        work.notes.append(f"samples of class sets: not measured, {name} has images of one class.")
+        return
+    train = train.rows((train.object_labels != UNLABELLED).any(1))
+    if len(train) < MIN_JUDGE_IMAGES and work.data.is_folder(name):
+        work.notes.append(
+            f"samples of class sets: not measured, a judge of them needs {MIN_JUDGE_IMAGES} training images with objects; {name} has {len(train)}."
+        )
+        return
+    with work.part("judge of class sets"):
+        studio = Studio(work.model, load_judge(train, cache=cache_folder()), work.config.eval, bf16=work.config.train.bf16)
+    with work.part("samples of class sets"):
+        guidance = work.figures.get("generation/guidance", 1.0)
+        found = measure_scenes(studio, work.data.split(name, "val"), work.test(name), guidance=guidance)
+        work.figures |= {f"generation/{key}": value for key, value in found.figures.items()}
+        work.tables["generated_scenes"] = found.tables
 
 
 def _without_floors(found: Measured) -> Measured:

@@ -15,7 +15,7 @@ from genrep.drawing import Wishes
 from genrep.evaluation.imagenet import NAME, imagenet_figures
 from genrep.evaluation.judge import Judge
 from genrep.evaluation.perception import Measured, accuracy_of_row
-from genrep.metrics.base import wilson
+from genrep.metrics.base import bootstrap_mean, wilson
 from genrep.metrics.classification import confusion_matrix
 from genrep.metrics.generation import density_coverage, fid, kid, precision_recall
 from genrep.model import GenRep
@@ -54,8 +54,12 @@ class Studio:
     def samples(self, num: int, guidance: float, *, seed: int) -> Samples:
         """Equal shares of the classes; image i depends on (seed, i) alone, so guidances share their noise."""
         label = torch.arange(num) % len(self.model.class_names)
-        image = self.model.generate(label, seed=seed, guidance=guidance, batch_size=self.config.batch_size, bf16=self.bf16, **self.options)
+        image = self.made(label, guidance, seed=seed)
         return Samples(image, label, *self.judge(image))
+
+    def made(self, classes: Int[Tensor, " n"] | Float[Tensor, "n k"], guidance: float, *, seed: int) -> Float[Tensor, "n 3 h w"]:
+        """Images of these classes, or class sets."""
+        return self.model.generate(classes, seed=seed, guidance=guidance, batch_size=self.config.batch_size, bf16=self.bf16, **self.options)
 
     @property
     def options(self) -> dict[str, Any]:
@@ -119,6 +123,31 @@ def measure_generation(studio: Studio, val: ArrayDataset, test: ArrayDataset) ->
     if studio.config.imagenet:
         figures |= imagenet_figures(made.image, val, test)
     return Measured(figures, _tables(studio, made, tried) | {"set": test.name, "n_real": len(test), "n_recall": min(num, len(test))}), made
+
+
+def measure_scenes(studio: Studio, val: ArrayDataset, test: ArrayDataset, *, guidance: float) -> Measured:
+    """Samples of the class sets of test images: how well a judge of class sets finds what was asked for, and KID in its features.
+
+    Args:
+        studio: its judge is one of class sets.
+    """
+    num = min(studio.config.num_scene_samples, len(test))
+    batch = test.batch(torch.arange(num))
+    made = studio.made(batch.classes, guidance, seed=_TEST_SEED)
+    of_made, of_real = studio.judge(made)[0], studio.features(test, len(test))[0]
+    figures = {
+        **bootstrap_mean(f1(studio.judge.sets(made), batch.classes)).named("scenes_f1"),
+        **bootstrap_mean(f1(studio.judge.sets(batch.image), batch.classes)).named("scenes_f1_real"),
+        **kid(of_real, of_made).named("scenes_kid"),
+        **kid(of_real, studio.features(val, num)[0]).named("scenes_kid_real"),
+    }
+    return Measured(figures, {"set": test.name, "n": num, "n_real": len(test), "judge": studio.judge.name, "guidance": guidance})
+
+
+def f1(found: Float[Tensor, "b k"], wanted: Float[Tensor, "b k"]) -> Float[Tensor, " b"]:
+    """2 |found and wanted| / (|found| + |wanted|) of sets as 0/1; 1 where both are empty."""
+    sizes = found.sum(1) + wanted.sum(1)
+    return torch.where(sizes == 0, 1.0, 2 * (found * wanted).sum(1) / sizes.clamp(min=1))
 
 
 def _tables(studio: Studio, made: Samples, tried: list[dict[str, float]]) -> dict[str, Any]:

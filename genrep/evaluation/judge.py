@@ -17,9 +17,10 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from genrep.datasets.base import ArrayDataset
+from genrep.datasets.base import ArrayDataset, class_sets
 from genrep.randomness import permutation
 from genrep.storage import load_tensors, save_tensors, verify_folder, write_folder, write_json
+from genrep.types import UNLABELLED
 
 VERSION = 1
 """Raised with any change that changes the weights."""
@@ -61,6 +62,10 @@ class Judge:
         features = torch.cat([self.network.trunk(part[:, : self.channels]) for part in image.split(batch_size)])
         return features, self.network.classify(features).argmax(1)
 
+    def sets(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b k"]:
+        """The classes that images hold, as 0/1, of a judge of class sets."""
+        return (self.logits(image) > 0).float()
+
     @torch.inference_mode()
     def logits(self, image: Float[Tensor, "b 3 h w"], *, batch_size: int = 500) -> Float[Tensor, "b k"]:
         """Class logits of images in [-1, 1]."""
@@ -70,21 +75,41 @@ class Judge:
 def _fingerprint(train: ArrayDataset) -> str:
     """Changes with any pixel or label."""
     digest = hashlib.sha256()
-    for array in (train.pixels, train.label):
+    for array in (train.pixels, train.label, *((train.object_labels,) if _of_sets(train) else ())):
         digest.update(array.contiguous().numpy().data)
     return digest.hexdigest()[:8]
 
 
+def _of_sets(train: ArrayDataset) -> bool:
+    """Whether images may hold several classes."""
+    return bool((train.label == UNLABELLED).any())
+
+
+def _targets(train: ArrayDataset) -> Tensor:
+    """What the network is to say: classes, or class sets.
+
+    Raises:
+        ValueError: of some images nothing is known.
+    """
+    if not _of_sets(train):
+        return train.label
+    sets = class_sets(train.label.long(), train.object_labels.long(), len(train.class_names))
+    unknown = int((sets.sum(1) == 0).sum())
+    if unknown:
+        raise ValueError(f"the judge needs a label for every image of `{train.name}`; found {unknown} without. Measure on a labelled set.")
+    return sets
+
+
 def fit_judge(train: ArrayDataset, *, seed: int = 0, num_epochs: int = 2, batch_size: int = 128, peak_lr: float = 6e-3) -> _Network:
-    """Fits the network to the labels of a set: AdamW, one learning-rate cycle, left-right flips.
+    """Fits the network to the labels of a set, or to its class sets where images hold several: AdamW, one learning-rate cycle, left-right flips.
 
     Args:
         num_epochs: at least; a small set is seen as often as `MIN_STEPS` updates need.
     Raises:
         ValueError: the set has images without a label.
     """
-    if bool((train.label < 0).any()):
-        raise ValueError(f"the judge needs a label for every image of `{train.name}`; found {int((train.label < 0).sum())} without. Measure on a labelled set.")
+    targets = _targets(train)
+    miss = F.binary_cross_entropy_with_logits if targets.is_floating_point() else F.cross_entropy
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = _Network(train.pixels.shape[1], len(train.class_names)).to(memory_format=torch.channels_last)
@@ -101,7 +126,7 @@ def fit_judge(train: ArrayDataset, *, seed: int = 0, num_epochs: int = 2, batch_
             pixels = train.pixels[rows].float().div_(127.5).sub_(1.0)
             with torch.autocast("cpu", dtype=torch.bfloat16):
                 logits = network(pixels.flip(-1) if int(rows[0]) % 2 else pixels)
-            loss = F.cross_entropy(logits.float(), train.label[rows])
+            loss = miss(logits.float(), targets[rows])
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()

@@ -155,6 +155,12 @@ def headlines(figures: Mapping[str, float], details: Details) -> list[Headline]:
         ("KID", "generation/kid", beside("generation/kid_real", "real against real"), judged),
         ("Recall", "generation/recall", beside("generation/recall_unguided", "unguided"), judged),
         ("FID", "generation/fid", beside("generation/fid_real", "real against real"), judged),
+        (
+            "Scenes: F1 of classes",
+            "generation/scenes_f1",
+            beside("generation/scenes_f1_real", "real test images"),
+            on("generated_scenes", "samples of") + guidance,
+        ),
     ]
     return [Headline(name, number(figures[key]), interval(figures, key), note, on_what) for name, key, note, on_what in rows if key in figures]
 

@@ -48,7 +48,7 @@ def showcase() -> Config:
         objective=ObjectiveConfig(draws=1, segmentation_weight=3.0, distil_every=16),
         aligner=GenRepRule(balance=True),
         train=replace(SMALL_STEPS, stage1_images=16_000, stage2_images=80_000),
-        eval=EvalConfig(guidance_grid=(1.0, 1.5, 2.0, 2.5), num_guidance_samples=1_000),
+        eval=EvalConfig(guidance_grid=(1.0, 1.5, 2.0, 2.5), num_guidance_samples=1_000, num_scene_samples=500),
     )
 
 
@@ -102,5 +102,7 @@ def tiny() -> Config:
         model=ModelConfig(trunk=DiTConfig(width=32, depth=3, num_heads=2, stem_width=8, class_blocks=2, taps=(1, 3)), proposals=4),
         objective=ObjectiveConfig(gate_images=16, distil_images=4),
         train=TrainConfig(stage1_images=64, stage2_images=128, stage1_batch_size=16, batch_size=8, stage1_glimpses=4, glimpses=4, log_every=1),
-        eval=EvalConfig(num_test=16, num_samples=20, num_guidance_samples=10, guidance_grid=(1.0, 2.0), sampler=Euler(num_steps=3), batch_size=16),
+        eval=EvalConfig(
+            num_test=16, num_samples=20, num_scene_samples=8, num_guidance_samples=10, guidance_grid=(1.0, 2.0), sampler=Euler(num_steps=3), batch_size=16
+        ),
     )

@@ -64,7 +64,10 @@ def test_one_task_and_scenes_alone(make_run: MakeRun) -> None:
     base = config()
     path = make_run(tasks=("segmentation",), data=replace(base.data, sets=("fashion-scenes",)))
     figures = evaluate(path)
-    assert {name.split("/")[0] for name in figures} == {"segmentation"}
+    assert {name.split("/")[0] for name in figures} == {"segmentation", "generation"}
+    assert {name.split("/")[1] for name in figures if name.startswith("generation")} == {
+        f"scenes_{kind}{real}{end}" for kind in ("f1", "kid") for real in ("", "_real") for end in ("", "_low", "_high")
+    }
     notes = " ".join(json.loads((path / "eval_details.json").read_text())["notes"])
     assert "samples: not measured, no set has one label per image." in notes and "detection on fashion-scenes: not measured" in notes
 

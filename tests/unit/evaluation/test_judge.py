@@ -9,6 +9,7 @@ import pytest
 import torch
 from rectangles import rectangles
 
+from genrep.evaluation.generation import f1
 from genrep.evaluation.judge import NUM_FEATURES, fit_judge, load_judge
 
 TRAIN = rectangles(96, size=16)
@@ -20,6 +21,22 @@ def test_it_recognises_what_it_was_shown(tmp_path: Path) -> None:
     features, judged = load_judge(TRAIN, cache=tmp_path)(test.image, batch_size=7)
     assert features.shape == (40, NUM_FEATURES)
     assert float((judged == test.label).double().mean()) > 0.9
+
+
+def test_where_images_hold_several_it_says_which(tmp_path: Path) -> None:
+    train, test = (rectangles(num, num_objects=2, size=16, seed=seed) for num, seed in ((256, 3), (40, 4)))
+    batch = test.batch(torch.arange(40))
+    judge = load_judge(train, cache=tmp_path)
+    found = judge.sets(batch.image)
+    assert found.shape == batch.classes.shape and set(found.unique().tolist()) <= {0.0, 1.0}
+    assert float(f1(found, batch.classes).mean()) > 0.8 > float(f1(found.roll(1, 0), batch.classes).mean())
+    assert judge.name != load_judge(replace(train, object_labels=train.object_labels.flip(0)), cache=tmp_path).name
+
+
+def test_f1_of_sets() -> None:
+    found = torch.tensor([[1.0, 1, 0], [0, 0, 0], [1, 0, 0], [1, 1, 1]])
+    wanted = torch.tensor([[1.0, 0, 1], [0, 0, 0], [0, 1, 0], [1, 1, 1]])
+    assert f1(found, wanted).tolist() == [0.5, 1.0, 0.0, 1.0]
 
 
 def test_a_seed_is_a_judge_and_the_global_generator_stays() -> None:
