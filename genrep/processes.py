@@ -7,9 +7,10 @@ are added up, never averaged, and images without labels, or batches that do not 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from typing import TypeVar
 
 import torch
 import torch.distributed as dist
@@ -18,6 +19,8 @@ from torch import Tensor
 
 PATIENCE = timedelta(minutes=10)
 """How long a process waits for the others before it takes one for dead; over a broken connection it does not wait."""
+
+Result = TypeVar("Result")
 
 _small: dist.ProcessGroup | None = None
 """For what is counted while gradients are on their way: one does not wait for the other."""
@@ -105,6 +108,16 @@ def anyone(here: bool) -> bool:
 def meet() -> None:
     """Go on when all are here."""
     anyone(False)
+
+
+def in_turn(work: Callable[[], Result]) -> Result:
+    """The first process does it, then the others: what it leaves in a cache is there for them."""
+    if not is_first():
+        meet()
+    found = work()
+    if is_first():
+        meet()
+    return found
 
 
 def share(num: int, device: torch.device) -> Tensor:

@@ -15,7 +15,7 @@ from torch import Tensor
 from genrep.config import Config
 from genrep.model import GenRep
 from genrep.objective import JOBS, Lessons, generation_losses, glimpse_loss, perception_losses, require_finite
-from genrep.processes import anyone, is_first, joined, together, total, world
+from genrep.processes import anyone, in_turn, is_first, joined, together, total, world
 from genrep.randomness import SampleGenerator
 from genrep.registry import lookup
 from genrep.training.checkpoint import Progress, load_checkpoint, save_checkpoint
@@ -97,7 +97,7 @@ class Session:
     """One sitting of a run: everything that training holds in memory."""
 
     def __init__(self, data: RunData, run: RunFolder, *, command: str, screen: Screen, look: Look | None) -> None:
-        sets = data.training()
+        sets = in_turn(data.training)
         given, self.data = data.config, data
         self.config = config = data.config = filled(given, sets)
         check_batches(config)

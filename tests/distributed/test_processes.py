@@ -112,6 +112,8 @@ def counting(folder: Path) -> None:
     found["first"] = processes.first_rows(torch.tensor([True, rank == 1, True]), 3)
     found["part"] = torch.arange(7)[processes.part(7)]
     found["anyone"] = torch.tensor([processes.anyone(rank == 1), processes.anyone(False)])
+    made = folder / "first"
+    found["others"] = torch.tensor(processes.in_turn(lambda: made.exists() or made.write_text("") > 0))
     save_tensors(folder / f"{rank}.st", found)
 
 
@@ -122,6 +124,7 @@ def test_processes_count_together(tmp_path: Path) -> None:
         assert found["gathered"].tolist() == [0, 1, 2, 10, 11] and found["total"].tolist() == [10] and found["anyone"].tolist() == [True, False]
     assert [first["first"].tolist(), second["first"].tolist()] == [[0, 2], [0]]
     assert [first["part"].tolist(), second["part"].tolist()] == [[0, 1, 2], [3, 4, 5, 6]]
+    assert [bool(first["others"]), bool(second["others"])] == [False, True]
     assert [float(first["share"]), float(second["share"])] == pytest.approx([1 / 3, 2 / 3])
 
 
