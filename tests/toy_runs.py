@@ -33,6 +33,7 @@ def config() -> Config:
         data=replace(base.data, num_train=12),
         model=replace(base.model, trunk=TRUNK, image_size=(16, 16)),
         objective=replace(base.objective, distil_every=2, gate_at=(0.2, 0.7)),
+        eval=replace(base.eval, num_scene_samples=8),
         train=replace(base.train, stage1_images=STEPS1 * 8, stage1_batch_size=8, stage2_images=STEPS2 * 6, batch_size=6),
     )
 
