@@ -54,7 +54,7 @@ def joined() -> Iterator[None]:
         ValueError: they do not find each other.
     """
     global _small
-    if dist.is_initialized() or int(os.environ.get("WORLD_SIZE", "1")) < 2:
+    if not dist.is_available() or dist.is_initialized() or int(os.environ.get("WORLD_SIZE", "1")) < 2:
         yield
         return
     if torch.cuda.is_available():
