@@ -81,7 +81,7 @@ def exactness_figures(config: Config, *, progress: Progress = silent) -> list[Fi
             apart["weights"],
             WEIGHTS_ATOL,
             "difference",
-            f"{how}, float64, largest entry; lessons, glimpses, three tasks",
+            f"{how}, float64, largest entry; glimpses, three tasks",
         ),
         _at_most("gradient of a step", apart["gradients"], GRADIENTS_RTOL, "ratio", f"{how}, float32, relative to its largest entry"),
         Figure(
