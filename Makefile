@@ -24,7 +24,7 @@ showcase: setup  ## the model that comes with the package: 60 minutes on 2 cores
 	$(BIN)/genrep bench showcase
 	$(BIN)/genrep pack runs/showcase --out genrep/packaged --overwrite
 
-check: setup  ## before every commit, under 3 minutes
+check: setup  ## before every commit, 3 to 4 minutes
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy

@@ -17,7 +17,7 @@ OWN = {
     "posterior": "every posterior estimator against the exact posterior, 8 x 8 digits; with RUN also on garments with that run's model, more than an hour",
     "align": "how exact the aligned gradient is, and what aligning costs of a joint step and beside TorchJD",
     "perception": "what perceiving costs: the trunk beside timm's vision transformer of equal size, the heads beside the trunk",
-    "robustness": "what RUN's model, or the one that comes with genrep, sees in noisy, blurred, faded, coarse, compressed garments",
+    "robustness": "what RUN's model, or the one that comes with genrep, sees in noisy, blurred, faded, coarse, compressed garments; ten minutes",
     "scaling": "several processes beside one: whether they make the same weights, what they send each other, and what that costs",
     "sampling": "what sampling costs beside the network, and 20 steps against 250, of RUN's model or the one that comes with genrep",
 }

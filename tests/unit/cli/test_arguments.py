@@ -23,7 +23,10 @@ def test_negative_and_empty_values() -> None:
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        (["trian"], "unknown verb `trian`; known: bench, compare, config, data, demo, eval, generate, nll, pack, predict, recipes, train. Did you mean `train`?"),
+        (
+            ["trian"],
+            "unknown verb `trian`; known: bench, compare, config, data, demo, eval, generate, nll, pack, predict, recipes, train. Did you mean `train`?",
+        ),
         (["train"], "the following arguments are required: RECIPE|CONFIG.json; see `genrep train --help`."),
         (["train", "tiny", "--train.lr"], "`--train.lr` needs a value: `--train.lr VALUE`."),
         (["train", "tiny", "--train.lr", "--out", "a"], "`--train.lr` needs a value"),
