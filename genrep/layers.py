@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim.optimizer import register_optimizer_step_post_hook
+
+Made = TypeVar("Made")
 
 
 def wide(x: Tensor) -> Tensor:
@@ -33,6 +38,20 @@ def weights_state(module: nn.Module) -> tuple[object, ...]:
     return (_num_steps, *((p.data_ptr(), 0 if p.is_inference() else p._version) for p in module.parameters()))
 
 
+class Kept(Generic[Made]):
+    """Something made of weights, until they change."""
+
+    def __init__(self) -> None:
+        self._kept: tuple[object, Made] | None = None
+
+    def __call__(self, state: object, make: Callable[[], Made]) -> Made:
+        """What was made in this state (see `weights_state`), or is made now."""
+        kept = self._kept
+        if kept is None or kept[0] != state:
+            kept = self._kept = (state, make())
+        return kept[1]
+
+
 class StandardConv2d(nn.Conv2d):
     """A convolution whose filters have zero mean and unit norm, times a learned gain per channel.
 
@@ -44,18 +63,11 @@ class StandardConv2d(nn.Conv2d):
     def __init__(self, before: int, after: int, size: int, *, stride: int = 1) -> None:
         super().__init__(before, after, size, stride=stride, padding=1)
         self.gain = nn.Parameter(torch.ones(after, 1, 1, 1))
-        self._kept: tuple[object, Tensor] | None = None
+        self._kept = Kept[Tensor]()
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d hh ww"]:
-        return F.conv2d(x, self._filters(), self.bias, self.stride, self.padding)
-
-    def _filters(self) -> Tensor:
-        if torch.is_grad_enabled():
-            return self._standard()
-        state, kept = weights_state(self), self._kept
-        if kept is None or kept[0] != state:
-            kept = self._kept = (state, self._standard())
-        return kept[1]
+        filters = self._standard() if torch.is_grad_enabled() else self._kept(weights_state(self), self._standard)
+        return F.conv2d(x, filters, self.bias, self.stride, self.padding)
 
     def _standard(self) -> Tensor:
         standard = F.layer_norm(self.weight, self.weight.shape[1:]) * self.weight[0].numel() ** -0.5

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from genrep.backbones.base import Backbone, Hidden
 from genrep.backbones.blocks import Block, FoldedBlock, modulate
-from genrep.layers import Halving, StandardConv2d, weights_state
+from genrep.layers import Halving, Kept, StandardConv2d, weights_state
 from genrep.types import Features, FeatureSpec
 
 
@@ -177,7 +177,7 @@ class DiT(Backbone):
         nn.init.zeros_(self.final_modulation.weight)
         nn.init.zeros_(self.final_modulation.bias)
         self.read_out = ReadOut(config, channels, self.stride)
-        self._kept: tuple[object, tuple[FoldedBlock, ...]] | None = None
+        self._kept = Kept[tuple[FoldedBlock, ...]]()
         self.register_buffer("positions", position_codes(self.grid, config.width), persistent=False)
         self.spec = FeatureSpec(
             image_size=image_size,
@@ -215,19 +215,17 @@ class DiT(Backbone):
         if torch.is_grad_enabled():
             return super().clean_features(x0)
         dtype = torch.get_autocast_dtype(x0.device.type) if torch.is_autocast_enabled(x0.device.type) else x0.dtype
-        state = (dtype, *weights_state(self))
-        kept = self._kept
-        if kept is None or kept[0] != state:
-            kept = self._kept = (state, tuple(block.to(dtype) for block in self._folded()))
-        return self._run(self._entered(x0, x0.new_zeros(len(x0), 0)), range(self.config.depth), kept[1]).features
+        folded = self._kept((dtype, *weights_state(self)), lambda: self._folded(dtype))
+        return self._run(self._entered(x0, x0.new_zeros(len(x0), 0)), range(self.config.depth), folded).features
 
-    def _folded(self) -> tuple[FoldedBlock, ...]:
+    def _folded(self, dtype: torch.dtype) -> tuple[FoldedBlock, ...]:
         """The blocks at t = 0, without a condition."""
         with torch.autocast(self.positions.device.type, enabled=False):
             time = self._time(self.positions.new_zeros(1))
             both = time + self.embedding.null
             blocks = (self._block(i) for i in range(self.config.depth))
-            return tuple(block.folded(block.modulation(F.silu(time if i < self.early else both))[0]) for i, block in enumerate(blocks))
+            folded = (block.folded(block.modulation(F.silu(time if i < self.early else both))[0]) for i, block in enumerate(blocks))
+            return tuple(block.to(dtype) for block in folded)
 
     def suffix(self, hidden: Hidden, y: Tensor | None) -> Hidden:
         condition = self.embedding.null if y is None else self.embedding(y)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +18,7 @@ OWN = {
     "align": "how exact the aligned gradient is, and what aligning costs of a joint step and beside TorchJD",
     "perception": "what perceiving costs: the trunk beside timm's vision transformer of equal size, the heads beside the trunk",
     "robustness": "what RUN's model, or the one that comes with genrep, sees in noisy, blurred, faded, coarse, compressed garments; ten minutes",
+    "semantics": "whether denoising heeds the semantics it is given: right ones, wrong ones, none; of RUN's model or the one that comes with genrep",
     "scaling": "several processes beside one: whether they make the same weights, what they send each other, and what that costs",
     "sampling": "what sampling costs beside the network, and 20 steps against 250, of RUN's model or the one that comes with genrep",
 }
@@ -51,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
     if args.name == EVIDENCE:
         figures = _of_suite(args.suite, run, at_once=0 if args.quick else args.at_once)
     else:
-        figures = _own(args) if args.name in OWN else _of_run(args.name, run)
+        figures = MEASURES[args.name](args) if args.name in OWN else _of_run(args.name, run)
     folder = args.out or (Path("runs") / "bench" if args.name in OWN else run)
     folder.mkdir(parents=True, exist_ok=True)
     written = write_figures(folder, args.name, figures)
@@ -93,56 +94,52 @@ def _say(line: str) -> None:
     print(line, flush=True)
 
 
-def _own(args: argparse.Namespace) -> Sequence[Figure]:
-    if args.name == "align":
-        return _of_alignment(quick=args.quick)
-    if args.name == "perception":
-        return _of_perception(quick=args.quick)
-    if args.name == "scaling":
-        return _of_scaling(quick=args.quick)
-    if args.name == "robustness":
-        return _of_robustness(args.run, quick=args.quick)
-    return _of_posteriors(args.run, quick=args.quick, most=args.most) if args.name == "posterior" else _of_sampling(args.run, quick=args.quick)
-
-
-def _of_alignment(*, quick: bool) -> Sequence[Figure]:
+def _of_alignment(args: argparse.Namespace) -> Sequence[Figure]:
     from genrep.datasets import load_dataset
     from genrep.evaluation.align_bench import cost_figures, exactness_figures
     from genrep.evaluation.timing import ENOUGH_ROUNDS
     from genrep.recipes import showcase
 
-    exact = exactness_figures(quick=quick, progress=_say)
-    return [*exact, *cost_figures(showcase(), load_dataset("fashion", "train", num=64), num_rounds=1 if quick else ENOUGH_ROUNDS, progress=_say)]
+    exact = exactness_figures(quick=args.quick, progress=_say)
+    return [*exact, *cost_figures(showcase(), load_dataset("fashion", "train", num=64), num_rounds=1 if args.quick else ENOUGH_ROUNDS, progress=_say)]
 
 
-def _of_perception(*, quick: bool) -> Sequence[Figure]:
+def _of_perception(args: argparse.Namespace) -> Sequence[Figure]:
     from genrep.datasets import load_dataset
     from genrep.evaluation.perception_bench import latency_figures
     from genrep.evaluation.timing import ENOUGH_ROUNDS
     from genrep.recipes import showcase
 
-    return latency_figures(showcase(), load_dataset("fashion", "test", num=8), num_rounds=2 if quick else 3 * ENOUGH_ROUNDS, progress=_say)
+    return latency_figures(showcase(), load_dataset("fashion", "test", num=8), num_rounds=2 if args.quick else 3 * ENOUGH_ROUNDS, progress=_say)
 
 
-def _of_robustness(run: Path | None, *, quick: bool) -> Sequence[Figure]:
+def _of_robustness(args: argparse.Namespace) -> Sequence[Figure]:
     from genrep.cli.runs import load_model
     from genrep.datasets import load_dataset
     from genrep.evaluation.robustness import robustness_figures
 
     sets = [load_dataset(name, "test", num=num) for name, num in (("fashion", 2_000), ("fashion-scenes", 500))]
-    return robustness_figures(load_model(run), sets, quick=quick, progress=_say)
+    return robustness_figures(load_model(args.run), sets, quick=args.quick, progress=_say)
 
 
-def _of_scaling(*, quick: bool) -> Sequence[Figure]:
+def _of_semantics(args: argparse.Namespace) -> Sequence[Figure]:
+    from genrep.cli.runs import load_model
+    from genrep.datasets import load_dataset
+    from genrep.evaluation.semantics_bench import NUM_IMAGES, semantics_figures
+
+    return semantics_figures(load_model(args.run), load_dataset("fashion", "val", num=40 if args.quick else NUM_IMAGES))
+
+
+def _of_scaling(args: argparse.Namespace) -> Sequence[Figure]:
     from genrep.evaluation.scaling_bench import cost_figures, exact, exactness_figures
     from genrep.evaluation.timing import ENOUGH_ROUNDS
     from genrep.recipes import showcase, tiny
 
     same = exactness_figures(exact(tiny()), progress=_say)
-    return [*same, *cost_figures(showcase(), num_rounds=1 if quick else 3 * ENOUGH_ROUNDS, progress=_say)]
+    return [*same, *cost_figures(showcase(), num_rounds=1 if args.quick else 3 * ENOUGH_ROUNDS, progress=_say)]
 
 
-def _of_sampling(run: Path | None, *, quick: bool) -> Sequence[Figure]:
+def _of_sampling(args: argparse.Namespace) -> Sequence[Figure]:
     from genrep.cli.runs import load_model
     from genrep.config import EvalConfig
     from genrep.datasets import cache_folder, load_dataset
@@ -151,14 +148,14 @@ def _of_sampling(run: Path | None, *, quick: bool) -> Sequence[Figure]:
     from genrep.evaluation.sampling_bench import batch_figure, quality_figures, time_figures
     from genrep.evaluation.timing import ENOUGH_ROUNDS
 
-    model = load_model(run)
+    model = load_model(args.run)
     studio = Studio(model, load_judge(load_dataset("fashion", "train"), cache=cache_folder()), EvalConfig(), bf16=True)
-    times = time_figures(model, num_rounds=2 if quick else ENOUGH_ROUNDS, progress=_say)
-    quality = quality_figures(studio, load_dataset("fashion", "val"), load_dataset("fashion", "test"), quick=quick, progress=_say)
+    times = time_figures(model, num_rounds=2 if args.quick else ENOUGH_ROUNDS, progress=_say)
+    quality = quality_figures(studio, load_dataset("fashion", "val"), load_dataset("fashion", "test"), quick=args.quick, progress=_say)
     return [*times, batch_figure(model), *quality]
 
 
-def _of_posteriors(run: Path | None, *, quick: bool, most: int) -> Sequence[Figure]:
+def _of_posteriors(args: argparse.Namespace) -> Sequence[Figure]:
     from genrep.cli.runs import load_model
     from genrep.datasets import cache_folder, load_dataset
     from genrep.evaluation.judge import load_judge
@@ -169,14 +166,26 @@ def _of_posteriors(run: Path | None, *, quick: bool, most: int) -> Sequence[Figu
     from genrep.evaluation.trained_posterior import NUM_IMAGES, trained_figures
     from genrep.recipes import showcase
 
-    model = load_model(run) if run else None
-    figures = posterior_figures(quick=quick, progress=_say)
+    model = load_model(args.run) if args.run else None
+    figures = posterior_figures(quick=args.quick, progress=_say)
     if model:
         judge = load_judge(load_dataset("fashion", "train"), cache=cache_folder())
-        figures += trained_figures(model, load_dataset("fashion", "test", num=NUM_IMAGES), judge, quick=quick, most=most, progress=_say)
-        largest, num = (10, 10) if quick else (200, 300)
+        figures += trained_figures(model, load_dataset("fashion", "test", num=NUM_IMAGES), judge, quick=args.quick, most=args.most, progress=_say)
+        largest, num = (10, 10) if args.quick else (200, 300)
         test = load_dataset("fashion", "test")
-        figures += cost_figures(showcase(), test, num_rounds=2 if quick else ENOUGH_ROUNDS, progress=_say)
+        figures += cost_figures(showcase(), test, num_rounds=2 if args.quick else ENOUGH_ROUNDS, progress=_say)
         figures += prior_figures(model, test, most=largest, progress=_say)
         figures += stranger_figures(model, test, strangers(num, model.image_size), num=num, progress=_say)
     return figures
+
+
+MEASURES: dict[str, Callable[[argparse.Namespace], Sequence[Figure]]] = {
+    "posterior": _of_posteriors,
+    "align": _of_alignment,
+    "perception": _of_perception,
+    "robustness": _of_robustness,
+    "semantics": _of_semantics,
+    "scaling": _of_scaling,
+    "sampling": _of_sampling,
+}
+"""What measures the figures of `OWN`."""

@@ -14,7 +14,7 @@ from genrep.config import Config
 from genrep.datasets import ArrayDataset
 from genrep.evaluation.figures import Figure
 from genrep.evaluation.perception_bench import SMALL_DIT
-from genrep.evaluation.timing import ENOUGH_ROUNDS, Progress, at_most, cpu_seconds, silent
+from genrep.evaluation.timing import ENOUGH_ROUNDS, Progress, cpu_seconds, of_rounds, silent
 from genrep.model import GenRep
 from genrep.objective import JOBS, generation_losses, perception_losses
 from genrep.randomness import SampleGenerator
@@ -111,7 +111,7 @@ def cost_figures(config: Config, data: ArrayDataset, *, num_rounds: int = ENOUGH
         given.remember(losses)
         spent = cpu_seconds({"step": _step(model, joint, config, losses), "align": partial(given, losses)}, num_rounds)
         how = "adding up, Gramian and combination of gradients that are there, over losses, gradients, alignment and optimizers; DiT-S with 4 px tokens"
-        figures.append(at_most(f"alignment / joint step, batch {num} + {num}", spent["align"] / spent["step"], bound, num_rounds, how))
+        figures.append(of_rounds(f"alignment / joint step, batch {num} + {num}", spent["align"] / spent["step"], bound, num_rounds, how))
     return [*figures, *_beside_torchjd(given, losses, num_rounds)]
 
 
@@ -160,4 +160,4 @@ def _beside_torchjd(given: _Given, losses: Mapping[str, Loss], num_rounds: int) 
     spent = cpu_seconds(work, num_rounds)
     cheapest = min(peers, key=lambda name: spent[name])
     how = f"the paper's rule, over TorchJD's {cheapest}, the cheapest of {', '.join(peers)}"
-    return [at_most("alignment / TorchJD", spent["ours"] / spent[cheapest], OF_PEER, num_rounds, how)]
+    return [of_rounds("alignment / TorchJD", spent["ours"] / spent[cheapest], OF_PEER, num_rounds, how)]

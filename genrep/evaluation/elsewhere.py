@@ -5,12 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from genrep.config import Config
+from genrep.evaluation.evaluate import finished_run
 from genrep.evaluation.perception import MEASURES, Figures, Seen, see
 from genrep.model import GenRep
-from genrep.overrides import from_dict
-from genrep.storage import read_json, write_json
-from genrep.training import RunFolder, Screen, default_device
+from genrep.storage import write_json
+from genrep.training import Screen
 from genrep.training.data import RunData
 from genrep.training.records import Silent
 from genrep.types import Batch, Perception
@@ -26,10 +25,7 @@ def evaluate_elsewhere(run: Path | str, sets: tuple[str, ...], *, allow_network:
     Raises:
         ValueError: the run has no finished model, a set cannot be read, has other classes, or says nothing of what the model sees.
     """
-    folder = RunFolder(Path(run))
-    if not (folder.config.is_file() and folder.model.is_dir()):
-        raise ValueError(f"{folder.path} is not a finished run: it needs config.json and model/. Train it to the end first.")
-    config, model = from_dict(read_json(folder.config), Config), GenRep.from_pretrained(folder.model).to(default_device())
+    folder, config, model = finished_run(run)
     data = RunData(replace(config, data=replace(config.data, sets=sets)), allow_network=allow_network)
     figures: Figures = {}
     for name in data.names:

@@ -70,6 +70,18 @@ class Evaluation:
         self.seconds[name] = round(time.monotonic() - start, 2)
 
 
+def finished_run(run: Path | str) -> tuple[RunFolder, Config, GenRep]:
+    """A run's folder, what it was configured to be, and its model, where it computes.
+
+    Raises:
+        ValueError: it has no finished model.
+    """
+    folder = RunFolder(Path(run))
+    if not (folder.config.is_file() and folder.model.is_dir()):
+        raise ValueError(f"{folder.path} is not a finished run: it needs config.json and model/. Train it to the end first.")
+    return folder, from_dict(read_json(folder.config), Config), GenRep.from_pretrained(folder.model).to(default_device())
+
+
 def evaluate(run: Path | str, *, allow_network: bool = False, progress: Screen | None = None) -> dict[str, float]:
     """Measure a finished run on test images.
 
@@ -81,13 +93,9 @@ def evaluate(run: Path | str, *, allow_network: bool = False, progress: Screen |
     Raises:
         ValueError: the run has no finished model, or the data cannot be had.
     """
-    folder = RunFolder(Path(run))
-    if not (folder.config.is_file() and folder.model.is_dir()):
-        raise ValueError(f"{folder.path} is not a finished run: it needs config.json and model/. Train it to the end first.")
-    config = from_dict(read_json(folder.config), Config)
+    folder, config, model = finished_run(run)
     shutil.rmtree(folder.samples, ignore_errors=True)
     folder.samples.mkdir()
-    model = GenRep.from_pretrained(folder.model).to(default_device())
     work = Evaluation(config, model, folder.samples, RunData(config, allow_network=allow_network), progress or Silent())
     _measure(work)
     details = {**work.tables, "class_names": list(model.class_names), "gates": _gates(folder.events), "notes": work.notes, "seconds": work.seconds}

@@ -34,8 +34,15 @@ class Figure:
         return "-" if self.target is None else f"{'<=' if self.at_most else '>='} {self.target:.3g}"
 
 
-def plain(name: str, value: Estimate, unit: str, how: str) -> Figure:
+def at_most(name: str, value: float, target: float, unit: str, how: str, *, judged: bool = True) -> Figure:
+    """A figure beside its upper bound."""
+    met = value <= target if judged else None
+    return Figure(name=name, value=value, interval=None, unit=unit, target=target, at_most=True, met=met, how=how)
+
+
+def plain(name: str, value: Estimate | float, unit: str, how: str) -> Figure:
     """A figure without a target."""
+    value = value if isinstance(value, Estimate) else Estimate(value, math.nan, math.nan)
     interval = None if math.isnan(value.low) else (value.low, value.high)
     return Figure(name=name, value=value.value, interval=interval, unit=unit, target=None, met=None, how=how)
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -13,8 +12,8 @@ from torch import Tensor, nn
 from genrep.backbones import DiT, DiTConfig
 from genrep.config import Config
 from genrep.datasets import ArrayDataset
-from genrep.evaluation.figures import Figure
-from genrep.evaluation.timing import ENOUGH_ROUNDS, Progress, at_most, cpu_seconds, silent
+from genrep.evaluation.figures import Figure, plain
+from genrep.evaluation.timing import ENOUGH_ROUNDS, Progress, cpu_seconds, of_rounds, silent
 from genrep.model import GenRep
 from genrep.tasks import run_tasks
 
@@ -42,7 +41,7 @@ def latency_figures(config: Config, data: ArrayDataset, *, num_rounds: int = ENO
         for bf16 in (False, True):
             kind = "bfloat16" if bf16 else "float32"
             progress(f"time of the trunk, batch {num}, {kind}")
-            with _autocast(bf16):
+            with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
                 figures += _of_trunk(model, peer, x0[:num], num_rounds, f"batch {num}, {kind}")
     progress("time of the heads")
     return figures + _of_heads(model, x0, num_rounds)
@@ -59,10 +58,11 @@ def _of_trunk(model: GenRep, peer: nn.Module, x0: Tensor, num_rounds: int, where
     }
     spent = cpu_seconds(work, num_rounds)
     how = f"DiT-S with four-pixel tokens at 32 px, {where}; timm's VisionTransformer of its width, depth, heads and tokens, queries and keys normalised"
+    unbound = f"{how}; medians of {num_rounds} rounds in turn, CPU time"
     return [
-        at_most(f"trunk / timm, {where}", spent["folded"] / spent["timm"], OF_PEER + NOISE, num_rounds, how),
-        _plain(f"the same without the convolutional stem, {where}", (spent["folded"] - spent["stem"]) / spent["timm"], num_rounds, how),
-        _plain(f"folded / unfolded, {where}", spent["folded"] / spent["unfolded"], num_rounds, how),
+        of_rounds(f"trunk / timm, {where}", spent["folded"] / spent["timm"], OF_PEER + NOISE, num_rounds, how),
+        plain(f"the same without the convolutional stem, {where}", (spent["folded"] - spent["stem"]) / spent["timm"], "ratio", unbound),
+        plain(f"folded / unfolded, {where}", spent["folded"] / spent["unfolded"], "ratio", unbound),
     ]
 
 
@@ -84,9 +84,9 @@ def _of_heads(model: GenRep, x0: Tensor, num_rounds: int) -> list[Figure]:
     work |= {f"{name} alone": _whole(model, name, x0) for name, _ in model.tasks()}
     spent = cpu_seconds({"trunk": lambda: model.denoiser.clean_features(x0), "all": together, **work}, num_rounds)
     how = f"DiT-S with four-pixel tokens at 32 px, batch {len(x0)}, float32"
-    figures = [at_most(f"{name} / trunk", spent[name] / spent["trunk"], OF_TRUNK[name], num_rounds, how) for name, _ in model.tasks() if name in OF_TRUNK]
+    figures = [of_rounds(f"{name} / trunk", spent[name] / spent["trunk"], OF_TRUNK[name], num_rounds, how) for name, _ in model.tasks() if name in OF_TRUNK]
     dearest = max(spent[f"{name} alone"] for name, _ in model.tasks())
-    return [*figures, at_most("all tasks / the dearest alone", spent["all"] / dearest, OF_ONE_TASK, num_rounds, f"{how}; trunk included in both")]
+    return [*figures, of_rounds("all tasks / the dearest alone", spent["all"] / dearest, OF_ONE_TASK, num_rounds, f"{how}; trunk included in both")]
 
 
 def _whole(model: GenRep, name: str, x0: Tensor) -> Callable[[], object]:
@@ -122,13 +122,3 @@ def _peer(model: GenRep) -> nn.Module:
     ends: dict[str, Any] = {"img_size": size, "patch_size": model.denoiser.trunk.stride, "in_chans": model.codec.channels, "num_classes": 0}
     network: nn.Module = VisionTransformer(**sizes, **ends, qk_norm=True, class_token=False, global_pool="").eval()
     return network
-
-
-@contextmanager
-def _autocast(bf16: bool) -> Iterator[None]:
-    with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-        yield
-
-
-def _plain(name: str, value: float, num_rounds: int, how: str) -> Figure:
-    return Figure(name=name, value=value, interval=None, unit="ratio", target=None, met=None, how=f"{how}; medians of {num_rounds} rounds in turn, CPU time")

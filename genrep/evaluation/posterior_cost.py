@@ -9,7 +9,7 @@ import torch
 from genrep.config import Config
 from genrep.datasets import ArrayDataset
 from genrep.evaluation.figures import Figure
-from genrep.evaluation.timing import ENOUGH_ROUNDS, Progress, at_most, cpu_seconds, silent
+from genrep.evaluation.timing import ENOUGH_ROUNDS, Progress, cpu_seconds, of_rounds, silent
 from genrep.model import GenRep
 from genrep.objective import generation_losses, glimpse_loss, perception_losses
 from genrep.posteriors import DenoisingGap
@@ -60,7 +60,7 @@ def _of_posterior(config: Config, data: ArrayDataset, num_rounds: int) -> Figure
 
     spent = cpu_seconds({"ours": ours, "plain": plain}, num_rounds)
     what = f"{NUM_IMAGES} images, {candidates.shape[1]} classes, 4 evaluations; class in the last of {trunk.depth} blocks"
-    return at_most("one posterior / one evaluation at a time", spent["ours"] / spent["plain"], SHARED, num_rounds, what)
+    return of_rounds("one posterior / one evaluation at a time", spent["ours"] / spent["plain"], SHARED, num_rounds, what)
 
 
 def _of_lessons(config: Config, data: ArrayDataset, num_rounds: int) -> Figure:
@@ -90,4 +90,4 @@ def _of_lessons(config: Config, data: ArrayDataset, num_rounds: int) -> Figure:
     taught = min(objective.distil_images, train.batch_size) / train.batch_size / objective.distil_every
     share = f"one in {objective.distil_every} has a lesson, so that {taught:.0%} of the images are taught"
     ratio = spent["lesson"] / spent["step"] / objective.distil_every
-    return at_most(f"lessons / step, recipe {config.name}", ratio, ADDED, num_rounds, f"of a joint step, on average; {share}")
+    return of_rounds(f"lessons / step, recipe {config.name}", ratio, ADDED, num_rounds, f"of a joint step, on average; {share}")

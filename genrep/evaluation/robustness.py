@@ -73,10 +73,14 @@ Source: Hendrycks and Dietterich 2019, arXiv:1903.12261.
 """
 
 
-def corrupted(image: Float[Tensor, "b 3 h w"], kind: str, strength: float, *, seed: int = 0) -> Float[Tensor, "b 3 h w"]:
-    """Images in [-1, 1], spoilt; what happens to one of them depends on its place alone. Grey ones stay grey."""
+def corrupted(image: Float[Tensor, "b 3 h w"], kind: str, strength: float) -> Float[Tensor, "b 3 h w"]:
+    """Images in [-1, 1], spoilt; what happens to one of them depends on its place alone. Grey ones stay grey.
+
+    Args:
+        kind: one of `CORRUPTIONS`, whose entry says in what `strength` is measured.
+    """
     seen = image[:, :1] if bool((image == image[:, :1]).all()) else image
-    normal = SampleGenerator(seed, torch.arange(len(seen)), f"corruption/{kind}").normal(*seen.shape[1:])
+    normal = SampleGenerator(0, torch.arange(len(seen)), f"corruption/{kind}").normal(*seen.shape[1:])
     spoilt = CORRUPTIONS[kind].spoil(seen / 2 + 0.5, strength, normal)
     return (spoilt.clamp(0, 1) * 2 - 1).expand_as(image)
 
@@ -102,7 +106,7 @@ def robustness_figures(model: GenRep, sets: Sequence[ArrayDataset], *, quick: bo
         if quick:
             continue
         means = {task: sum(each[task].value for each in found) / len(found) for task in clean}
-        figures += [_figure(f"{kind}, mean", task, Estimate(mean, float("nan"), float("nan")), len(sets)) for task, mean in means.items()]
+        figures += [_figure(f"{kind}, mean", task, mean, len(sets)) for task, mean in means.items()]
     return figures
 
 
@@ -122,6 +126,6 @@ def _headlines(model: GenRep, seen: Sequence[Seen]) -> dict[str, Estimate]:
     return found
 
 
-def _figure(row: str, task: str, value: Estimate, num_sets: int) -> Figure:
+def _figure(row: str, task: str, value: Estimate | float, num_sets: int) -> Figure:
     how = f"test images of {num_sets} sets, the last that is annotated for {task}; what the image has undergone is not told"
     return plain(f"{row}: {HEADLINE[task]}", value, "share", how)

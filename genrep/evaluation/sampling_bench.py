@@ -9,9 +9,9 @@ import torch
 
 from genrep.datasets import ArrayDataset
 from genrep.evaluation.diffusers_peer import loop_of_diffusers
-from genrep.evaluation.figures import Figure, plain
+from genrep.evaluation.figures import Figure, at_most, plain
 from genrep.evaluation.generation import Studio
-from genrep.evaluation.timing import ENOUGH_ROUNDS, Progress, at_most, cpu_seconds, silent
+from genrep.evaluation.timing import ENOUGH_ROUNDS, Progress, cpu_seconds, of_rounds, silent
 from genrep.metrics.base import Estimate, wilson
 from genrep.metrics.generation import kid, kid_difference, precision_recall
 from genrep.model import GenRep
@@ -75,7 +75,7 @@ def quality_figures(studio: Studio, val: ArrayDataset, test: ArrayDataset, *, qu
         figures.append(plain(f"{name}: KID", kid(real, made.features), "KID", how))
         figures.append(plain(f"{name}: recognised", wilson(made.num_right, pairs), "share", how))
         recall = precision_recall(real, made.features)[1]
-        figures.append(Figure(name=f"{name}: recall", value=recall, interval=None, unit="share", target=None, met=None, how=how))
+        figures.append(plain(f"{name}: recall", recall, "share", how))
     return figures
 
 
@@ -92,16 +92,16 @@ def time_figures(model: GenRep, *, num_rounds: int = ENOUGH_ROUNDS, progress: Pr
             work = {"whole": _generating(model, sampler, batch), "network": _bare(model, batch)}
             spent = cpu_seconds(work, num_rounds)
             how = f"`generate` with {FEW} steps of {type(sampler).__name__}, the table of modulations included, over as many calls of the denoiser alone"
-            figures.append(at_most(f"whole / network, batch {batch}", spent["whole"] / spent["network"], OF_NETWORK, num_rounds, how))
+            figures.append(of_rounds(f"whole / network, batch {batch}", spent["whole"] / spent["network"], OF_NETWORK, num_rounds, how))
         spent = cpu_seconds({"ours": _generating(model, sampler, 1), "theirs": loop_of_diffusers(model, num_steps=FEW)}, num_rounds)
         config = model.config.trunk
         peer = f"DiTTransformer2DModel of {config.depth} blocks, width {config.width}, tokens of {model.denoiser.trunk.stride} px"
         how = f"{FEW} steps at batch 1, against diffusers' DPMSolverMultistepScheduler with {peer}"
-        figures.append(at_most("whole / diffusers, batch 1", spent["ours"] / spent["theirs"], OF_PEER, num_rounds, how))
+        figures.append(of_rounds("whole / diffusers, batch 1", spent["ours"] / spent["theirs"], OF_PEER, num_rounds, how))
         for name, kind in (("euler", Euler), ("heun", Heun), ("dpm_solver", DPMSolver), ("unipc", UniPC)):
             seconds = cpu_seconds({name: _idle(model, kind(num_steps=200))}, num_rounds)[name]
             how = "200 steps at batch 4 with a denoiser that does nothing"
-            figures.append(at_most(f"{name}: outside the network, per step", seconds / 200 * 1e6, OUTSIDE_US, num_rounds, how, unit="us"))
+            figures.append(of_rounds(f"{name}: outside the network, per step", seconds / 200 * 1e6, OUTSIDE_US, num_rounds, how, unit="us"))
     return figures
 
 
@@ -132,5 +132,4 @@ def batch_figure(model: GenRep, *, num: int = 60) -> Figure:
     whole, parts = (model.generate(classes, sampler=sampler, batch_size=size, guidance=1.75) for size in (num, 7))
     apart = float((whole - parts).abs().max()) / 2
     how = f"{num} images, {FEW} ancestral steps, guidance 1.75, in one batch and in batches of 7; largest difference of a pixel of range 1"
-    met, unit = apart <= LEVELS, "of a pixel's range"
-    return Figure(name="one batch / batches of 7", value=apart, interval=None, unit=unit, target=LEVELS, at_most=True, met=met, how=how)
+    return at_most("one batch / batches of 7", apart, LEVELS, "of a pixel's range", how)

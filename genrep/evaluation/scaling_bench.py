@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from unittest import mock
 
@@ -21,16 +22,15 @@ from torch import Tensor
 
 from genrep import processes
 from genrep.config import Config
-from genrep.evaluation.figures import Figure
+from genrep.evaluation.figures import Figure, at_most
 from genrep.evaluation.timing import ENOUGH_ROUNDS, Progress, silent
 from genrep.model import GenRep
 from genrep.processes import is_first, joined
-from genrep.registry import lookup
 from genrep.storage import load_tensors, read_json, save_tensors, write_json
 from genrep.training import loop
 from genrep.training.data import RunData
 from genrep.training.exchange import Exchange
-from genrep.training.joint_step import ALIGNED_SETS, JointGradient
+from genrep.training.joint_step import JointGradient
 from genrep.training.loop import Session
 from genrep.training.records import Silent
 from genrep.training.run_folder import RunFolder
@@ -76,14 +76,14 @@ def exactness_figures(config: Config, *, progress: Progress = silent) -> list[Fi
         moved = read_json(together / "moved.json")
     how = f"{NUM_PROCESSES} gloo processes against one, recipe `{config.name}`"
     return [
-        _at_most(
+        at_most(
             f"weights after {NUM_STEPS} joint steps",
             apart["weights"],
             WEIGHTS_ATOL,
             "difference",
             f"{how}, float64, largest entry; glimpses, three tasks",
         ),
-        _at_most("gradient of a step", apart["gradients"], GRADIENTS_RTOL, "ratio", f"{how}, float32, relative to its largest entry"),
+        at_most("gradient of a step", apart["gradients"], GRADIENTS_RTOL, "ratio", f"{how}, float32, relative to its largest entry"),
         Figure(
             name="the same, aligned before it is added up",
             value=wrong,
@@ -93,7 +93,7 @@ def exactness_figures(config: Config, *, progress: Progress = silent) -> list[Fi
             met=wrong > GRADIENTS_RTOL,
             how=f"{how}; must differ, or the check before would see nothing",
         ),
-        _at_most("bytes moved of shared gradients / plain data parallelism", moved["of_shared"], OF_PLAIN, "ratio", f"{how}; calls counted, rings assumed"),
+        at_most("bytes moved of shared gradients / plain data parallelism", moved["of_shared"], OF_PLAIN, "ratio", f"{how}; calls counted, rings assumed"),
     ]
 
 
@@ -106,9 +106,8 @@ def cost_figures(config: Config, *, num_rounds: int = ENOUGH_ROUNDS, progress: P
     enough = num_rounds >= ENOUGH_ROUNDS
     how = f"a step of {NUM_PROCESSES} gloo processes of a thread, recipe `{config.name}`, beside one in which nothing is sent; medians of {num_rounds} in turn"
     value = times["speaking"] / times["silent"] - 1
-    met = value <= OVERHEAD if enough else None
     how = how if enough else f"{how}; too few to judge a target by"
-    return [Figure(name="added by speaking", value=value, interval=None, unit="ratio", target=OVERHEAD, at_most=True, met=met, how=how)]
+    return [at_most("added by speaking", value, OVERHEAD, "ratio", how, judged=enough)]
 
 
 def exact(config: Config) -> Config:
@@ -163,8 +162,8 @@ def _same(folder: Path, config: Config) -> None:
     if is_first():
         write_json(folder / "moved.json", {"of_shared": _moved_of_shared(session, sum(moved.values()))})
     if processes.together():
-        session = _session(folder / "wrong", joint)
-        session.joint = _joint(session, AlignedBefore)
+        with mock.patch.object(loop, "JointGradient", partial(JointGradient, exchange=AlignedBefore)):
+            session = _session(folder / "wrong", joint)
         session._step()
         _save(folder / "aligned_before.st", _gradients(session))
 
@@ -186,12 +185,6 @@ def _cost(folder: Path, config: Config, num_rounds: int) -> None:
 
 def _session(path: Path, config: Config) -> Session:
     return Session(RunData(config), RunFolder(path), command="", screen=Silent(), look=None)
-
-
-def _joint(session: Session, exchange: type[Exchange]) -> JointGradient:
-    train = session.config.train
-    aligned = lookup(ALIGNED_SETS, train.aligned_set, "aligned set")
-    return JointGradient(session.model, session.config.aligner, weights=train.weights(session.jobs), aligned=aligned, exchange=exchange)
 
 
 def _gradients(session: Session) -> dict[str, Tensor]:
@@ -250,7 +243,3 @@ def _mute() -> Iterator[None]:
 
     with mock.patch.multiple(dist, all_gather=all_gather, reduce_scatter=reduce_scatter, all_reduce=lambda *_, **__: _Done()):
         yield
-
-
-def _at_most(name: str, value: float, target: float, unit: str, how: str) -> Figure:
-    return Figure(name=name, value=value, interval=None, unit=unit, target=target, at_most=True, met=value <= target, how=how)

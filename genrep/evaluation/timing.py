@@ -6,7 +6,7 @@ import statistics
 import time
 from collections.abc import Callable, Mapping
 
-from genrep.evaluation.figures import Figure
+from genrep.evaluation.figures import Figure, at_most
 
 Progress = Callable[[str], None]
 """Told what is being measured."""
@@ -31,9 +31,8 @@ def cpu_seconds(work: Mapping[str, Callable[[], object]], num_rounds: int) -> di
     return {name: statistics.median(times[1:]) for name, times in spent.items()}
 
 
-def at_most(name: str, value: float, target: float, num_rounds: int, how: str, unit: str = "ratio") -> Figure:
+def of_rounds(name: str, value: float, target: float, num_rounds: int, how: str, unit: str = "ratio") -> Figure:
     """A figure of `cpu_seconds` beside its upper bound."""
     enough = num_rounds >= ENOUGH_ROUNDS
-    how = f"{how}; medians of {num_rounds} rounds in turn, CPU time"
-    how = how if enough else f"{how}; too few to judge a target by"
-    return Figure(name=name, value=value, interval=None, unit=unit, target=target, at_most=True, met=value <= target if enough else None, how=how)
+    how = f"{how}; medians of {num_rounds} rounds in turn, CPU time{'' if enough else '; too few to judge a target by'}"
+    return at_most(name, value, target, unit, how, judged=enough)

@@ -9,7 +9,7 @@ from rectangles import rectangles
 from toy_runs import config
 
 from genrep.evaluation.posterior_cost import cost_figures
-from genrep.evaluation.timing import at_most, cpu_seconds
+from genrep.evaluation.timing import cpu_seconds, of_rounds
 
 
 def burn(seconds: float) -> None:
@@ -25,8 +25,8 @@ def test_ratios_are_of_medians_after_a_warm_up() -> None:
 
 
 def test_enough_rounds_judge() -> None:
-    assert at_most("x", 0.9, 1.0, 7, "so").met is True and at_most("x", 1.1, 1.0, 7, "so").met is False
-    few = at_most("x", 0.9, 1.0, 6, "so")
+    assert of_rounds("x", 0.9, 1.0, 7, "so").met is True and of_rounds("x", 1.1, 1.0, 7, "so").met is False
+    few = of_rounds("x", 0.9, 1.0, 6, "so")
     assert few.met is None and "medians of 6 rounds" in few.how and "too few to judge" in few.how
 
 
