@@ -64,6 +64,8 @@ class ObjectiveConfig:
     unless it says so itself; 0: evenly, all alike."""
     pseudo_confidence: float | None = 0.9
     """Where an image is not annotated, generation is conditioned on the classes that the teacher sees in it, if it is so sure of each; None: on none."""
+    labeller: str | None = None
+    """Folder of a finished model that is asked in the teacher's place, with generation alone, too; None: the teacher, where perception is trained."""
     lesson: str = "posterior"
     """What teaches perception: `posterior`; a placebo with its entropy, `smoothed` or `shuffled` (`posteriors/placebos.py`), to tell whether knowledge or
     smoothing helps; or `own`: the classes of unannotated images that the teacher's own head is sure of (`pseudo_confidence`), ungated."""
@@ -90,6 +92,8 @@ class ObjectiveConfig:
             raise ValueError(f"`lesson` must be one of {', '.join(LESSONS)}; found `{self.lesson}`.{nearest(self.lesson, LESSONS)}")
         if self.pseudo_confidence is not None and not 0 < self.pseudo_confidence < 1:
             raise ValueError(f"`pseudo_confidence` must lie between 0 and 1; found {self.pseudo_confidence}. `none` switches pseudo-conditions off.")
+        if self.labeller and (self.pseudo_confidence is None or "generation" not in self.jobs):
+            raise ValueError("`labeller` says what generation is conditioned on: it needs generation among `jobs`, and a `pseudo_confidence`.")
         if self.lesson == "own" and self.pseudo_confidence is None:
             raise ValueError("`lesson` own needs to know how sure is sure: set `pseudo_confidence`, for example to .9.")
         if not 0 <= self.sem_clean + self.sem_own <= 1:
@@ -180,9 +184,13 @@ def _distillation(head: Task[Any, Any], output: Any, batch: Batch, lessons: Less
     return sum(parts, batch.image.new_zeros(()))
 
 
-def generation_losses(model: GenRep, teacher: GenRep, batch: Batch, *, config: ObjectiveConfig, generator: SampleGenerator) -> dict[str, Tensor]:
+def generation_losses(
+    model: GenRep, teacher: GenRep, batch: Batch, *, config: ObjectiveConfig, generator: SampleGenerator, labeller: GenRep | None = None
+) -> dict[str, Tensor]:
     """L_genera = L_denoise + weights * (L_rep_align, variational term) on `draws` noised versions of each image.
 
+    Args:
+        labeller: who says what images without annotations show, in the teacher's place.
     Returns:
         the terms `denoise` (mean squared error of u per dimension), `alignment`, `variational`, and their weighted sum
         `generation`; means over draws and images, of several processes this one's part of them.
@@ -191,7 +199,7 @@ def generation_losses(model: GenRep, teacher: GenRep, batch: Batch, *, config: O
     x0 = model.encode(batch.image)
     with torch.no_grad():
         taught = teacher.denoiser.clean_features(x0)
-        y = conditions(teacher, batch, taught, config=config)
+        y = conditions(teacher, batch, taught, config=config, labeller=labeller)
     num = config.draws
     x0, y = x0.repeat_interleave(num, 0), y.repeat_interleave(num, 0)
     draw = generator.uniform(3, num).transpose(1, 2).reshape(-1, 3).to(x0.dtype)
@@ -213,18 +221,21 @@ def generation_losses(model: GenRep, teacher: GenRep, batch: Batch, *, config: O
     return {**terms, "generation": weighted}
 
 
-def conditions(teacher: GenRep, batch: Batch, taught: Features, *, config: ObjectiveConfig) -> Float[Tensor, "b k"]:
-    """What generation is conditioned on: the annotated classes; where there are none, those that the teacher is sure to see, else null.
+def conditions(teacher: GenRep, batch: Batch, taught: Features, *, config: ObjectiveConfig, labeller: GenRep | None = None) -> Float[Tensor, "b k"]:
+    """What generation is conditioned on: the annotated classes; where there are none, those that the labeller is sure to see, else null.
 
-    Without perception in training there is nobody to ask.
+    Without a labeller the teacher is asked; where perception is not trained it knows nothing, and nobody is.
 
     Args:
         taught: the teacher's features of the clean images.
     """
     unknown = batch.unannotated
-    if config.pseudo_confidence is None or "perception" not in config.jobs or not bool(unknown.any()):
+    if config.pseudo_confidence is None or not (labeller or "perception" in config.jobs) or not bool(unknown.any()):
         return batch.classes
-    seen = teacher.seen(teacher.scanned(taught.rows(unknown)), config.pseudo_confidence)
+    if labeller:
+        seen = labeller.seen(labeller.clean_features(labeller.encode(batch.image[unknown])), config.pseudo_confidence)
+    else:
+        seen = teacher.seen(teacher.scanned(taught.rows(unknown)), config.pseudo_confidence)
     return batch.classes if seen is None else batch.classes.masked_scatter(unknown[:, None], seen.classes)
 
 

@@ -35,6 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", type=Path, nargs="?", metavar="RUN", help="folder of an evaluated run (default: runs/NAME, or none)")
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="folder for NAME.json (default: the run; runs/bench where none is read)")
     parser.add_argument("--suite", default="few-labels", metavar="SUITE", help=SUITE_HELP)
+    parser.add_argument("--arms", metavar="ARM,...", help="of a suite: only these are trained (default: all)")
     parser.add_argument("--at-once", type=int, default=1, metavar="N", help="runs of a suite at a time, a thread each (default: 1)")
     parser.add_argument("--most", type=int, default=128, metavar="N", help="of `posterior` with RUN: evaluations per class at the most (default: 128)")
     parser.add_argument("--quick", action="store_true", help="within a minute; what that cannot judge says so")
@@ -50,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
     lookup({**TARGETS, **OWN, EVIDENCE: None}, args.name, "bench")
     run = args.run or Path("runs") / (args.suite if args.name == EVIDENCE else args.name)
     if args.name == EVIDENCE:
-        figures = _of_suite(args.suite, run, at_once=0 if args.quick else args.at_once)
+        figures = _of_suite(args.suite, run, at_once=0 if args.quick else args.at_once, arms=tuple(args.arms.split(",")) if args.arms else ())
     else:
         figures = MEASURES[args.name](args) if args.name in OWN else _of_run(args.name, run)
     folder = args.out or (Path("runs") / "bench" if args.name in OWN else run)
@@ -78,15 +79,17 @@ def _of_run(name: str, run: Path) -> Sequence[Figure]:
     return figures_of(name, read_json(results))
 
 
-def _of_suite(name: str, folder: Path, *, at_once: int) -> Sequence[Figure]:
-    """Figures of a suite whose missing runs are trained first, `at_once` at a time; 0: of the finished ones."""
+def _of_suite(name: str, folder: Path, *, at_once: int, arms: Sequence[str]) -> Sequence[Figure]:
+    """Figures of a suite whose missing runs, of these arms or of all, are trained first, `at_once` at a time; 0: of the finished ones."""
     from genrep.cli.suites import train_suite
-    from genrep.evaluation.suites import SUITES, finished, suite_figures
+    from genrep.evaluation.suites import SUITES, suite_figures
     from genrep.registry import lookup
 
     suite = lookup(SUITES, name, "suite")
+    for arm in arms:
+        lookup(suite.arms, arm, "arm")
     if at_once:
-        train_suite(suite.recipe, {run: changes for run, changes in suite.runs().items() if not finished(folder, run)}, folder, at_once=at_once)
+        train_suite(suite, folder, at_once=at_once, arms=arms)
     return suite_figures(name, suite, folder)
 
 

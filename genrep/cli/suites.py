@@ -5,27 +5,48 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from genrep.evaluation.suites import Suite
 
 
-def train_suite(recipe: str, runs: Mapping[str, Mapping[str, str]], folder: Path, *, at_once: int) -> None:
+def train_suite(suite: Suite, folder: Path, *, at_once: int, arms: Sequence[str] = ()) -> None:
     """Train and measure what is not finished; what a run prints goes to FOLDER/RUN.txt. A stopped suite continues where it was.
 
+    Args:
+        arms: only these; none: all.
     Raises:
-        ValueError: a run failed; the others are finished first.
+        ValueError: a run needs another that is neither finished nor asked for; or a run failed, and the others are finished first.
     """
+    from genrep.evaluation.suites import finished
+
+    runs = {name: changes for name, changes in suite.runs(folder, arms).items() if not finished(folder, name)}
+    lacking = next((name for name in runs if (first := suite.first(name)) and first not in runs and not finished(folder, first)), None)
+    if lacking:
+        raise ValueError(f"`{lacking}` needs `{suite.first(lacking)}`, which is not finished in {folder}. Name both of their arms with --arms.")
     folder.mkdir(parents=True, exist_ok=True)
+    codes: dict[str, Future[int]] = {}
+
+    def code(name: str) -> int:
+        first = suite.first(name)
+        if first in codes and codes[first].result():  # begun before, so that no worker waits for one that has none
+            return 1
+        return _run(suite.recipe, runs[name], folder / name)
+
     with ThreadPoolExecutor(at_once) as pool:
-        failed = [name for name, code in zip(runs, pool.map(lambda name: _run(recipe, runs[name], folder / name), runs), strict=True) if code]
-    if failed:
+        for name in runs:
+            codes[name] = pool.submit(code, name)
+    if failed := [name for name in runs if codes[name].result()]:
         raise ValueError(
             f"{len(failed)} of {len(runs)} runs failed: {', '.join(failed)}; {folder / f'{failed[0]}.txt'} says why. The same command tries again."
         )
 
 
-def _run(recipe: str, changes: Mapping[str, str], run: Path) -> int:
+def _run(recipe: str, changes: dict[str, str], run: Path) -> int:
     """Exit code of training and measuring one run."""
     overrides = [word for name, value in changes.items() for word in (f"--{name}", value)]
     with run.with_suffix(".txt").open("a") as log:

@@ -11,7 +11,7 @@ from typing import Any
 from genrep.storage import read_json
 from genrep.training.run_folder import RunFolder
 
-LESS_IS_BETTER = ("ece", "nll", "kid", "fid")
+LESS_IS_BETTER = ("ece", "nll", "kid", "fid", "class_kid")
 NOT_OF_THE_MODEL = ("_real", "_baseline", "/n", "/guidance", "/judge_accuracy", "logistic_regression_top1")
 """Figures of the data, the judge or the choice made: neither better nor worse."""
 

@@ -120,9 +120,19 @@ def measure_generation(studio: Studio, val: ArrayDataset, test: ArrayDataset) ->
         "guidance": guidance,
         "n": num,
     }
+    figures |= class_kid(real, test.label, made.features, made.label)
     if studio.config.imagenet:
         figures |= imagenet_figures(made.image, val, test)
     return Measured(figures, _tables(studio, made, tried) | {"set": test.name, "n_real": len(test), "n_recall": min(num, len(test))}), made
+
+
+def class_kid(real: Float[Tensor, "n d"], of_real: Int[Tensor, " n"], made: Float[Tensor, "m d"], of_made: Int[Tensor, " m"]) -> dict[str, float]:
+    """`class_kid`: KID of every class's samples from its real images, mean over the classes; none where a class has fewer than two of either."""
+    classes = of_made.unique().tolist()
+    if not classes or any(int((label == k).sum()) < 2 for label in (of_real, of_made) for k in classes):
+        return {}
+    found = [kid(real[of_real == k], made[of_made == k], num_resamples=1).value for k in classes]
+    return {"class_kid": sum(found) / len(found)}
 
 
 def measure_scenes(studio: Studio, val: ArrayDataset, test: ArrayDataset, *, guidance: float) -> Measured:

@@ -90,7 +90,7 @@ def few_labels() -> Config:
             generation_weight=0.5,
             side_by_side=1,
         ),
-        eval=EvalConfig(num_samples=300, guidance=1.0, sampler=Ancestral(num_steps=18)),
+        eval=EvalConfig(num_samples=1_000, guidance=1.0, sampler=Ancestral(num_steps=18)),
     )
 
 

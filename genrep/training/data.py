@@ -164,12 +164,14 @@ def filled(config: Config, sets: list[ArrayDataset]) -> Config:
     """The configuration with what only the data know: class names, tasks that some set has annotations for, whole paths.
 
     Raises:
-        ValueError: none of the tasks has any.
+        ValueError: none of the tasks has any, or there is a labeller and nothing to label.
     """
     whole = tuple(str(folder or name) for each in config.data.sets for name, folder in folders_of((each,)).items())
     tasks = tuple(task for task in config.model.tasks if any(_is_annotated(data, task) for data in sets))
     if config.model.tasks and not tasks:
         raise ValueError(f"none of the training images is annotated for {', '.join(config.model.tasks)}; there is nothing to learn. Label some of them.")
+    if config.objective.labeller and all(bool(data.annotated.all()) for data in sets):
+        raise ValueError("`objective.labeller` has nothing to say: all training images are annotated. Leave it out, or lower `data.labelled_fraction`.")
     return replace(
         config,
         data=replace(config.data, sets=whole),

@@ -120,6 +120,21 @@ def halves(row: Int[Tensor, " r"], num_images: int) -> tuple[slice, slice]:
     return slice(0, cut), slice(cut, len(row))
 
 
+def labeller_beside(model: GenRep, folder: str) -> GenRep:
+    """A finished model that says what images show, where the one in training computes.
+
+    Raises:
+        ValueError: it perceives nothing, or knows other classes or another image size.
+    """
+    found = GenRep.from_pretrained(folder).to(model.device)
+    differs = next((name for name in ("class_names", "image_size") if getattr(found.config, name) != getattr(model.config, name)), None)
+    if differs:
+        raise ValueError(f"`objective.labeller` {folder} has another `{differs}` than this model; a labeller sees the same classes in images of one size.")
+    if not found.config.tasks:
+        raise ValueError(f"`objective.labeller` {folder} perceives nothing; name a model that has a task.")
+    return found
+
+
 class Teacher:
     """Distillation's side of the loop: fits on validation images now and then; `training.lessons` is given on training batches.
 
@@ -129,6 +144,8 @@ class Teacher:
 
     def __init__(self, model: GenRep, config: ObjectiveConfig, *, seed: int, bf16: bool = False) -> None:
         self.model, self.config, self.seed, self.bf16 = model, config, seed, bf16
+        self.labeller = labeller_beside(model, config.labeller) if config.labeller else None
+        """Who is asked in its place what images without annotations show."""
         self.teaching = Teaching()
 
     def fit(self, val: Batch) -> list[dict[str, Any]]:

@@ -268,7 +268,7 @@ class Session:
         objective, batch, seed = self.config.objective, drawn.batch, self.config.train.seed
         generator = SampleGenerator(seed, drawn.positions, f"stage{self.stage}/{job}")
         if job == "generation":
-            return generation_losses(self.model, self.teacher.model, batch, config=objective, generator=generator)
+            return generation_losses(self.model, self.teacher.model, batch, config=objective, generator=generator, labeller=self.teacher.labeller)
         taught = lessons() if self.stage == 2 else None
         return perception_losses(self.model, batch, config=objective, generator=generator, lessons=taught, glimpses=self.glimpses)
 

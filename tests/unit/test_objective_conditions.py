@@ -34,3 +34,7 @@ def test_generation_asks_perception_what_an_unannotated_image_holds(monkeypatch:
         assert torch.equal(conditions(model, batch, taught, config=other), batch.classes)
     conditions(model, known, taught, config=ObjectiveConfig())
     assert len(asked) == 1
+    other = small_model(seed=1)
+    alone = replace(ObjectiveConfig(), jobs=("generation",))
+    assert torch.equal(conditions(model, batch, taught, config=alone, labeller=other), y)
+    assert torch.equal(asked[1][0], other.clean_features(other.encode(batch.image[unknown])).taps[0]) and not torch.equal(asked[1][0], asked[0][0])

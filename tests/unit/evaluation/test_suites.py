@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -54,10 +56,11 @@ def test_few_seeds_judge_nothing(tmp_path: Path, num_seeds: int) -> None:
     assert gain.met is None and "too few to judge" in gain.how and (gain.interval is None) == (num_seeds == 1)
 
 
+@pytest.mark.parametrize("how", ["share", "by"])
 @pytest.mark.parametrize(("share", "met"), [(0.1, True), (0.3, False)])
-def test_a_gain_may_have_to_be_so_large(tmp_path: Path, share: float, met: bool) -> None:
+def test_a_gain_may_have_to_be_so_large(tmp_path: Path, share: float, met: bool, how: str) -> None:
     """The mean gain in `ece` is .024 of .1."""
-    claims = (Claim(figure="ece", arm="new", against="old", less=True, share=share),)
+    claims = (Claim(figure="ece", arm="new", against="old", less=True, **{how: share if how == "share" else 0.1 * share}),)
     filled(tmp_path, 5)
     (found,) = suite_figures("mine", Suite(recipe="tiny", arms=SUITE.arms, claims=claims, shown=()), tmp_path)
     assert found.met is met and found.target == pytest.approx(-0.1 * share) and found.at_most
@@ -85,18 +88,53 @@ def test_every_run_is_trained_then_measured_and_a_failure_is_named_at_the_end(tm
         return int("old-1" in str(arguments))
 
     monkeypatch.setattr(runner, "_genrep", genrep)
-    runs = dict(list(SUITE.runs().items())[:4])
-    assert list(runs) == ["new-0", "old-0", "new-1", "old-1"]
+    two = replace(SUITE, num_seeds=2)
+    assert list(two.runs(tmp_path)) == ["new-0", "old-0", "new-1", "old-1"]
     with pytest.raises(ValueError, match=r"1 of 4 runs failed: old-1; .*old-1\.txt says why"):
-        runner.train_suite("tiny", runs, tmp_path / "suite", at_once=1)
+        runner.train_suite(two, tmp_path / "suite", at_once=1)
     of_first = ["train", "tiny", "--out", str(tmp_path / "suite/new-0"), "--train.seed", "0"], ["eval", str(tmp_path / "suite/new-0")]
     assert tuple(asked[:2]) == of_first and [words[0] for words in asked] == ["train", "eval"] * 3 + ["train"]
     assert not finished(tmp_path / "suite", "new-0")
+    asked.clear()
+    runner.train_suite(two, tmp_path / "suite", at_once=2, arms=("new",))
+    assert sum(words[0] == "train" for words in asked) == 2 and not any("old" in str(words) for words in asked)
+
+
+LABELLED = replace(SUITE, num_seeds=1, arms={"sees": {}, "makes": {"objective.jobs": "generation"}}, claims=(), labelled_by={"makes": "sees"})
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_an_arm_that_another_labels_waits_for_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails: bool) -> None:
+    """With a worker for each, the second would begin at once."""
+    begun, ended = [], []
+
+    def genrep(arguments: list[str], log: int) -> int:
+        begun.append((arguments, list(ended)))
+        time.sleep(0.05)
+        ended.append(arguments[0])
+        return int(fails)
+
+    monkeypatch.setattr(runner, "_genrep", genrep)
+    if fails:
+        with pytest.raises(ValueError, match="2 of 2 runs failed: sees-0, makes-0"):
+            runner.train_suite(LABELLED, tmp_path, at_once=2)
+        assert len(begun) == 1
+        return
+    runner.train_suite(LABELLED, tmp_path, at_once=2)
+    told, before = begun[2]
+    assert told[told.index("--objective.labeller") + 1] == str(tmp_path / "sees-0" / "model") and before == ["train", "eval"]
+
+
+def test_an_arm_cannot_do_without_the_one_that_labels_for_it(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"`makes-0` needs `sees-0`, which is not finished in .*--arms"):
+        runner.train_suite(LABELLED, tmp_path, at_once=1, arms=("makes",))
 
 
 @pytest.mark.parametrize("name", SUITES)
 def test_arms_are_configurations_and_claims_are_about_them(name: str) -> None:
     suite = SUITES[name]
-    configs = [override(RECIPES[suite.recipe](), changes) for changes in suite.runs().values()]
+    configs = [override(RECIPES[suite.recipe](), changes) for changes in suite.runs(Path()).values()]
     assert all(isinstance(config, Config) for config in configs) and len(set(map(repr, configs))) == len(configs)
+    arms = list(suite.arms)
+    assert all(arms.index(first) < arms.index(arm) for arm, first in suite.labelled_by.items())
     assert all({claim.arm, claim.against} <= set(suite.arms) and claim.figure in suite.shown for claim in suite.claims)

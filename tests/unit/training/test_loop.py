@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from rectangles import rectangles
+from small_models import small_model
 from torch import Tensor
 from toy_runs import OBJECTS, STEPS1, STEPS2, UNSTEADY, assert_same_model_tensors, config, load_rectangles, rows
 
@@ -158,3 +159,48 @@ def test_glimpses_are_of_the_stage_they_are_set_for(tmp_path: Path) -> None:
         assert {row["stage"] for row in found if float(row["loss/glimpses"] or 0) > 0} == {"both": {"1", "2"}, "first": {"1"}, "second": {"2"}}[name]
     with pytest.raises(ValueError, match="`glimpses` must be at least 0; found -1"):
         glimpsing(glimpses=-1)
+
+
+def labelled_by(folder: Path, **changes: Any) -> Config:
+    """Generation alone, of images half of which have no labels, told by the model in this folder what they show."""
+    base = config()
+    objective = replace(base.objective, jobs=("generation",), posterior=None, labeller=str(folder), pseudo_confidence=0.01)
+    return replace(base, **{"data": replace(base.data, labelled_fraction=0.5), "objective": objective, **changes})
+
+
+def test_generation_alone_can_be_told_what_images_show(tmp_path: Path) -> None:
+    seeing = train(replace(config(), objective=replace(config().objective, jobs=("perception",))), tmp_path / "seeing")
+    told = labelled_by(RunFolder(seeing).model)
+    alone = replace(told, objective=replace(told.objective, labeller=None))
+    one, other = (weights(session(tmp_path / name, settings)) for name, settings in (("a", told), ("b", alone)))
+    assert all(torch.equal(one[name], other[name]) for name in one)
+    train(told, tmp_path / "told")
+    train(alone, tmp_path / "alone")
+    drawn = [GenRep.from_pretrained(RunFolder(tmp_path / name).model).state_dict() for name in ("told", "alone")]
+    assert not all(torch.equal(drawn[0][name], drawn[1][name]) for name in drawn[0])
+
+
+def test_a_labeller_with_nothing_to_say_is_refused(tmp_path: Path) -> None:
+    session(tmp_path / "run").model.save_pretrained(tmp_path / "model")
+    with pytest.raises(ValueError, match=r"`objective.labeller` has nothing to say: all training images are annotated"):
+        session(tmp_path / "told", labelled_by(tmp_path / "model", data=config().data))
+
+
+@pytest.mark.parametrize("changes", [{"class_names": ("a", "b", "c", "e")}, {"image_size": (32, 32)}])
+def test_a_labeller_of_something_else_is_refused(tmp_path: Path, changes: dict[str, Any]) -> None:
+    small_model(**changes).save_pretrained(tmp_path / "model")
+    with pytest.raises(ValueError, match=f"has another `{next(iter(changes))}` than this model"):
+        session(tmp_path / "told", labelled_by(tmp_path / "model"))
+
+
+def test_a_labeller_that_sees_nothing_is_refused(tmp_path: Path) -> None:
+    blind = replace(config(), model=replace(config().model, tasks=()))
+    session(tmp_path / "run", blind).model.save_pretrained(tmp_path / "model")
+    with pytest.raises(ValueError, match=r"`objective.labeller` .*model perceives nothing"):
+        session(tmp_path / "told", labelled_by(tmp_path / "model"))
+
+
+@pytest.mark.parametrize("changes", [{"pseudo_confidence": None}, {"jobs": ("perception",)}])
+def test_a_labeller_that_nobody_would_ask_is_an_error(changes: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="`labeller` says what generation is conditioned on"):
+        replace(labelled_by(Path("model")).objective, **changes)
