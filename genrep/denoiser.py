@@ -51,17 +51,29 @@ class Denoiser(nn.Module):
     def _noised(self, hidden: Hidden, xt: Tensor, t: Tensor) -> NoisedPass:
         return NoisedPass(self._x0(hidden, xt, t), hidden.features, pool(hidden.features))
 
+    def condition(self, y: Float[Tensor, "b k"], sem: Float[Tensor, "b s"]) -> Float[Tensor, "b _"]:
+        """Classes, and semantics (zeros: none) behind them where the trunk is told of those."""
+        return torch.cat([y, sem.to(y.dtype)], 1) if self.modulator.num_told else y
+
     def modulate(self, noised: NoisedPass, xt: Tensor, t: Tensor, sem: Float[Tensor, "b s"]) -> Denoised:
         """The prediction under the given semantics."""
         with torch.autocast(xt.device.type, enabled=False):
             return self.modulator(wide(noised.base), wide(xt), self.schedule.logsnr(t), wide(sem))
 
     def forward(self, xt: Tensor, t: Tensor, y: Tensor) -> Denoised:
-        """The prediction under the image's own semantics, read off the same pass: what samplers use."""
+        """The prediction under the semantics of the condition, or where it has none under the image's own, read off the same pass: what samplers use."""
         noised = self.noised_pass(xt, t, y)
-        return self.modulate(noised, xt, t, self.modulator.semantics(noised.pooled))
+        return self.modulate(noised, xt, t, self._semantics(noised, y))
 
-    def looped(self, times: Float[Tensor, " n"], y: Float[Tensor, "b k"], *, sem: Float[Tensor, "b s"] | None = None, likeness: float = 1.0) -> Denoise:
+    def semantics(self, x0: Float[Tensor, "b c h w"]) -> Float[Tensor, "b s"]:
+        """Of clean images."""
+        return self.modulator.semantics(pool(self.clean_features(x0)))
+
+    def _semantics(self, noised: NoisedPass, y: Tensor) -> Float[Tensor, "b s"]:
+        own, told = self.modulator.semantics(noised.pooled), y[:, self.num_classes :]
+        return torch.where(told.any(1, keepdim=True), told.to(own), own) if told.shape[1] else own
+
+    def looped(self, times: Float[Tensor, " n"], y: Float[Tensor, "b _"], *, sem: Float[Tensor, "b s"] | None = None, likeness: float = 1.0) -> Denoise:
         """The denoiser for a sampler's loop: what its times and conditions do to the trunk is computed beforehand.
 
         Args:
@@ -72,7 +84,7 @@ class Denoiser(nn.Module):
 
         def denoise(xt: Tensor, t: Tensor, y: Tensor) -> Denoised:
             noised = self._noised(trunk(xt, t, y), xt, t)
-            own = self.modulator.semantics(noised.pooled)
+            own = self._semantics(noised, y)
             return self.modulate(noised, xt, t, own if sem is None else torch.lerp(own, sem.repeat(len(xt) // len(sem), 1), likeness))
 
         return denoise

@@ -27,7 +27,7 @@ class Wishes:
     hidden: Float[Tensor, "b h w"] | None = None
     """Where it is above 0, `image` is made anew; elsewhere it is kept."""
     reference: Float[Tensor, "b 3 h w"] | None = None
-    """An image whose semantics drive the denoising, in place of the sample's own."""
+    """An image whose semantics drive the denoising, in place of those drawn for the sample, or its own."""
     likeness: float = 1.0
     """How much of the semantics is the reference's, in [0, 1]."""
     wanted: Batch | None = None
@@ -44,6 +44,11 @@ class Wishes:
             raise ValueError(f"`insistence` must be at least 0; found {self.insistence}. 0 does not insist.")
         if self.image is None and (self.hidden is not None or self.strength < 1):
             raise ValueError("`hidden` and `strength` need an `image` to begin from; found none.")
+
+    @property
+    def keeps(self) -> bool:
+        """Whether something of an image is to stay."""
+        return self.hidden is not None or self.strength < 1
 
     def rows(self, where: Int[Tensor, " m"]) -> Wishes:
         """Those of some of the images."""

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from genrep.backbones import DiT
 from genrep.codecs import CODECS
-from genrep.denoiser import Denoiser, pool
+from genrep.denoiser import Denoiser
 from genrep.drawing import Wishes
 from genrep.model_config import ModelConfig
 from genrep.modulators import MODULATORS
@@ -43,9 +43,9 @@ class GenerativeModel(nn.Module):
             raise ValueError("`class_names` is empty: a model needs to know its classes. Train through `genrep.train`, or name them.")
         self.config = config
         self.codec = lookup(CODECS, config.codec, "codec")()
-        trunk = DiT(config.trunk, channels=self.codec.channels, image_size=config.image_size, num_classes=len(config.class_names))
-        make = lookup(MODULATORS, config.modulator, "modulator")
-        modulator = make(width=config.trunk.width, patch=trunk.stride, channels=self.codec.channels)
+        make, num, channels = lookup(MODULATORS, config.modulator, "modulator"), len(config.class_names), self.codec.channels
+        trunk = DiT(config.trunk, channels=channels, image_size=config.image_size, num_classes=num, num_semantics=make.num_told)
+        modulator = make(width=config.trunk.width, patch=trunk.stride, channels=channels, num_classes=num)
         self.denoiser = Denoiser(trunk, modulator, schedule=config.schedule, prediction=config.prediction)
         self.calibration: Calibration | None = None
         self.object_calibration: ObjectCalibration | None = None
@@ -131,20 +131,27 @@ class GenerativeModel(nn.Module):
                 xt = generator.normal(self.codec.channels, *self.image_size)
                 known = None if part.image is None else self.encode(part.image.to(self.device))
                 xt = xt if known is None else self.schedule.noised(known, torch.full_like(xt[:, 0, 0, 0], part.strength), xt)
-                denoise = self._fulfilling(part, times, y[rows], guidance, known)
+                told = self.denoiser.condition(y[rows], self._semantics(part, y[rows], SampleGenerator(seed, index[rows], "semantics")))
+                denoise = self._fulfilling(part, times, told, guidance, known)
                 denoise = self._watched(denoise, watch) if watch else denoise
-                x0 = draw(denoise, xt, y[rows], schedule=self.schedule, generator=generator, start=part.strength)
+                x0 = draw(denoise, xt, told, schedule=self.schedule, generator=generator, start=part.strength)
             parts.append(self.codec.decode(x0).cpu())
         return torch.cat(parts)
 
+    def _semantics(self, wishes: Wishes, y: Tensor, generator: SampleGenerator) -> Float[Tensor, "b s"]:
+        """What the trunk is told: drawn, none where some of an image is kept, and as far as `likeness` goes a reference's."""
+        drawn = None if wishes.keeps else self.denoiser.modulator.draw(y, generator)
+        told = y.new_zeros(len(y), self.denoiser.modulator.num_told) if drawn is None else drawn
+        reference = self._reference(wishes) if told.shape[1] else None
+        return told if reference is None else torch.lerp(told.to(reference), reference, wishes.likeness)
+
+    def _reference(self, wishes: Wishes) -> Tensor | None:
+        return None if wishes.reference is None else self.denoiser.semantics(self.encode(wishes.reference.to(self.device)))
+
     def _fulfilling(self, wishes: Wishes, times: Tensor, y: Tensor, guidance: float, known: Tensor | None) -> Denoise:
         """The denoiser that fulfils a batch's wishes."""
-        sem = None
-        if wishes.reference is not None:
-            x0 = self.encode(wishes.reference.to(y.device))
-            sem = self.denoiser.modulator.semantics(pool(self.denoiser.clean_features(x0)))
-        looped = self.denoiser.looped(times[:-1], y, sem=sem, likeness=wishes.likeness)
-        denoise: Denoise = ClassifierFreeGuidance(looped, guidance, wishes.guidance_interval)
+        sem = None if self.denoiser.modulator.num_told else self._reference(wishes)
+        denoise: Denoise = ClassifierFreeGuidance(self.denoiser.looped(times[:-1], y, sem=sem, likeness=wishes.likeness), guidance, wishes.guidance_interval)
         if wishes.wanted is not None:
             wanted = wishes.wanted.to(y.device)
             denoise = PerceptionGuidance(denoise, lambda x0_hat: self.agreement(x0_hat, wanted), self.schedule, wishes.insistence)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
@@ -50,6 +51,13 @@ class Kept(Generic[Made]):
         if kept is None or kept[0] != state:
             kept = self._kept = (state, make())
         return kept[1]
+
+
+def time_codes(t: Float[Tensor, " b"], width: int) -> Float[Tensor, "b d"]:
+    """Sines and cosines of 1000 t."""
+    frequency = torch.exp(-math.log(10_000) * torch.arange(width // 2, device=t.device) / (width // 2))
+    phase = 1000 * t[:, None] * frequency
+    return torch.cat([phase.sin(), phase.cos()], dim=1)
 
 
 class StandardConv2d(nn.Conv2d):

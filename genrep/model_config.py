@@ -22,7 +22,7 @@ class ModelConfig:
     prediction: str = "u"
     """What the trunk's output means: residual, u, v, eps or x0 (`parametrization`)."""
     tasks: tuple[str, ...] = ("classification", "detection", "segmentation")
-    modulator: str = "semantic"
+    modulator: str = "drawn"
     proposals: int = 0
     """Boxes per image that the detector looks at a second time, so that classification and segmentation know them too; 0: none."""
 

@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from genrep.denoiser import pool
 from genrep.layers import wide
 from genrep.model import GenRep
 from genrep.parametrization import reverse_kernel, u_error
@@ -47,9 +48,9 @@ class ObjectiveConfig:
     segmentation_weight: float = 1.0
     null_fraction: float = 0.1
     """Share of noised draws whose condition is dropped."""
-    sem_clean: float = 0.25
+    sem_clean: float = 0.7
     """Share of noised draws that see the clean image's semantics from the teacher."""
-    sem_own: float = 0.5
+    sem_own: float = 0.2
     """Share that see their own, read off the same pass; the rest see none."""
     alignment_weight: float = 0.5
     """Of L_rep_align; 0: none."""
@@ -59,6 +60,8 @@ class ObjectiveConfig:
     """Steps of the chain whose reverse kernels that term fits."""
     posterior: PosteriorEstimator | None = field(default_factory=DenoisingGap)
     """What is distilled into perception; None: nothing."""
+    prior_steps: int = 1_500
+    """Updates of the modulator's p(sem | classes), where it has one, at the end of training."""
     pilot_images: int = 64
     """Validation images of the pilot run that finds, with every calibration, where a denoising gap should draw and how much each noise level counts,
     unless it says so itself; 0: evenly, all alike."""
@@ -206,8 +209,12 @@ def generation_losses(
     t = draw_times(draw[:, 0].view(-1, num)).flatten()
     y = y * (draw[:, 1:2] >= config.null_fraction)
     xt = model.schedule.noised(x0, t, generator.normal(num, *x0.shape[1:]).flatten(0, 1))
-    noised = model.denoiser.noised_pass(xt, t, y)
-    sem = _mixed_semantics(model, noised.pooled, taught.taps[-1].mean((-2, -1)).repeat_interleave(num, 0), draw[:, 2], config)
+    pooled = pool(taught)
+    model.denoiser.modulator.observe(pooled)
+    clean = model.denoiser.modulator.semantics(pooled).repeat_interleave(num, 0) * (draw[:, 2:] < config.sem_clean)
+    noised = model.denoiser.noised_pass(xt, t, model.denoiser.condition(y, clean))
+    own = model.denoiser.modulator.semantics(noised.pooled)
+    sem = torch.where((draw[:, 2:] >= config.sem_clean) & (draw[:, 2:] < config.sem_clean + config.sem_own), own, clean)
     denoised = model.denoiser.modulate(noised, xt, t, sem)
     error2 = (denoised.x0_hat - x0).square()
     terms = {"denoise": u_error(error2, t, model.schedule).mean()}
@@ -248,14 +255,6 @@ def draw_times(u: Float[Tensor, "b n"]) -> Float[Tensor, "b n"]:
     quantile = (torch.arange(num, device=u.device) + u) / num
     normal = torch.special.ndtri(quantile.double().clamp(1e-6, 1 - 1e-6))
     return torch.sigmoid(normal.to(u.dtype)).clamp(T_MIN, T_MAX)
-
-
-def _mixed_semantics(model: GenRep, own: Tensor, clean: Tensor, draw: Float[Tensor, " b"], config: ObjectiveConfig) -> Tensor:
-    """Per draw the teacher's semantics of the clean image, the pass's own, or none."""
-    semantics = model.denoiser.modulator.semantics
-    of_clean, of_own = semantics(clean), semantics(own)
-    use_clean, use_own = draw < config.sem_clean, (draw >= config.sem_clean) & (draw < config.sem_clean + config.sem_own)
-    return use_clean[:, None] * of_clean + use_own[:, None] * of_own
 
 
 def variational_term(

@@ -10,6 +10,7 @@ from torch import nn
 from genrep.backbones import DiTConfig
 from genrep.model import GenRep
 from genrep.model_config import ModelConfig
+from genrep.modulators import DrawnSemantics
 
 Module = TypeVar("Module", bound=nn.Module)
 
@@ -34,7 +35,10 @@ def small_model(seed: int = 0, **changes: Any) -> GenRep:
     """An awake model; the same for the same seed, whatever was drawn before."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return awake(GenRep(small_config(**changes)), seed)
+        model = awake(GenRep(small_config(**changes)), seed)
+    if isinstance(model.denoiser.modulator, DrawnSemantics):
+        model.denoiser.modulator.prior.learnt.fill_(1)
+    return model
 
 
 def normal(*shape: int, seed: int = 0) -> torch.Tensor:

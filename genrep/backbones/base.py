@@ -37,7 +37,7 @@ class Backbone(nn.Module, ABC):
     spec: FeatureSpec
     """Shape of the features."""
     num_classes: int
-    """Length of the condition y."""
+    """Of the condition y."""
     class_share: float
     """Share of a pass that is spent in `suffix`, which is what one more condition for the same noised image costs."""
 
@@ -50,15 +50,16 @@ class Backbone(nn.Module, ABC):
         """The stem's maps alone, of the shapes that `spec` says, without taps: a small part of the cost."""
 
     @abstractmethod
-    def suffix(self, hidden: Hidden, y: Float[Tensor, "b k"] | None) -> Hidden:
-        """The part that does; y is a class set as 0/1, zeros = null; None: null for all, and no class embedding is touched."""
+    def suffix(self, hidden: Hidden, y: Float[Tensor, "b _"] | None) -> Hidden:
+        """The part that does; y is a class set as 0/1, zeros = null, and semantics behind it, zeros = none, where the trunk is told of them; None: null for
+        all, and no class embedding is touched."""
 
     @abstractmethod
     def decode(self, hidden: Hidden) -> Float[Tensor, "b c h w"]:
         """The raw prediction (see `parametrization.PREDICTIONS`), zero at initialisation."""
 
     @abstractmethod
-    def modulations(self, t: Float[Tensor, " n"], y: Float[Tensor, "n k"]) -> tuple[Float[Tensor, "n _"], ...]:
+    def modulations(self, t: Float[Tensor, " n"], y: Float[Tensor, "n _"]) -> tuple[Float[Tensor, "n _"], ...]:
         """All that a pass needs to know of t and y: what they do to each block, and to the read-out."""
 
     @abstractmethod

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from genrep.backbones.base import Backbone, Hidden
 from genrep.backbones.blocks import Block, FoldedBlock, modulate
-from genrep.layers import Halving, Kept, StandardConv2d, weights_state
+from genrep.layers import Halving, Kept, StandardConv2d, time_codes, weights_state
 from genrep.types import Features, FeatureSpec
 
 
@@ -78,27 +78,30 @@ def position_codes(grid: tuple[int, int], width: int) -> Float[Tensor, "n d"]:
     return varying * varying.square().mean().clamp(min=1e-12).rsqrt()
 
 
-def time_codes(t: Float[Tensor, " b"], width: int) -> Float[Tensor, "b d"]:
-    """Sines and cosines of 1000 t."""
-    frequency = torch.exp(-math.log(10_000) * torch.arange(width // 2, device=t.device) / (width // 2))
-    phase = 1000 * t[:, None] * frequency
-    return torch.cat([phase.sin(), phase.cos()], dim=1)
-
-
 class ClassEmbedding(nn.Module):
-    """A set of classes as one vector: sum of embeddings / sqrt(count), plus a "set" vector where the count is above 1; null is its own."""
+    """A condition as one vector: of its classes the sum of embeddings / sqrt(count), plus a "set" vector where the count is above 1; null is its own.
 
-    def __init__(self, num_classes: int, width: int) -> None:
+    What stands behind the classes are semantics, added by a linear map that is zero at initialisation.
+
+    Args:
+        num_semantics: how many numbers they are; a condition may also end with the classes, which is the same as zeros.
+    """
+
+    def __init__(self, num_classes: int, width: int, num_semantics: int = 0) -> None:
         super().__init__()
         self.classes = nn.Parameter(0.5 * torch.randn(num_classes, width))
         self.set = nn.Parameter(0.5 * torch.randn(width))
         self.null = nn.Parameter(torch.zeros(width))
+        self.semantics = nn.Linear(num_semantics, width, bias=False) if num_semantics else None
+        if self.semantics:
+            nn.init.zeros_(self.semantics.weight)
 
-    def forward(self, y: Float[Tensor, "b k"]) -> Float[Tensor, "b d"]:
+    def forward(self, y: Float[Tensor, "b _"]) -> Float[Tensor, "b d"]:
+        y, sem = y.to(self.classes.dtype).split([len(self.classes), y.shape[1] - len(self.classes)], dim=1)
         count = y.sum(1, keepdim=True)
-        y = y.to(self.classes.dtype)
         embedded = y @ self.classes / count.clamp(min=1).sqrt() + (count > 1) * self.set
-        return torch.where(count == 0, self.null, embedded)
+        embedded = torch.where(count == 0, self.null, embedded)
+        return embedded + self.semantics(sem) if self.semantics and sem.shape[1] else embedded
 
 
 class Stem(nn.Module):
@@ -160,18 +163,19 @@ class DiT(Backbone):
     Args:
         channels: of x0.
         image_size: (height, width) of x0, a multiple of the stem's stride.
+        num_semantics: numbers of semantics that may stand behind the classes of a condition.
     """
 
     positions: Tensor
 
-    def __init__(self, config: DiTConfig, *, channels: int, image_size: tuple[int, int], num_classes: int) -> None:
+    def __init__(self, config: DiTConfig, *, channels: int, image_size: tuple[int, int], num_classes: int, num_semantics: int = 0) -> None:
         super().__init__()
         self.config, self.num_classes, self.class_share = config, num_classes, config.class_blocks / config.depth
         self.stride = stride_for(image_size, config.max_tokens)
         self.grid = (image_size[0] // self.stride, image_size[1] // self.stride)
         self.stem = Stem(channels, config, self.stride)
         self.time = nn.Sequential(nn.Linear(config.width, config.width), nn.SiLU(), nn.Linear(config.width, config.width))
-        self.embedding = ClassEmbedding(num_classes, config.width)
+        self.embedding = ClassEmbedding(num_classes, config.width, num_semantics)
         self.blocks = nn.ModuleList(Block(config.width, config.num_heads, config.mlp_ratio) for _ in range(config.depth))
         self.final_modulation = nn.Linear(config.width, 2 * config.width)
         nn.init.zeros_(self.final_modulation.weight)

@@ -8,24 +8,28 @@ from torch import Tensor
 
 from genrep.backbones.base import Backbone, Hidden
 
+MOST_ROWS = 4_096
+"""Of a table: where every image has a condition of its own, a large batch gains nothing by one."""
+
 
 class ModulationTable:
-    """`trunk(xt, t, y)` that looks up what t and y do, at the times and conditions it was made for; elsewhere it computes it.
+    """`trunk(xt, t, y)` that looks up what t and y do, at the times and conditions it was made for; elsewhere, and where they are too many, it computes it.
 
     Args:
         times: at which the trunk will be asked.
         y: the conditions of the images; each of them, and null, is computed once.
     """
 
-    def __init__(self, trunk: Backbone, times: Float[Tensor, " s"], y: Float[Tensor, "b k"]) -> None:
+    def __init__(self, trunk: Backbone, times: Float[Tensor, " s"], y: Float[Tensor, "b _"]) -> None:
         self._trunk = trunk
         self._conditions = torch.cat([y, torch.zeros_like(y[:1])]).unique(dim=0)
-        self._step = {float(time): i for i, time in enumerate(times.to(y.dtype))}
         num = len(self._conditions)
+        times = times[: len(times) * (num * len(times) <= MOST_ROWS)]
+        self._step = {float(time): i for i, time in enumerate(times.to(y.dtype))}
         self._modulations = trunk.modulations(times.to(y.dtype).repeat_interleave(num), self._conditions.repeat(len(times), 1))
         self._asked: tuple[Tensor, Tensor] | None = None
 
-    def __call__(self, xt: Float[Tensor, "b c h w"], t: Float[Tensor, " b"], y: Float[Tensor, "b k"]) -> Hidden:
+    def __call__(self, xt: Float[Tensor, "b c h w"], t: Float[Tensor, " b"], y: Float[Tensor, "b _"]) -> Hidden:
         step = self._step.get(float(t[0]))
         which = self._which(y)
         if step is None or which is None or bool((t != t[0]).any()):

@@ -6,7 +6,6 @@ import torch
 from torch import Tensor
 
 from genrep.datasets import ArrayDataset
-from genrep.denoiser import pool
 from genrep.evaluation.figures import Figure, plain
 from genrep.metrics.base import bootstrap_mean
 from genrep.model import GenRep
@@ -19,17 +18,21 @@ NUM_IMAGES = 400
 
 @torch.no_grad()
 def semantics_figures(model: GenRep, data: ArrayDataset, *, times: tuple[float, ...] = TIMES) -> list[Figure]:
-    """Mean squared error of u per dimension under no semantics, and what the noised pass's own, the clean image's and another image's add to it, paired by
-    image; and how much semantics vary.
+    """Mean squared error of u per dimension under no semantics, and what the noised pass's own, the clean image's, another image's and, where a model knows
+    how semantics are distributed, drawn ones of the image's classes add to it, paired by image; and how much semantics vary.
 
     Args:
         data: images with a class or a class set, on which denoising is conditioned.
         times: noise times in (0, 1).
     """
     batch = data.batch(torch.arange(len(data)))
-    x0, semantics = model.encode(batch.image), model.denoiser.modulator.semantics
-    tap = model.denoiser.clean_features(x0).taps[-1].movedim(1, -1).flatten(0, 2)
-    clean = semantics(pool(model.denoiser.clean_features(x0)))
+    x0, denoiser = model.encode(batch.image), model.denoiser
+    tap = denoiser.clean_features(x0).taps[-1].movedim(1, -1).flatten(0, 2)
+    clean = denoiser.semantics(x0)
+    told = {"none": torch.zeros_like(clean), "clean": clean, "another's": clean.roll(1, 0)}
+    drawn = denoiser.modulator.draw(batch.classes, SampleGenerator(0, batch.index, "drawn"))
+    if drawn is not None and drawn.any():
+        told["drawn"] = drawn
     num = f"{len(data)} images of {data.name}"
     figures = [
         plain("last tap at t = 0: varies", _varying(tap), "share", f"of its energy, over places and {num}"),
@@ -38,9 +41,9 @@ def semantics_figures(model: GenRep, data: ArrayDataset, *, times: tuple[float, 
     for time in times:
         t = torch.full((len(x0),), time)
         xt = model.schedule.noised(x0, t, SampleGenerator(0, batch.index, "semantics").normal(*x0.shape[1:]))
-        noised = model.denoiser.noised_pass(xt, t, batch.classes)
-        given = {"none": torch.zeros_like(clean), "own": semantics(noised.pooled), "clean": clean, "another's": clean.roll(1, 0)}
-        denoised = {name: model.denoiser.modulate(noised, xt, t, sem).x0_hat for name, sem in given.items()}
+        passes = {name: denoiser.noised_pass(xt, t, denoiser.condition(batch.classes, sem)) for name, sem in told.items()}
+        denoised = {name: denoiser.modulate(passes[name], xt, t, sem).x0_hat for name, sem in told.items()}
+        denoised["own"] = denoiser.modulate(passes["none"], xt, t, denoiser.modulator.semantics(passes["none"].pooled)).x0_hat
         errors = {name: u_error((x0_hat - x0).square(), t, model.schedule).mean((1, 2, 3)) for name, x0_hat in denoised.items()}
         none, how = errors.pop("none"), f"one noise each, class given, {num}"
         figures.append(plain(f"t = {time:g}: none", bootstrap_mean(none), "squared error of u", how))

@@ -2,8 +2,14 @@
 
 from genrep.modulators.base import Modulator
 from genrep.modulators.none import NoModulation
-from genrep.modulators.semantic import MeanModulation, SemanticModulation, SpreadModulation
+from genrep.modulators.semantic import DrawnSemantics, MeanModulation, SemanticModulation, SpreadModulation
 
-MODULATORS: dict[str, type[Modulator]] = {"none": NoModulation, "semantic": SemanticModulation, "mean": MeanModulation, "spread": SpreadModulation}
+MODULATORS: dict[str, type[Modulator]] = {
+    "none": NoModulation,
+    "semantic": SemanticModulation,
+    "mean": MeanModulation,
+    "spread": SpreadModulation,
+    "drawn": DrawnSemantics,
+}
 
-__all__ = ["MODULATORS", "MeanModulation", "Modulator", "NoModulation", "SemanticModulation", "SpreadModulation"]
+__all__ = ["MODULATORS", "DrawnSemantics", "MeanModulation", "Modulator", "NoModulation", "SemanticModulation", "SpreadModulation"]

@@ -11,9 +11,6 @@ from genrep.types import Denoised
 class NoModulation(Modulator):
     """Leaves the prediction as it is."""
 
-    def __init__(self, *, width: int, patch: int, channels: int) -> None:
-        super().__init__()
-
     def semantics(self, pooled: Tensor) -> Tensor:
         return pooled[:, :0]
 

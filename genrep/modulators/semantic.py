@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -9,11 +11,21 @@ from torch.nn import functional as F
 
 from genrep.layers import wide
 from genrep.modulators.base import Modulator
+from genrep.modulators.prior import SemanticPrior
+from genrep.processes import share, total
+from genrep.randomness import SampleGenerator
 from genrep.types import Denoised
+
+NUM_SEMANTICS = 64
+"""Length of sem."""
 
 NUM_BASES = 8
 LOGSNR_RANGE = (-8.0, 8.0)
 MAX_LOG_STD = 0.7
+
+MOMENTUM = 0.998
+"""Of the running mean and scale of pooled features, once there were so many updates."""
+SMALLEST_SCALE = 1e-4
 
 
 def bases(logsnr: Float[Tensor, " b"]) -> Float[Tensor, "b j"]:
@@ -36,21 +48,16 @@ class SemanticModulation(Modulator):
         proportional to r, so that it is bounded in u = d xt / dt and vanishes on clean input; f reads sem without gradient and also sees phi, since how far
         the best spread is from the base depends on the noise level; std is an exponential, so that it stays positive.
 
-    Args:
-        width: channels of the pooled features.
-        patch: side of a token in pixels of x0.
-        channels: of x0.
-        dim: length of sem.
     """
 
-    def __init__(self, *, width: int, patch: int, channels: int, dim: int = 64) -> None:
-        super().__init__()
+    def __init__(self, *, width: int, patch: int, channels: int, num_classes: int) -> None:
+        super().__init__(width=width, patch=patch, channels=channels, num_classes=num_classes)
         self.patch = patch
-        self.embed = nn.Linear(width, dim)
+        self.embed = nn.Linear(width, NUM_SEMANTICS)
         token = channels * patch**2
-        self.mean = nn.Parameter(torch.zeros(NUM_BASES, token, token + dim))
-        self.spread_in = nn.Linear(dim + NUM_BASES, dim)
-        self.spread_out = nn.Linear(dim, 1)
+        self.mean = nn.Parameter(torch.zeros(NUM_BASES, token, token + NUM_SEMANTICS))
+        self.spread_in = nn.Linear(NUM_SEMANTICS + NUM_BASES, NUM_SEMANTICS)
+        self.spread_out = nn.Linear(NUM_SEMANTICS, 1)
         nn.init.zeros_(self.spread_out.weight)
         nn.init.zeros_(self.spread_out.bias)
 
@@ -91,3 +98,49 @@ class SpreadModulation(SemanticModulation):
 
     def shift(self, xt: Tensor, logsnr: Tensor, phi: Tensor, sem: Tensor) -> Tensor:
         return torch.zeros_like(xt)
+
+
+class DrawnSemantics(SemanticModulation):
+    """`SemanticModulation` whose semantics the trunk is told, too, as part of the condition; samples draw theirs from p(sem | classes).
+
+    So an image is made in two steps, what it shows and then how it looks, the first of which perception has learnt. Pooled features are standardised by
+    running means before they are embedded: what they have in common says nothing of an image.
+
+    Source: representation-conditioned generation, Li et al. 2024, arXiv:2312.03701; here the representation is learnt in the same weights.
+    Deviates: the paper lets xt stand in for the clean image's semantics when it samples; but a pass cannot tell itself more than it knows.
+    """
+
+    centre: Tensor
+    scale: Tensor
+    updates: Tensor
+    num_told: ClassVar[int] = NUM_SEMANTICS
+
+    def __init__(self, *, width: int, patch: int, channels: int, num_classes: int) -> None:
+        super().__init__(width=width, patch=patch, channels=channels, num_classes=num_classes)
+        self.prior = SemanticPrior(NUM_SEMANTICS, num_classes)
+        self.register_buffer("centre", torch.zeros(width))
+        self.register_buffer("scale", torch.ones(width))
+        self.register_buffer("updates", torch.zeros(()))
+        self._noted: Tensor | None = None
+
+    def semantics(self, pooled: Tensor) -> Tensor:
+        return super().semantics((wide(pooled) - self.centre) / self.scale)
+
+    @torch.no_grad()
+    def observe(self, pooled: Tensor) -> None:
+        moments = torch.stack([pooled, pooled.square()]).to(self.centre).mean(1)
+        self._noted = total(share(len(pooled), pooled.device).to(moments) * moments)
+
+    @torch.no_grad()
+    def settle(self) -> None:
+        if self._noted is None:
+            return
+        self.updates += 1
+        step = max(1 / float(self.updates), 1 - MOMENTUM)
+        moments = torch.stack([self.centre, self.scale.square() + self.centre.square()]).lerp(self._noted, step)
+        self.centre.copy_(moments[0])
+        self.scale.copy_((moments[1] - moments[0].square()).clamp(min=SMALLEST_SCALE**2).sqrt())
+        self._noted = None
+
+    def draw(self, y: Tensor, generator: SampleGenerator) -> Tensor:
+        return self.prior.draw(y, generator)

@@ -57,14 +57,12 @@ def all_labels() -> Config:
 
     `genrep bench evidence --suite generation` trains its arms and seeds, a thread each.
     """
-    base = few_labels()
     return replace(
-        base,
+        few_labels(),
         name="all-labels",
         data=DataConfig(sets=("fashion",)),
-        model=replace(base.model, trunk=DiTConfig(width=128, class_blocks=3)),
         objective=ObjectiveConfig(draws=1, posterior=None),
-        train=replace(base.train, stage1_images=6_400, stage1_batch_size=8, stage2_images=24_000, batch_size=8, lr=2.5e-3),
+        train=replace(few_labels().train, stage1_images=6_400),
         eval=EvalConfig(num_samples=1_000, guidance=1.0),
     )
 
@@ -77,20 +75,20 @@ def few_labels() -> Config:
     return Config(
         name="few-labels",
         data=DataConfig(sets=("fashion",), labelled_fraction=0.01),
-        model=ModelConfig(trunk=DiTConfig(width=128, class_blocks=2), tasks=("classification",)),
+        model=ModelConfig(trunk=DiTConfig(width=128, class_blocks=3), tasks=("classification",)),
         objective=ObjectiveConfig(draws=1, distil_every=8, gate_at=(0.3, 0.5, 0.7, 0.85)),
         aligner=GenRepRule(balance=True),
         train=TrainConfig(
             stage1_images=8_000,
-            stage1_batch_size=16,
+            stage1_batch_size=8,
             stage2_images=24_000,
-            batch_size=16,
-            lr=2e-3,
+            batch_size=8,
+            lr=2.5e-3,
             perception_weight=0.5,
             generation_weight=0.5,
             side_by_side=1,
         ),
-        eval=EvalConfig(num_samples=1_000, guidance=1.0, sampler=Ancestral(num_steps=18)),
+        eval=EvalConfig(num_samples=1_000, guidance=1.0),
     )
 
 
@@ -100,7 +98,7 @@ def tiny() -> Config:
         name="tiny",
         data=DataConfig(num_train=64),
         model=ModelConfig(trunk=DiTConfig(width=32, depth=3, num_heads=2, stem_width=8, class_blocks=2, taps=(1, 3)), proposals=4),
-        objective=ObjectiveConfig(gate_images=16, distil_images=4),
+        objective=ObjectiveConfig(gate_images=16, distil_images=4, prior_steps=4),
         train=TrainConfig(stage1_images=64, stage2_images=128, stage1_batch_size=16, batch_size=8, stage1_glimpses=4, glimpses=4, log_every=1),
         eval=EvalConfig(num_test=16, num_samples=20, num_guidance_samples=10, guidance_grid=(1.0, 2.0), sampler=Euler(num_steps=3), batch_size=16),
     )

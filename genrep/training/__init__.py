@@ -1,8 +1,8 @@
 """Training: from a configuration to a model folder."""
 
-from genrep.training.loop import Interrupted, train
+from genrep.training.loop import train
 from genrep.training.records import Screen
 from genrep.training.run_folder import RunFolder
-from genrep.training.runtime import default_device
+from genrep.training.runtime import Interrupted, default_device
 
 __all__ = ["Interrupted", "RunFolder", "Screen", "default_device", "train"]

@@ -24,26 +24,15 @@ from genrep.training.distillation import Teacher
 from genrep.training.joint_step import ALIGNED_SETS, PART_COLUMN, JointGradient, StepReport, parts_of
 from genrep.training.lessons import Memory, give_lessons
 from genrep.training.optimization import lr_at, make_optimizers, make_teacher, take_step, update_teacher
+from genrep.training.prior import learn_prior
 from genrep.training.records import Records, Row, Screen, Silent, loss_columns, open_run, peak_memory_gb, write_log
 from genrep.training.run_folder import RunFolder
-from genrep.training.runtime import check_batches, default_device, side_by_side
+from genrep.training.runtime import Interrupted, check_batches, default_device, side_by_side
 from genrep.training.stream import Stream, annotated, by_objects, with_annotated
 from genrep.types import Batch
 
 Terms = Mapping[str, Tensor]
 """Losses by name, and what they are made of."""
-
-
-class Interrupted(Exception):
-    """Training was asked to stop; the state is saved.
-
-    Args:
-        run: the folder in which the same command goes on.
-    """
-
-    def __init__(self, run: Path) -> None:
-        super().__init__(f"stopped; the state is saved in {run}")
-        self.run = run
 
 
 def train(
@@ -194,8 +183,15 @@ class Session:
             if time.monotonic() - saved > train.checkpoint_every_s:
                 self._save()
                 saved = time.monotonic()
-        if self.config.objective.posterior is not None:
-            for event in self.teacher.calibrate(self.data.first_validation(self.config.objective.gate_images).to(self.device)):
+        self._finish()
+
+    def _finish(self) -> None:
+        """What the finished model is given, p(sem | classes) and a calibration, and its folder."""
+        objective = self.config.objective
+        if "generation" in objective.jobs and self.model.denoiser.modulator.num_told:
+            learn_prior(self.teacher, self.streams[1], seed=self.config.train.seed)
+        if objective.posterior is not None:
+            for event in self.teacher.calibrate(self.data.first_validation(objective.gate_images).to(self.device)):
                 self.records.event({**event, "step": self.progress.step})
         if is_first():
             self.teacher.model.save_pretrained(self.run.model, recipe=f"recipe `{self.config.name}`")

@@ -59,6 +59,9 @@ def make_teacher(model: GenRep) -> GenRep:
 
 @torch.no_grad()
 def update_teacher(teacher: GenRep, model: GenRep, *, updates: int, largest: float) -> None:
-    """theta_sem <- m theta_sem + (1 - m) theta, m = min(largest, (1 + n) / (10 + n)) after n updates."""
+    """theta_sem <- m theta_sem + (1 - m) theta, m = min(largest, (1 + n) / (10 + n)) after n updates; what is no parameter as it is."""
+    model.denoiser.modulator.settle()
     momentum = min(largest, (1 + updates) / (10 + updates))
     torch._foreach_lerp_(list(teacher.parameters()), [p.detach() for p in model.parameters()], 1 - momentum)
+    for kept, now in zip(teacher.buffers(), model.buffers(), strict=True):
+        kept.copy_(now)

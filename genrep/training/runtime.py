@@ -4,11 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import torch
 
 from genrep.config import Config
 from genrep.processes import together, world
+
+
+class Interrupted(Exception):
+    """Training was asked to stop; the state is saved.
+
+    Args:
+        run: the folder in which the same command goes on.
+    """
+
+    def __init__(self, run: Path) -> None:
+        super().__init__(f"stopped; the state is saved in {run}")
+        self.run = run
 
 
 def default_device() -> torch.device:

@@ -47,6 +47,20 @@ def test_passes_for_posteriors_see_no_semantics() -> None:
 
 
 @torch.no_grad()
+def test_semantics_of_the_condition_come_before_the_images_own() -> None:
+    denoiser, sem = small_model().denoiser, normal(3, 64, seed=5)
+    sem[1] = 0
+    y = denoiser.condition(SETS[:, 0], sem)
+    noised = denoiser.noised_pass(xt(), T, y)
+    told = sem.clone()
+    told[1] = denoiser.modulator.semantics(noised.pooled)[1]
+    assert torch.equal(denoiser(xt(), T, y).x0_hat, denoiser.modulate(noised, xt(), T, told).x0_hat)
+    looped = denoiser.looped(T, y)(xt(), T[:1].expand(3), y).x0_hat
+    torch.testing.assert_close(looped, denoiser(xt(), T[:1].expand(3), y).x0_hat, rtol=1e-4, atol=1e-5)
+    assert torch.equal(small_model(modulator="semantic").denoiser.condition(SETS[:, 0], sem), SETS[:, 0])
+
+
+@torch.no_grad()
 def test_samplers_see_the_images_own_semantics() -> None:
     denoiser, y = small_model().denoiser, SETS[:, 0]
     noised = denoiser.noised_pass(xt(), T, y)

@@ -45,14 +45,32 @@ def test_what_is_not_hidden_stays_as_it_is() -> None:
     assert (made[:, :, 8:] - pictures()[:, :, 8:]).abs().mean() > 0.1
 
 
-def test_a_reference_drives_the_denoising_as_far_as_it_should() -> None:
-    model = small_model()
+@pytest.mark.parametrize("modulator", ["semantic", "drawn"])
+def test_a_reference_drives_the_denoising_as_far_as_it_should(modulator: str) -> None:
+    model = small_model(modulator=modulator)
     free, like, half, other = (
         model.generate(CLASSES, wishes=Wishes(reference=image, likeness=likeness), sampler=EULER, guidance=2.0)
         for image, likeness in ((pictures(), 0.0), (pictures(), 1.0), (pictures(), 0.5), (pictures().flip(0), 1.0))
     )
     torch.testing.assert_close(free, model.generate(CLASSES, sampler=EULER, guidance=2.0))
     assert 1e-4 < (half - free).abs().max() < (like - free).abs().max() and (like - other).abs().max() > 1e-4
+
+
+def test_semantics_are_drawn_for_every_image_but_not_where_some_of_one_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, told = small_model(), []
+    looped = model.denoiser.looped
+    monkeypatch.setattr(model.denoiser, "looped", lambda times, y, **options: told.append(y[:, 4:]) or looped(times, y, **options))
+    kept = Wishes(image=pictures(), strength=0.5), Wishes(image=pictures(), hidden=torch.ones(4, 16, 16))
+    like = Wishes(reference=pictures())
+    for wishes, batch_size in ((Wishes(), 4), (Wishes(), 3), *((wishes, 4) for wishes in (*kept, like))):
+        model.generate(CLASSES, wishes=wishes, sampler=EULER, batch_size=batch_size)
+    whole, first, rest, *none, reference = told
+    torch.testing.assert_close(torch.cat([first, rest]), whole)
+    assert not any(sem.any() for sem in none) and torch.cdist(whole, whole).fill_diagonal_(9).min() > 1
+    torch.testing.assert_close(reference, model.denoiser.semantics(pictures()[:, :1]))
+    model.denoiser.modulator.prior.learnt.zero_()
+    model.generate(CLASSES, sampler=EULER)
+    assert not told[-1].any()
 
 
 def test_the_heads_get_to_see_more_of_what_is_wanted() -> None:

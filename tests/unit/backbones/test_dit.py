@@ -13,7 +13,8 @@ from torch.nn import functional as F
 
 from genrep.backbones import DiT, DiTConfig
 from genrep.backbones.blocks import attend
-from genrep.backbones.dit import ClassEmbedding, StandardConv2d, position_codes, stride_for, time_codes
+from genrep.backbones.dit import ClassEmbedding, StandardConv2d, position_codes, stride_for
+from genrep.layers import time_codes
 
 T = torch.tensor([0.2, 0.9])
 Y = torch.tensor([[1.0, 0.0, 0.0], [0.0, 1.0, 1.0]])
@@ -102,6 +103,16 @@ def test_one_class_is_a_set_of_one_and_null_is_not_the_empty_set() -> None:
     expected = torch.stack([classes[1], (classes[0] + classes[2]) / 2**0.5 + of_set, classes.sum(0) / 3**0.5 + of_set, embedding.null])
     torch.testing.assert_close(embedding(y), expected)
     assert embedding.null.abs().min() > 0
+
+
+def test_semantics_behind_the_classes_are_added() -> None:
+    plain, told = awake(ClassEmbedding(3, 8)), ClassEmbedding(3, 8, 5)
+    told.load_state_dict(plain.state_dict(), strict=False)
+    sem = normal(2, 5)
+    torch.testing.assert_close(told(torch.cat([Y, sem], 1)), plain(Y))
+    awake(told.semantics)
+    torch.testing.assert_close(told(torch.cat([Y, sem], 1)), plain(Y) + sem @ told.semantics.weight.T)
+    assert torch.equal(told(torch.cat([Y, torch.zeros(2, 5)], 1)), told(Y))
 
 
 def test_attention_is_the_reference() -> None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import Any
 from unittest import mock
 
+import pytest
 import torch
 from small_models import TRUNK, awake, normal
 from torch import Tensor
 
 from genrep.backbones import DiT, Hidden, ModulationTable
+from genrep.backbones import table as table_module
 
 TIMES = torch.tensor([1.0, 0.6, 0.1], dtype=torch.float64)
 Y = torch.tensor([[1.0, 0.0, 0.0], [0.0, 1.0, 1.0], [1.0, 0.0, 0.0]])
@@ -41,6 +43,15 @@ def test_the_pass_is_the_same_and_computes_no_modulation() -> None:
         expected = [model(xt, t, Y), model(xt, t, Y.flip(0)), model(torch.cat([xt, xt]), t.repeat(2), torch.cat([Y, torch.zeros_like(Y)]))]
         for one, other in zip(found, expected, strict=True):
             assert_same(model, one, other)
+
+
+def test_a_table_that_would_be_too_large_is_not_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, xt = trunk(), normal(3, 2, 16, 24)
+    monkeypatch.setattr(table_module, "MOST_ROWS", 3 * len(TIMES) - 1)
+    with computed(model) as counted:
+        found = ModulationTable(model, TIMES, Y)(xt, TIMES[:1].float().expand(3), Y)
+        assert counted.call_count == 2  # of no time, and of this one
+    assert_same(model, found, model(xt, TIMES[:1].float().expand(3), Y))
 
 
 def test_what_is_not_in_the_table_is_computed() -> None:

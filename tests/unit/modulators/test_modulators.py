@@ -7,7 +7,7 @@ import torch
 from small_models import awake, normal
 from torch import Tensor
 
-from genrep.modulators import MODULATORS, Modulator, NoModulation, SemanticModulation
+from genrep.modulators import MODULATORS, DrawnSemantics, Modulator, NoModulation, SemanticModulation
 from genrep.modulators.semantic import MAX_LOG_STD, NUM_BASES, bases
 from genrep.parametrization import reverse_kernel
 from genrep.schedules import SCHEDULES, Schedule
@@ -17,7 +17,7 @@ LOGSNR = torch.tensor([-6.0, 0.5, 4.0])
 
 
 def make(name: str = "semantic") -> Modulator:
-    return MODULATORS[name](width=12, patch=PATCH, channels=CHANNELS)
+    return MODULATORS[name](width=12, patch=PATCH, channels=CHANNELS, num_classes=4)
 
 
 def inputs() -> tuple[Tensor, Tensor]:
@@ -106,3 +106,29 @@ def test_the_halves_make_the_whole() -> None:
     assert torch.equal(mean.x0_hat, both.x0_hat) and torch.equal(mean.log_std_scale, torch.zeros(3))
     assert torch.equal(spread.x0_hat, x0_hat) and torch.equal(spread.log_std_scale, both.log_std_scale)
     assert both.log_std_scale.abs().min() > 1e-3 and (both.x0_hat - x0_hat).abs().max() > 1e-2
+
+
+@pytest.mark.parametrize("num_updates", [3, 900])
+def test_drawn_semantics_are_of_standardised_features(num_updates: int) -> None:
+    """At first of the mean over all that was seen, then of what was seen last; what is noted twice before it counts, counts once."""
+    modulator = make("drawn")
+    assert isinstance(modulator, DrawnSemantics)
+    shift, scale = torch.linspace(-5, 5, 12), torch.linspace(0.1, 3, 12)
+    for update in range(num_updates):
+        modulator.observe(100 * normal(8, 12, seed=update))
+        modulator.observe((num_updates > 3) * (update < 300) + shift + scale * normal(8, 12, seed=update))
+        modulator.settle()
+    if num_updates == 3:
+        seen = torch.cat([shift + scale * normal(8, 12, seed=update) for update in range(3)])
+        torch.testing.assert_close(modulator.centre, seen.mean(0), rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(modulator.scale, seen.std(0, unbiased=False), rtol=1e-3, atol=1e-4)
+    assert (modulator.centre - shift).abs().max() < 0.9 and (modulator.scale / scale - 1).abs().max() < 0.5 + 4 * (num_updates > 3)
+    before = modulator.centre.clone()
+    modulator.settle()
+    assert torch.equal(modulator.centre, before)
+    with torch.no_grad():
+        modulator.embed.weight.copy_(torch.eye(64, 12))
+        modulator.embed.bias.zero_()
+    pooled = normal(6, 12, seed=7)
+    standard = torch.nn.functional.pad((pooled - modulator.centre) / modulator.scale, (0, 52))
+    torch.testing.assert_close(modulator.semantics(pooled), torch.nn.functional.layer_norm(standard, (64,)), rtol=1e-4, atol=1e-5)

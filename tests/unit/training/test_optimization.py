@@ -41,7 +41,7 @@ def test_only_matrices_are_decayed() -> None:
 
 def named_for_muon(name: str) -> bool:
     """Of the blocks, of what conditions them (time) and of what reads them (heads' mixing of taps, semantics, projector)."""
-    return any(part in name for part in (".blocks.", ".time.", ".fuse.", "modulator.embed.", "projector."))
+    return any(part in name for part in ("trunk.blocks.", "trunk.time.", ".fuse.", "modulator.embed.", "projector."))
 
 
 def test_muon_takes_the_matrices_of_the_blocks_and_of_what_stands_around_them() -> None:
@@ -72,6 +72,9 @@ def test_teacher_is_a_copy_that_follows_with_growing_momentum() -> None:
     model = small_model()
     teacher = make_teacher(model)
     assert not any(p.requires_grad for p in teacher.parameters()) and not teacher.training
+    model.denoiser.modulator.observe(3 * torch.ones(4, 16))
+    update_teacher(make_teacher(model), model, updates=0, largest=0.9)
+    assert (model.denoiser.modulator.centre == 3).all() and not teacher.denoiser.modulator.centre.any()
     expected = {name: p.detach().clone() for name, p in model.named_parameters()}
     for n in range(30):
         with torch.no_grad():
