@@ -48,9 +48,9 @@ class ObjectiveConfig:
     segmentation_weight: float = 1.0
     null_fraction: float = 0.1
     """Share of noised draws whose condition is dropped."""
-    sem_clean: float = 0.7
+    sem_clean: float = 0.8
     """Share of noised draws that see the clean image's semantics from the teacher."""
-    sem_own: float = 0.2
+    sem_own: float = 0.1
     """Share that see their own, read off the same pass; the rest see none."""
     alignment_weight: float = 0.5
     """Of L_rep_align; 0: none."""

@@ -63,7 +63,6 @@ def all_labels() -> Config:
         data=DataConfig(sets=("fashion",)),
         objective=ObjectiveConfig(draws=1, posterior=None),
         train=replace(few_labels().train, stage1_images=6_400),
-        eval=EvalConfig(num_samples=1_000, guidance=1.0),
     )
 
 
@@ -88,7 +87,7 @@ def few_labels() -> Config:
             generation_weight=0.5,
             side_by_side=1,
         ),
-        eval=EvalConfig(num_samples=1_000, guidance=1.0),
+        eval=EvalConfig(num_test=10_000, num_samples=2_000, guidance=1.0),
     )
 
 

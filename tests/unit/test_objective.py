@@ -177,7 +177,7 @@ def test_no_gradient_reaches_the_teacher() -> None:
 
 
 def test_shares_of_conditions_and_semantics(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A tenth of the draws see no classes; .7 the clean image's semantics, of which the trunk is told, too, .2 their own, the rest none."""
+    """A tenth of the draws see no classes; .8 the clean image's semantics, of which the trunk is told, too, .1 their own, the rest none."""
     num, model, teacher = 500, small_model(), make_teacher(small_model(seed=3))
     noised, modulated = Spy(monkeypatch, model.denoiser, "noised_pass"), Spy(monkeypatch, model.denoiser, "modulate")
     batch = batch_of(num)
@@ -194,7 +194,7 @@ def test_shares_of_conditions_and_semantics(monkeypatch: pytest.MonkeyPatch) -> 
     of_own = (sem - own).abs().amax(1) < 1e-5
     assert (of_clean.int() + of_own.int() + none["sem"].int() == 1).all()
     assert torch.equal(beside, sem * of_clean[:, None])
-    for where, share in ((none["y"], 0.1), (of_clean, 0.7), (of_own, 0.2), (none["sem"], 0.1)):
+    for where, share in ((none["y"], 0.1), (of_clean, 0.8), (of_own, 0.1), (none["sem"], 0.1)):
         spread = (share * (1 - share) / (3 * num)) ** 0.5
         assert abs(float(where.float().mean()) - share) < 4 * spread
         assert abs(float(t[where].mean()) - 0.5) < 4 * 0.21 / float(where.sum()) ** 0.5
