@@ -36,6 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="folder for NAME.json (default: the run; runs/bench where none is read)")
     parser.add_argument("--suite", default="few-labels", metavar="SUITE", help=SUITE_HELP)
     parser.add_argument("--arms", metavar="ARM,...", help="of a suite: only these are trained (default: all)")
+    parser.add_argument("--keep", type=Path, metavar="PAGE", help="of a suite: its finished runs' figures go into PAGE/runs, and all suites' onto PAGE.md")
     parser.add_argument("--at-once", type=int, default=1, metavar="N", help="runs of a suite at a time, a thread each (default: 1)")
     parser.add_argument("--most", type=int, default=128, metavar="N", help="of `posterior` with RUN: evaluations per class at the most (default: 128)")
     parser.add_argument("--quick", action="store_true", help="within a minute; what that cannot judge says so")
@@ -51,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
     lookup({**TARGETS, **OWN, EVIDENCE: None}, args.name, "bench")
     run = args.run or Path("runs") / (args.suite if args.name == EVIDENCE else args.name)
     if args.name == EVIDENCE:
-        figures = _of_suite(args.suite, run, at_once=0 if args.quick else args.at_once, arms=tuple(args.arms.split(",")) if args.arms else ())
+        figures = _of_suite(args.suite, run, at_once=0 if args.quick else args.at_once, arms=tuple(args.arms.split(",")) if args.arms else (), page=args.keep)
     else:
         figures = MEASURES[args.name](args) if args.name in OWN else _of_run(args.name, run)
     folder = args.out or (Path("runs") / "bench" if args.name in OWN else run)
@@ -79,9 +80,10 @@ def _of_run(name: str, run: Path) -> Sequence[Figure]:
     return figures_of(name, read_json(results))
 
 
-def _of_suite(name: str, folder: Path, *, at_once: int, arms: Sequence[str]) -> Sequence[Figure]:
+def _of_suite(name: str, folder: Path, *, at_once: int, arms: Sequence[str], page: Path | None) -> Sequence[Figure]:
     """Figures of a suite whose missing runs, of these arms or of all, are trained first, `at_once` at a time; 0: of the finished ones."""
     from genrep.cli.suites import train_suite
+    from genrep.evaluation.results import keep_runs, write_page
     from genrep.evaluation.suites import SUITES, suite_figures
     from genrep.registry import lookup
 
@@ -90,7 +92,11 @@ def _of_suite(name: str, folder: Path, *, at_once: int, arms: Sequence[str]) -> 
         lookup(suite.arms, arm, "arm")
     if at_once:
         train_suite(suite, folder, at_once=at_once, arms=arms)
-    return suite_figures(name, suite, folder)
+    figures = suite_figures(name, suite, folder)
+    if page:
+        keep_runs(name, suite, folder, page)
+        print(f"wrote {write_page(page)}")
+    return figures
 
 
 def _say(line: str) -> None:

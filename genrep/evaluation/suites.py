@@ -168,7 +168,7 @@ def _judged(suite: Suite, claim: Claim, measured: Mapping[str, Mapping[str, floa
     worst = None if found is None else sign * (found.high if claim.less else found.low)
     better = found is not None and worst is not None and worst > -claim.allowed and sign * found.value >= sign * target
     return Figure(
-        name=f"{claim.figure}, {claim.arm} above {claim.against}",
+        name=f"{claim.figure}, {claim.arm} - {claim.against}",
         value=found.value if found else None,
         interval=(found.low, found.high) if found and len(gains) > 1 else None,
         unit="difference",

@@ -7,6 +7,7 @@ import json
 import os
 import platform
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -125,6 +126,7 @@ def loss_columns(config: Config) -> list[str]:
 def environment(device: torch.device) -> dict[str, Any]:
     """Versions and hardware."""
     return {
+        "commit": commit(Path(__file__).resolve().parents[2] / ".git"),
         "python": platform.python_version(),
         "torch": torch.__version__,
         "platform": platform.platform(),
@@ -133,6 +135,22 @@ def environment(device: torch.device) -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "processes": world(),
     }
+
+
+def commit(git: Path) -> str | None:
+    """What a checkout is at; None where the package is not in one."""
+    head = git / "HEAD"
+    if not head.is_file():
+        return None
+    found = head.read_text(encoding="utf-8").strip()
+    ref = found.removeprefix("ref: ")
+    if found == ref:
+        return found
+    if (git / ref).is_file():
+        return (git / ref).read_text(encoding="utf-8").strip()
+    packed = git / "packed-refs"
+    lines = packed.read_text(encoding="utf-8").splitlines() if packed.is_file() else []
+    return next((line.split()[0] for line in lines if line.endswith(f" {ref}")), None)
 
 
 def open_run(run: RunFolder, config: Config, *, command: str, device: torch.device) -> None:

@@ -38,10 +38,10 @@ def filled(folder: Path, num_seeds: int) -> dict[str, Figure]:
 def test_differences_are_paired_by_seed(tmp_path: Path) -> None:
     """Seeds differ by ten times as much as the arms do."""
     found = filled(tmp_path, 5)
-    gain, expected = found["top1, new above old"], mean_of_repetitions(GAINS)
+    gain, expected = found["top1, new - old"], mean_of_repetitions(GAINS)
     assert (gain.value, *gain.interval) == pytest.approx((expected.value, expected.low, expected.high))
     assert gain.met is True and not gain.at_most and found["new: top1"].interval[0] < found["old: top1"].value
-    assert found["ece, new above old"].met is True and found["ece, new above old"].at_most
+    assert found["ece, new - old"].met is True and found["ece, new - old"].at_most
 
 
 def test_less_is_not_more(tmp_path: Path) -> None:
@@ -52,7 +52,7 @@ def test_less_is_not_more(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("num_seeds", [1, 4])
 def test_few_seeds_judge_nothing(tmp_path: Path, num_seeds: int) -> None:
-    gain = filled(tmp_path, num_seeds)["top1, new above old"]
+    gain = filled(tmp_path, num_seeds)["top1, new - old"]
     assert gain.met is None and "too few to judge" in gain.how and (gain.interval is None) == (num_seeds == 1)
 
 

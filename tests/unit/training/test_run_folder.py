@@ -16,7 +16,7 @@ from genrep.training.checkpoint import Progress, load_checkpoint, save_checkpoin
 from genrep.training.distillation import Teaching
 from genrep.training.lessons import Memory
 from genrep.training.optimization import make_optimizers, make_teacher, take_step
-from genrep.training.records import first_difference
+from genrep.training.records import commit, first_difference
 from genrep.training.run_folder import RunFolder
 
 
@@ -92,3 +92,18 @@ def test_configurations_differ_first_where_they_differ() -> None:
     assert first_difference(same, {"a": 1, "b": {"c": [1, 3], "d": 4}}) == "`b.c` is [1, 2] there and [1, 3] here"
     assert first_difference({"a": 1}, {}) == "`a` is 1 there and None here"
     assert first_difference({"p": {"name": "x"}}, {"p": None}) == "`p` is {'name': 'x'} there and None here"
+
+
+def test_a_checkouts_commit_is_found(tmp_path: Path) -> None:
+    """On a branch, packed or not; detached; and none outside a checkout."""
+    git = tmp_path / ".git"
+    assert commit(git) is None
+    (git / "refs/heads").mkdir(parents=True)
+    (git / "HEAD").write_text("ref: refs/heads/main\n")
+    assert commit(git) is None
+    (git / "packed-refs").write_text("# pack-refs\n11 refs/heads/other\n22 refs/heads/main\n")
+    assert commit(git) == "22"
+    (git / "refs/heads/main").write_text("33\n")
+    assert commit(git) == "33"
+    (git / "HEAD").write_text("44\n")
+    assert commit(git) == "44"

@@ -1,0 +1,135 @@
+"""The page of results: what finished runs of suites say of their claims, written from their eval.json and nothing else."""
+
+from __future__ import annotations
+
+import csv
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from PIL import Image
+
+from genrep.evaluation.evaluate import DETAILS
+from genrep.evaluation.figures import Figure
+from genrep.evaluation.report import duration, number
+from genrep.evaluation.suites import SUITES, Suite, finished, suite_figures
+from genrep.storage import read_json, write_json, write_text
+from genrep.training.run_folder import RunFolder
+
+RUNS, RECORD, PICTURE = "runs", "run.json", "samples.png"
+PER_CLASS = 10
+"""Samples of a class in a picture."""
+
+
+@dataclass(frozen=True)
+class Section:
+    """What the page says of a suite."""
+
+    name: str
+    suite: Suite
+    claims: Sequence[Figure]
+    arms: Sequence[Mapping[str, str]]
+    """A row of a table each: figures by their name, as they are read."""
+    pictures: Mapping[str, str]
+    """Of arms, as paths from the page."""
+    records: Sequence[Mapping[str, Any]]
+
+    def all_of(self, *path: str) -> str:
+        """The values that the runs have of something, as a person says them."""
+        values: list[str] = []
+        for record in self.records:
+            value: Any = record
+            for key in path:
+                value = value.get(key, "not recorded")
+            values.append(str(value))
+        return ", ".join(dict.fromkeys(values))
+
+    @property
+    def training_time(self) -> str:
+        """Of a run, from the shortest to the longest."""
+        seconds = [record["seconds"]["training"] for record in self.records]
+        return f"{duration(min(seconds))} to {duration(max(seconds))}"
+
+
+def keep_runs(name: str, suite: Suite, folder: Path, page: Path) -> None:
+    """Copy what a page needs of a suite's finished runs beside it: figures, where they were computed, a picture of one seed of each arm.
+
+    Args:
+        folder: in which the runs lie.
+        page: the file, without its ending.
+    """
+    for run in suite.runs(folder):
+        if not finished(folder, run):
+            continue
+        source, kept = RunFolder(folder / run), page / RUNS / name / run
+        if source.path.resolve() == kept.resolve():
+            continue
+        kept.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source.evaluation, kept / "eval.json")
+        with source.metrics.open(newline="", encoding="utf-8") as file:
+            training = max(float(row["seconds"]) for row in csv.DictReader(file))
+        seconds = {"training": training, "evaluation": sum(read_json(source.path / DETAILS)["seconds"].values())}
+        write_json(kept / RECORD, {"seconds": seconds, "env": read_json(source.env)})
+        strips = sorted(source.samples.glob("class_*.png"))
+        if strips and run.endswith("-0"):
+            _sheet(strips).save(kept / PICTURE, optimize=True)
+
+
+def write_page(page: Path) -> Path:
+    """Write PAGE.md of all suites whose runs lie beside it.
+
+    Raises:
+        ValueError: there are none.
+    """
+    sections = list(_sections(page))
+    if not sections:
+        raise ValueError(f"{page / RUNS} has no finished run of any suite; `genrep bench evidence RUNS --suite NAME --keep {page}` puts some there.")
+    pages = Environment(loader=FileSystemLoader(Path(__file__).parent), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    pages.filters["figure"] = number
+    path = page.with_suffix(".md")
+    write_text(path, pages.get_template("results.md.jinja").render(sections=sections, folder=page.name))
+    return path
+
+
+def _sections(page: Path) -> Iterator[Section]:
+    for name, suite in SUITES.items():
+        folder = page / RUNS / name
+        runs = [run for run in suite.runs(folder) if finished(folder, run)]
+        if not runs:
+            continue
+        figures = suite_figures(name, suite, folder)
+        claims = [figure for figure in figures if figure.target is not None and figure.value is not None]
+        pictures = {run.rsplit("-", 1)[0]: f"{page.name}/{RUNS}/{name}/{run}/{PICTURE}" for run in runs if (folder / run / PICTURE).is_file()}
+        yield Section(name, suite, claims, _rows(suite, figures, runs), pictures, [read_json(folder / run / RECORD) for run in runs])
+
+
+def _rows(suite: Suite, figures: Sequence[Figure], runs: Sequence[str]) -> list[dict[str, str]]:
+    """A row for each arm that has a finished run: how many, and the mean of each figure with its interval."""
+    rows = []
+    for arm in suite.arms:
+        num = sum(run.rsplit("-", 1)[0] == arm for run in runs)
+        if num:
+            found = {figure.name: figure for figure in figures if figure.target is None}
+            rows.append({"arm": arm, "runs": str(num)} | {key: _said(found.get(f"{arm}: {key}")) for key in suite.shown})
+    return rows
+
+
+def _said(figure: Figure | None) -> str:
+    """A mean and half its interval."""
+    if figure is None:
+        return number(None)
+    half = "" if figure.interval is None else f" ± {number((figure.interval[1] - figure.interval[0]) / 2, 4)}"
+    return number(figure.value, 4) + half
+
+
+def _sheet(strips: Sequence[Path]) -> Image.Image:
+    """The first samples of every class, a class a row."""
+    rows = [Image.open(strip).convert("L") for strip in strips]
+    side = rows[0].height
+    sheet = Image.new("L", (PER_CLASS * side, side * len(rows)))
+    for i, row in enumerate(rows):
+        sheet.paste(row.crop((0, 0, PER_CLASS * side, side)), (0, i * side))
+    return sheet

@@ -1,0 +1,72 @@
+"""The page of results: it says what the runs' files say, and can be written again from what it keeps."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from genrep.evaluation import results
+from genrep.evaluation.draw import grid, save_png
+from genrep.evaluation.results import keep_runs, write_page
+from genrep.evaluation.suites import Claim, Suite, suite_figures
+from genrep.storage import read_json, write_json
+
+SUITE = Suite(
+    recipe="tiny",
+    arms={"new": {}, "old": {"train.lr": "1e-3"}, "never": {"train.seed": "9"}},
+    claims=(Claim(figure="kid", arm="new", against="old", less=True), Claim(figure="kid", arm="never", against="old")),
+    shown=("kid", "top1"),
+    num_seeds=2,
+)
+
+
+@pytest.fixture(autouse=True)
+def only_this_suite(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(results, "SUITES", {"mine": SUITE, "other": replace(SUITE, recipe="demo")})
+    yield
+
+
+def runs(folder: Path) -> Path:
+    for seed in range(2):
+        for arm, figures in {"new": {"kid": 0.02 + 0.01 * seed, "top1": 0.9}, "old": {"kid": 0.05 + 0.01 * seed}}.items():
+            run = folder / f"{arm}-{seed}"
+            (run / "samples").mkdir(parents=True)
+            write_json(run / "eval.json", figures)
+            write_json(run / "eval_details.json", {"seconds": {"perception": 2.0, "samples": 3.0}})
+            write_json(run / "env.json", {"device": "cpu", "threads": 1, "commit": "abc"})
+            (run / "metrics.csv").write_text(f"step,seconds\n1,10\n2,{61 + seed}\n")
+            for k in range(3):
+                save_png(grid(torch.full((12, 3, 8, 8), k - 1.0), columns=12, scale=1, gap_px=0), run / "samples" / f"class_{k:02d}.png")
+    return folder
+
+
+def test_the_page_says_what_the_runs_say(tmp_path: Path) -> None:
+    page = tmp_path / "docs" / "results"
+    keep_runs("mine", SUITE, runs(tmp_path / "runs"), page)
+    text = write_page(page).read_text()
+    assert "| new | 2 | 0.0250 ± 0.0635 | 0.9000 ± 0.0000 |" in text and "| old | 2 | 0.0550 ± 0.0635 | \u2013 |" in text
+    assert "| kid, new - old | \u22120.0300 | \u22120.0300 to \u22120.0300 | <= -0 | yes |" in text
+    assert "never |" not in text.split("| claim |")[1] and "## Suite `other`" not in text
+    assert "4 runs, 1 min 1 s to 1 min 2 s of training each; device cpu" in text and "commit abc" in text and "Python not recorded" in text
+    assert "![old](results/runs/mine/old-0/samples.png)" in text and "old-1/samples.png" not in text
+    assert read_json(page / "runs/mine/new-1/run.json")["seconds"] == {"training": 62.0, "evaluation": 5.0}
+
+
+def test_what_is_kept_is_enough(tmp_path: Path) -> None:
+    """The page, and the suite's figures, once the runs are gone; what lies there already is not copied onto itself."""
+    page = tmp_path / "results"
+    folder = runs(tmp_path / "runs")
+    keep_runs("mine", SUITE, folder, page)
+    text, figures = write_page(page).read_text(), suite_figures("mine", SUITE, folder)
+    kept = page / "runs" / "mine"
+    keep_runs("mine", SUITE, kept, page)
+    assert write_page(page).read_text() == text and suite_figures("mine", SUITE, kept) == figures
+
+
+def test_a_page_about_nothing_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"results/runs has no finished run of any suite; `genrep bench evidence RUNS --suite NAME --keep"):
+        write_page(tmp_path / "results")
