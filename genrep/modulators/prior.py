@@ -13,7 +13,8 @@ from genrep.layers import time_codes, wide
 from genrep.randomness import SampleGenerator
 
 WIDTH, DEPTH, TIME_WIDTH = 256, 2, 32
-NUM_STEPS = 10
+NUM_STEPS = 5
+"""Of Heun's method, two evaluations each; thirty draw no better ones."""
 
 
 class SemanticPrior(nn.Module):
