@@ -16,11 +16,16 @@ ENOUGH_SEEDS = 5
 
 @dataclass(frozen=True, kw_only=True)
 class Claim:
-    """One arm is better than another in a figure of eval.json: above it, or below it where less is better; the interval of the difference is off zero."""
+    """One arm is better than another in a figure of eval.json: above it, or below it where less is better; the interval of the difference is off zero.
+
+    Or it is better by more than a third is better than a fourth: the interaction of a 2 x 2 design.
+    """
 
     figure: str
     arm: str
     against: str
+    beside: tuple[str, str] | None = None
+    """The third and the fourth."""
     less: bool = False
     share: float = 0.0
     """By how much of the other's figure at least."""
@@ -28,6 +33,17 @@ class Claim:
     """By how much at least."""
     allowed: float = 0.0
     """How much worse it may be; then the interval is off that."""
+
+    @property
+    def arms(self) -> tuple[str, ...]:
+        """All that it is about."""
+        return (self.arm, self.against, *(self.beside or ()))
+
+    @property
+    def name(self) -> str:
+        """What is claimed to be off zero."""
+        pair = f"{self.arm} - {self.against}"
+        return f"{self.figure}, ({pair}) - ({self.beside[0]} - {self.beside[1]})" if self.beside else f"{self.figure}, {pair}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,12 +97,16 @@ SUITES = {
             "smoothed": {"objective.lesson": "smoothed"},
             "shuffled": {"objective.lesson": "shuffled"},
             "self-trained": {"objective.jobs": "perception", "objective.posterior": "none", "objective.lesson": "own"},
+            "taught-plain": _PLAIN,
+            "plain": {**_PLAIN, "objective.posterior": "none"},
             "made": _PLAIN_ALONE,
             "made-from-labels": _PLAIN_ALONE,
         },
         labelled_by={"made-from-labels": "self-trained"},
         claims=(
             *(Claim(figure="classification/top1", arm="taught", against=other) for other in _RIVALS),
+            Claim(figure="classification/top1", arm="taught", against="untaught", beside=("taught-plain", "plain")),
+            Claim(figure="generation/kid", arm="taught", against="untaught", beside=("taught-plain", "plain"), less=True),
             *(Claim(figure="classification/ece", arm="taught", against=other, less=True) for other in _RIVALS),
             Claim(figure="generation/sample_accuracy", arm="taught", against="made", by=0.1),
             Claim(figure="generation/sample_accuracy", arm="taught", against="made-from-labels"),
@@ -161,15 +181,16 @@ def _values(suite: Suite, arm: str, key: str, measured: Mapping[str, Mapping[str
 
 
 def _judged(suite: Suite, claim: Claim, measured: Mapping[str, Mapping[str, float]]) -> Figure:
-    mine, theirs = (_values(suite, arm, claim.figure, measured) for arm in (claim.arm, claim.against))
-    gains = [mine[seed] - theirs[seed] for seed in sorted(mine.keys() & theirs.keys())]
+    values = [_values(suite, arm, claim.figure, measured) for arm in claim.arms]
+    theirs = values[1]
+    gains = [sum(s * of[seed] for s, of in zip((1, -1, -1, 1), values, strict=False)) for seed in sorted(set.intersection(*map(set, values)))]
     found = _mean(gains)
     sign, enough = (-1 if claim.less else 1), len(gains) >= suite.num_seeds
     target = sign * (claim.share * sum(theirs.values()) / max(len(theirs), 1) + claim.by - claim.allowed)
     worst = None if found is None else sign * (found.high if claim.less else found.low)
     better = found is not None and worst is not None and worst > -claim.allowed and sign * found.value >= sign * target
     return Figure(
-        name=f"{claim.figure}, {claim.arm} - {claim.against}",
+        name=claim.name,
         value=found.value if found else None,
         interval=(found.low, found.high) if found and len(gains) > 1 else None,
         unit="difference",

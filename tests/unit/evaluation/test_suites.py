@@ -44,6 +44,22 @@ def test_differences_are_paired_by_seed(tmp_path: Path) -> None:
     assert found["ece, new - old"].met is True and found["ece, new - old"].at_most
 
 
+def test_an_interaction_is_a_difference_of_differences(tmp_path: Path) -> None:
+    """Each alone adds .01 and .02, both together .05: .02 more than their sum, in every seed."""
+    arms = {"both": 0.55, "one": 0.51, "other": 0.52, "none": 0.5}
+    for seed in range(5):
+        for arm, value in arms.items():
+            measure(tmp_path, f"{arm}-{seed}", {"top1": value + seed * (1 + 0.001 * (arm == "both"))})
+    claim = Claim(figure="top1", arm="both", against="one", beside=("other", "none"))
+    suite = Suite(recipe="tiny", arms={arm: {} for arm in arms}, claims=(claim, replace(claim, less=True)), shown=())
+    found, opposite = suite_figures("mine", suite, tmp_path)
+    expected = mean_of_repetitions([0.02 + 0.001 * seed for seed in range(5)])
+    assert found.name == "top1, (both - one) - (other - none)" and (found.value, *found.interval) == pytest.approx(
+        (expected.value, expected.low, expected.high)
+    )
+    assert found.met is True and opposite.met is False
+
+
 def test_less_is_not_more(tmp_path: Path) -> None:
     worse = Suite(recipe="tiny", arms=SUITE.arms, claims=(Claim(figure="top1", arm="old", against="new"),), shown=())
     filled(tmp_path, 5)
@@ -137,4 +153,4 @@ def test_arms_are_configurations_and_claims_are_about_them(name: str) -> None:
     assert all(isinstance(config, Config) for config in configs) and len(set(map(repr, configs))) == len(configs)
     arms = list(suite.arms)
     assert all(arms.index(first) < arms.index(arm) for arm, first in suite.labelled_by.items())
-    assert all({claim.arm, claim.against} <= set(suite.arms) and claim.figure in suite.shown for claim in suite.claims)
+    assert all(set(claim.arms) <= set(suite.arms) and claim.figure in suite.shown for claim in suite.claims)
