@@ -53,10 +53,10 @@ class Kept(Generic[Made]):
         return kept[1]
 
 
-def time_codes(t: Float[Tensor, " b"], width: int) -> Float[Tensor, "b d"]:
-    """Sines and cosines of 1000 t."""
-    frequency = torch.exp(-math.log(10_000) * torch.arange(width // 2, device=t.device) / (width // 2))
-    phase = 1000 * t[:, None] * frequency
+def time_codes(t: Float[Tensor, " b"], width: int, *, fastest: float = 1000.0, ratio: float = 10_000.0) -> Float[Tensor, "b d"]:
+    """Sines and cosines of f t, for f from `fastest` down to nearly a `ratio`-th of it."""
+    frequency = torch.exp(-math.log(ratio) * torch.arange(width // 2, device=t.device) / (width // 2))
+    phase = fastest * t[:, None] * frequency
     return torch.cat([phase.sin(), phase.cos()], dim=1)
 
 

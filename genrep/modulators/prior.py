@@ -13,6 +13,8 @@ from genrep.layers import time_codes, wide
 from genrep.randomness import SampleGenerator
 
 WIDTH, DEPTH, TIME_WIDTH = 256, 2, 32
+FASTEST = 20.0
+"""Of the sines and cosines of t that it sees, down to 1: it is smooth in t."""
 NUM_STEPS = 5
 """Of Heun's method, two evaluations each; thirty draw no better ones."""
 
@@ -43,7 +45,7 @@ class SemanticPrior(nn.Module):
         """u, the slope of the path from data at t = 0 to noise at t = 1."""
         count = y.sum(1, keepdim=True)
         told = torch.cat([y / count.clamp(min=1).sqrt(), (count > 1).to(y)], 1).to(xt)
-        hidden = self.enter(xt) + self.time(time_codes(t, TIME_WIDTH).to(xt)) + self.classes(told)
+        hidden = self.enter(xt) + self.time(time_codes(t, TIME_WIDTH, fastest=FASTEST, ratio=FASTEST).to(xt)) + self.classes(told)
         for block in self.blocks:
             hidden = hidden + block(hidden)
         out: Tensor = self.leave(hidden)

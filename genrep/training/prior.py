@@ -17,7 +17,7 @@ from genrep.training.stream import Stream
 NUM_IMAGES = 8_000
 """Of the training stream at most."""
 AT_ONCE = 200
-BATCH_SIZE, LR, NULL_FRACTION = 256, 2e-3, 0.1
+BATCH_SIZE, LR, NULL_FRACTION = 512, 8e-3, 0.1
 
 
 def learn_prior(teacher: Teacher, stream: Stream, *, seed: int) -> None:
