@@ -90,7 +90,7 @@ def write_page(page: Path) -> Path:
     pages = Environment(loader=FileSystemLoader(Path(__file__).parent), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     pages.filters["figure"] = number
     path = page.with_suffix(".md")
-    write_text(path, pages.get_template("results.md.jinja").render(sections=sections, folder=page.name))
+    write_text(path, pages.get_template("results.md.jinja").render(sections=sections, folder=page.name if page.is_absolute() else page.as_posix()))
     return path
 
 

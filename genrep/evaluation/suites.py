@@ -138,6 +138,7 @@ SUITES = {
         claims=(
             Claim(figure="generation/kid", arm="all", against="plain", less=True, share=0.25),
             *(Claim(figure="generation/kid", arm="all", against=other, less=True) for other in ("alone", "alone-drawn")),
+            *(Claim(figure="generation/fid", arm=arm, against=other, less=True) for arm, other in (("all", "plain"), ("alone-drawn", "alone"))),
             Claim(figure="generation/recall", arm="all", against="plain", allowed=0.05),
             Claim(figure="classification/top1", arm="all", against="plain", allowed=0.01),
         ),

@@ -39,7 +39,7 @@ def showcase() -> Config:
     """The demo, longer: the model that comes with the package.
 
     `make showcase`: 60 min 13 s of training beside other work and 3 min 40 s of evaluation on two CPU cores. On test, seed 0: top-1 .916, AP50 .855, mIoU
-    without background .640, samples recognised .904; what it should reach is in `cli/figures.py::TARGETS`.
+    without background .640, samples recognised .904; what it should reach is in `cli/figures.py::TARGETS`. That model is of before semantics were drawn.
     """
     return Config(
         name="showcase",
