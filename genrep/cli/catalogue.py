@@ -23,7 +23,7 @@ RECIPE_NOTES = {
     "demo": ("one garment, and scenes of several", "2 CPU cores", "12 minutes"),
     "showcase": ("the same, longer", "2 CPU cores", "60 minutes"),
     "few-labels": ("one garment, a hundredth of the labels: an arm of a suite", "1 CPU core", "not timed yet"),
-    "all-labels": ("one garment, all labels: an arm of a suite", "1 CPU core", "12 min"),
+    "all-labels": ("one garment, all labels: an arm of a suite", "1 CPU core", "12 minutes"),
     "tiny": ("the same, too short to learn: to see that everything works", "any", "seconds"),
 }
 """What each recipe trains, on which hardware, in how much time."""
