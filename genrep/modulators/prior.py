@@ -22,10 +22,10 @@ NUM_STEPS = 5
 class SemanticPrior(nn.Module):
     """p(sem | classes) of vectors of mean 0 and variance 1, as a rectified flow: u(xt, t, y) by a network without attention.
 
+    What it draws is none (zeros) as long as it has not learnt anything (`learnt`).
+
     Args:
         num: length of sem.
-    Semantics are none (zeros) as long as it has not learnt them (`learnt`).
-
     Source: Lipman et al. 2023, arXiv:2210.02747; Liu et al. 2023, arXiv:2209.03003.
     """
 

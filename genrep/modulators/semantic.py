@@ -136,7 +136,7 @@ class DrawnSemantics(SemanticModulation):
         if self._noted is None:
             return
         self.updates += 1
-        step = max(1 / float(self.updates), 1 - MOMENTUM)
+        step = (1 / self.updates).clamp(min=1 - MOMENTUM)
         moments = torch.stack([self.centre, self.scale.square() + self.centre.square()]).lerp(self._noted, step)
         self.centre.copy_(moments[0])
         self.scale.copy_((moments[1] - moments[0].square()).clamp(min=SMALLEST_SCALE**2).sqrt())
