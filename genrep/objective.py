@@ -61,7 +61,7 @@ class ObjectiveConfig:
     posterior: PosteriorEstimator | None = field(default_factory=DenoisingGap)
     """What is distilled into perception; None: nothing."""
     prior_steps: int = 1_500
-    """Updates of the modulator's p(sem | classes), where it has one, at the end of training."""
+    """Updates of the modulator's p(sem | classes), where it has one, at the end of training; 0: it learns nothing, and samples go by their own."""
     pilot_images: int = 64
     """Validation images of the pilot run that finds, with every calibration, where a denoising gap should draw and how much each noise level counts,
     unless it says so itself; 0: evenly, all alike."""
@@ -95,6 +95,8 @@ class ObjectiveConfig:
             raise ValueError(f"`lesson` must be one of {', '.join(LESSONS)}; found `{self.lesson}`.{nearest(self.lesson, LESSONS)}")
         if self.pseudo_confidence is not None and not 0 < self.pseudo_confidence < 1:
             raise ValueError(f"`pseudo_confidence` must lie between 0 and 1; found {self.pseudo_confidence}. `none` switches pseudo-conditions off.")
+        if self.prior_steps < 0:
+            raise ValueError(f"`prior_steps` must be at least 0; found {self.prior_steps}. 0 leaves p(sem | classes) unlearnt.")
         if self.labeller and (self.pseudo_confidence is None or "generation" not in self.jobs):
             raise ValueError("`labeller` says what generation is conditioned on: it needs generation among `jobs`, and a `pseudo_confidence`.")
         if self.lesson == "own" and self.pseudo_confidence is None:

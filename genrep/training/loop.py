@@ -188,7 +188,7 @@ class Session:
     def _finish(self) -> None:
         """What the finished model is given, p(sem | classes) and a calibration, and its folder."""
         objective = self.config.objective
-        if "generation" in objective.jobs and self.model.denoiser.modulator.num_told:
+        if "generation" in objective.jobs and self.model.denoiser.modulator.num_told and objective.prior_steps:
             learn_prior(self.teacher, self.streams[1], seed=self.config.train.seed)
         if objective.posterior is not None:
             for event in self.teacher.calibrate(self.data.first_validation(objective.gate_images).to(self.device)):

@@ -27,7 +27,7 @@ def without_semantics(denoiser: Denoiser, xt: Tensor, t: Tensor, y: Tensor) -> D
     return denoiser.modulate(denoiser.noised_pass(xt, t, y), xt, t, torch.zeros(len(xt), 64))
 
 
-@pytest.mark.parametrize("modulator", ["none", "semantic"])
+@pytest.mark.parametrize("modulator", ["none", "semantic", "drawn"])
 @pytest.mark.parametrize("class_blocks", [1, 3])
 @pytest.mark.parametrize("schedule", SCHEDULES)
 @torch.no_grad()
