@@ -187,7 +187,7 @@ def _judged(suite: Suite, claim: Claim, measured: Mapping[str, Mapping[str, floa
     gains = [sum(s * of[seed] for s, of in zip((1, -1, -1, 1), values, strict=False)) for seed in sorted(set.intersection(*map(set, values)))]
     found = _mean(gains)
     sign, enough = (-1 if claim.less else 1), len(gains) >= suite.num_seeds
-    target = sign * (claim.share * sum(theirs.values()) / max(len(theirs), 1) + claim.by - claim.allowed)
+    target = sign * (claim.share * sum(theirs.values()) / max(len(theirs), 1) + claim.by - claim.allowed) + 0.0  # never -0
     worst = None if found is None else sign * (found.high if claim.less else found.low)
     better = found is not None and worst is not None and worst > -claim.allowed and sign * found.value >= sign * target
     return Figure(

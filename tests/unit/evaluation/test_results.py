@@ -49,7 +49,7 @@ def test_the_page_says_what_the_runs_say(tmp_path: Path) -> None:
     keep_runs("mine", SUITE, runs(tmp_path / "runs"), page)
     text = write_page(page).read_text()
     assert "| new | 2 | 0.0250 ± 0.0635 | 0.9000 ± 0.0000 |" in text and "| old | 2 | 0.0550 ± 0.0635 | \u2013 |" in text
-    assert "| kid, new - old | \u22120.0300 | \u22120.0300 to \u22120.0300 | <= -0 | yes |" in text
+    assert "| kid, new - old | \u22120.0300 | \u22120.0300 to \u22120.0300 | <= 0 | yes |" in text
     assert "never |" not in text.split("| claim |")[1] and "## Suite `other`" not in text
     assert "4 runs, 1 min 1 s to 1 min 2 s of training each; device cpu" in text and "commit abc" in text and "Python not recorded" in text
     assert "![old](results/runs/mine/old-0/samples.png)" in text and "old-1/samples.png" not in text
