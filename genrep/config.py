@@ -37,6 +37,8 @@ class TrainConfig:
     """The two stages, counted in clean images so that a run is the same on any machine."""
 
     seed: int = 0
+    init: str | None = None
+    """Folder of a finished model to begin from, of these or of other classes; None: from scratch. `genrep train --init` sets it, and `model` with it."""
     stage1_images: int = 23_040
     """Clean images of stage 1: perception alone (L_task), so that semantics exist before they modulate."""
     stage2_images: int = 24_000

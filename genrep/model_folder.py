@@ -81,11 +81,11 @@ def save_model(model: GenRep, folder: Path, *, results: Mapping[str, float], rec
     write_folder(folder, fill)
 
 
-def load_model(folder: Path) -> GenRep:
-    """Read a folder made by `save_model`.
+def stored_state(folder: Path) -> dict[str, Any]:
+    """What `state_of` said of the model in a folder made by `save_model`.
 
     Raises:
-        ValueError: incomplete, damaged, of another format, or weights that do not fit the configuration.
+        ValueError: incomplete, damaged, or of another format.
     """
     if not folder.is_dir():
         raise ValueError(f"{folder} is not a model folder: there is no such folder.")
@@ -94,6 +94,16 @@ def load_model(folder: Path) -> GenRep:
     if stored.get("format") != FORMAT:
         remedy = "Train the model anew: its trunk was another one." if stored.get("format") == 1 else "Update genrep."
         raise ValueError(f"{folder / 'config.json'} has format {stored.get('format')!r}; this version reads {FORMAT}. {remedy}")
+    return dict(stored)
+
+
+def load_model(folder: Path) -> GenRep:
+    """Read a folder made by `save_model`.
+
+    Raises:
+        ValueError: incomplete, damaged, of another format, or weights that do not fit the configuration.
+    """
+    stored = stored_state(folder)
     model = GenRep(from_dict(stored["config"], ModelConfig))
     tensors = load_tensors(folder / "model.safetensors")
     expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}

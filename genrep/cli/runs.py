@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,9 +13,12 @@ if TYPE_CHECKING:
     from genrep.model import GenRep
 
 
-def resolve_config(name: str, changes: Mapping[str, str]) -> Config:
+def resolve_config(name: str, changes: Mapping[str, str], *, init: Path | None = None) -> Config:
     """A recipe by name or a config.json by path, with overrides.
 
+    Args:
+        init: a finished run or model folder to begin from, or `packaged`, the one that comes with the package; what it consists of takes the place of the
+            recipe's `model`, whose tasks alone stay.
     Raises:
         ValueError: unknown recipe or field; the nearest is named.
         FileNotFoundError: no such file.
@@ -25,9 +29,20 @@ def resolve_config(name: str, changes: Mapping[str, str]) -> Config:
     from genrep.registry import lookup
     from genrep.storage import read_json
 
-    if name.endswith(".json"):
-        return override(from_dict(read_json(Path(name)), Config), changes)
-    return override(lookup(RECIPES, name, "recipe")(), changes)
+    config = from_dict(read_json(Path(name)), Config) if name.endswith(".json") else lookup(RECIPES, name, "recipe")()
+    return override(_begun(config, init) if init else config, changes)
+
+
+def _begun(config: Config, init: Path) -> Config:
+    from genrep.model_config import ModelConfig
+    from genrep.model_folder import PACKAGED, stored_state
+    from genrep.overrides import from_dict
+
+    folder = PACKAGED if init == Path("packaged") and not init.exists() else model_folder(init).resolve()
+    found = from_dict(stored_state(folder)["config"], ModelConfig)
+    proposals = found.proposals if "detection" in found.tasks else config.model.proposals
+    model = replace(found, class_names=config.model.class_names, tasks=config.model.tasks, proposals=proposals)
+    return replace(config, model=model, train=replace(config.train, init=str(folder)))
 
 
 def default_run(name: str) -> Path:

@@ -18,6 +18,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What `train` accepts."""
     parser.add_argument("recipe", metavar="RECIPE|CONFIG.json", help="a recipe by name, or a config file such as a run's config.json")
     parser.add_argument("--out", type=Path, metavar="RUN", help="run folder; default: runs/RECIPE-DATE")
+    init = "begin from a finished run or model folder, or from `packaged`, the model that comes with the package; on the same or on other classes"
+    parser.add_argument("--init", type=Path, metavar="MODEL", help=init)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -27,13 +29,13 @@ def run(args: argparse.Namespace) -> int:
 
     out = args.out or default_run(args.recipe)
     with joined():
-        code = train_into(out, args, recipe=args.recipe, allow_network=False)
+        code = train_into(out, args, recipe=args.recipe, allow_network=False, init=args.init)
         if code == 0 and is_first():
             print(f"\nnext:\n  genrep eval {shlex.quote(str(out))}")
     return code
 
 
-def train_into(out: Path, args: argparse.Namespace, *, recipe: str, allow_network: bool) -> int:
+def train_into(out: Path, args: argparse.Namespace, *, recipe: str, allow_network: bool, init: Path | None = None) -> int:
     """Train with a live display; 130 where it was stopped, after saying how to go on."""
     from genrep.cli.runs import resolve_config
     from genrep.cli.screen import make_progress, say_environment
@@ -42,7 +44,7 @@ def train_into(out: Path, args: argparse.Namespace, *, recipe: str, allow_networ
     from genrep.processes import is_first
     from genrep.training import Interrupted, train
 
-    config = resolve_config(recipe, args.changes)
+    config = resolve_config(recipe, args.changes, init=init)
     if is_first():
         say_environment()
     finished = (out / "model").is_dir()

@@ -18,6 +18,7 @@ from genrep.objective import JOBS, Lessons, generation_losses, glimpse_loss, per
 from genrep.processes import anyone, in_turn, is_first, joined, together, total, world
 from genrep.randomness import SampleGenerator
 from genrep.registry import lookup
+from genrep.training.beginning import begin_from
 from genrep.training.checkpoint import Progress, load_checkpoint, save_checkpoint
 from genrep.training.data import RunData, filled, left_out
 from genrep.training.distillation import Teacher
@@ -97,7 +98,10 @@ class Session:
         self.glimpsed = Stream(known, seed=config.train.seed + 1, shares=by_objects(known, shares))
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.train.seed)
-            self.model = GenRep(config.model).to(self.device)
+            self.model = GenRep(config.model)
+        if config.train.init and not run.checkpoint_folders():
+            lines += begin_from(self.model, Path(config.train.init))
+        self.model.to(self.device)
         open_run(run, config, command=command, device=self.device)
         write_log(run, lines, data.problems)
         self.steps1 = config.train.stage1_images // config.train.stage1_batch_size if "perception" in config.objective.jobs else 0

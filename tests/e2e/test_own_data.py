@@ -97,6 +97,18 @@ def test_mistakes_are_one_line_and_leave_nothing(genrep: Genrep, work: Path, arg
     assert not (work / "runs" / "mistake").exists()
 
 
+def test_from_the_packaged_model_on_other_classes_and_not_from_one_that_does_not_fit(genrep: Genrep, work: Path) -> None:
+    write_photos(work / "own" / "few", 8)
+    begin = ["train", "tiny", "--init", "packaged", "--data.sets", "own/few", "--train.stage1_images", "8", "--train.stage1_batch_size", "4"]
+    begin += ["--train.stage2_images", "8", "--train.batch_size", "4", "--objective.posterior", "none", "--out", "runs/tuned"]
+    said = genrep(*begin)[0]
+    assert "begins from" in said and "its classes are others (t-shirt, trouser" in said
+    made = json.loads((work / "runs/tuned/model/config.json").read_text())["config"]
+    assert made["class_names"] == ["blue", "green", "red"] and made["trunk"]["width"] == 128
+    error = genrep(*begin[:-1], "runs/unfit", "--model.trunk.width", "32", code=2)[1]
+    assert "`genrep train --init` takes the model's settings from the folder" in error and not (work / "runs" / "unfit").exists()
+
+
 @pytest.mark.skipif(not (SHARED / "eth80").is_dir(), reason="$GENREP_SHARED_DATA has no eth80")
 def test_eth80_has_all_tasks_at_96_px(genrep: Genrep, work: Path) -> None:
     said = train(genrep, SHARED / "eth80", "runs/eth80", "--model.image_size", "96,96")

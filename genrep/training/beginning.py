@@ -1,0 +1,60 @@
+"""Where training begins: a fresh model, or what a finished one knows."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from genrep.model import GenRep
+from genrep.model_config import ModelConfig
+
+Shapes = dict[str, tuple[int, ...]]
+
+
+def shapes_of(config: ModelConfig) -> Shapes:
+    """Of a model's tensors by name, without making them."""
+    with torch.device("meta"):
+        return {name: tuple(tensor.shape) for name, tensor in GenRep(config).state_dict().items()}
+
+
+def of_classes(config: ModelConfig) -> set[str]:
+    """Tensors whose shape depends on how many classes there are, and with them the whole of p(sem | classes)."""
+    one_more = shapes_of(replace(config, class_names=(*config.class_names, "one more")))
+    found = {name for name, shape in shapes_of(config).items() if one_more[name] != shape}
+    return found | {name for name in one_more if name.startswith("denoiser.modulator.prior.")}
+
+
+@torch.no_grad()
+def begin_from(model: GenRep, folder: Path) -> list[str]:
+    """Give a fresh model the weights of a finished one.
+
+    Of other classes it keeps all but what is made for each class, in the heads, the condition and the prior; of the same classes it keeps all. Heads that
+    the finished model lacks stay fresh. Calibrations are not taken over: they are fitted anew.
+
+    Returns:
+        lines that say what was kept and what is new.
+    Raises:
+        ValueError: the trunk, or another part that both have, is of another shape; nothing is changed.
+    """
+    source = GenRep.from_pretrained(folder)
+    ours, theirs = model.state_dict(), source.state_dict()
+    skipped = set() if source.class_names == model.class_names else of_classes(model.config)
+    kept = {name: tensor for name, tensor in theirs.items() if name in ours and name not in skipped}
+    for name in (name for name in ours if name.startswith("denoiser.") and name not in skipped and name not in theirs):
+        raise ValueError(f"`train.init` {folder} has no `{name}`: its trunk or modulator is another. `genrep train --init` takes them from the folder.")
+    for name, tensor in kept.items():
+        if tensor.shape != ours[name].shape:
+            raise ValueError(
+                f"`train.init` {folder} does not fit: `{name}` is {list(tensor.shape)} there and {list(ours[name].shape)} here. "
+                "`genrep train --init` takes the model's settings from the folder; leave `--model.*` as they are."
+            )
+    for name, tensor in kept.items():
+        ours[name].copy_(tensor)
+    fresh = [task for task in model.config.tasks if task not in source.config.tasks]
+    return [
+        f"begins from {folder}: {len(kept)} of {len(ours)} tensors",
+        *([f"its classes are others ({', '.join(source.class_names)}): what is made for each class is new"] if skipped else []),
+        *([f"new heads: {', '.join(fresh)}"] if fresh else []),
+    ]

@@ -1,0 +1,44 @@
+"""What a configuration is made of where training begins from a finished model."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from small_models import small_config, small_model
+
+from genrep.cli.runs import resolve_config
+from genrep.model_folder import PACKAGED
+from genrep.recipes import RECIPES
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    small_model(proposals=4).save_pretrained(tmp_path / "model")
+    return tmp_path
+
+
+def test_the_model_is_the_folders_but_for_classes_and_tasks(folder: Path) -> None:
+    config, recipe = resolve_config("few-labels", {}, init=folder), RECIPES["few-labels"]()
+    assert config.model == replace(small_config(proposals=4), class_names=(), tasks=("classification",))
+    assert config.train == replace(recipe.train, init=str(folder.resolve() / "model"))
+
+
+def test_proposals_are_the_recipes_where_the_folder_detects_nothing(tmp_path: Path) -> None:
+    small_model(tasks=("classification",)).save_pretrained(tmp_path / "model")
+    assert resolve_config("demo", {}, init=tmp_path).model.proposals == RECIPES["demo"]().model.proposals
+
+
+def test_overrides_come_last(folder: Path) -> None:
+    assert resolve_config("demo", {"model.tasks": "detection"}, init=folder).model.tasks == ("detection",)
+
+
+def test_the_packaged_model_has_a_name(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert resolve_config("demo", {}, init=Path("packaged")).train.init == str(PACKAGED)
+
+
+def test_a_folder_without_a_model_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="has no model"):
+        resolve_config("demo", {}, init=tmp_path)

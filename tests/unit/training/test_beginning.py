@@ -1,0 +1,96 @@
+"""What a model that begins from a finished one takes over, and that a run which begins so goes on as any other."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from small_models import TRUNK, small_config, small_model
+from toy_runs import assert_same_model, config, stopped
+
+from genrep.model import GenRep
+from genrep.modulators import MODULATORS
+from genrep.training import train
+from genrep.training.beginning import begin_from, of_classes
+
+OTHERS = ("x", "y", "z", "w")
+"""As many classes as `small_model` has: shapes alone could not tell them apart."""
+
+
+@pytest.fixture
+def finished(tmp_path: Path) -> Path:
+    small_model(seed=3).save_pretrained(tmp_path / "model")
+    return tmp_path / "model"
+
+
+def taken(model: GenRep, source: GenRep) -> set[str]:
+    theirs = source.state_dict()
+    return {name for name, tensor in model.state_dict().items() if name in theirs and torch.equal(tensor, theirs[name])}
+
+
+class TestTaken:
+    def test_of_the_same_classes_everything(self, finished: Path) -> None:
+        model = small_model(seed=4)
+        (line,) = begin_from(model, finished)
+        names = set(model.state_dict())
+        assert taken(model, small_model(seed=3)) == names
+        assert line.endswith(f"{len(names)} of {len(names)} tensors")
+
+    def test_of_other_classes_all_but_what_is_made_for_each_class(self, finished: Path) -> None:
+        model, before = small_model(seed=4, class_names=OTHERS), small_model(seed=4, class_names=OTHERS)
+        lines = begin_from(model, finished)
+        apart = of_classes(model.config)
+        assert taken(model, small_model(seed=3)) >= set(model.state_dict()) - apart
+        assert taken(model, before) >= apart
+        assert lines[1].startswith("its classes are others (a, b, c, d)")
+
+    @pytest.mark.parametrize("modulator", sorted(MODULATORS))
+    def test_made_for_each_class_are_the_condition_the_prior_and_the_ends_of_the_heads(self, modulator: str) -> None:
+        found = of_classes(small_config(modulator=modulator))
+        assert "denoiser.trunk.embedding.classes" in found
+        assert {name.split(".")[1] for name in found if name.startswith("heads.")} == {"classification", "detection", "segmentation"}
+        assert not [name for name in found if name.startswith("denoiser.trunk.") and "embedding.classes" not in name]
+
+    def test_heads_that_the_finished_model_lacks_stay_fresh(self, tmp_path: Path) -> None:
+        small_model(seed=3, tasks=("classification",)).save_pretrained(tmp_path / "model")
+        model, before = small_model(seed=4), small_model(seed=4)
+        lines = begin_from(model, tmp_path / "model")
+        assert lines[1:] == ["new heads: detection, segmentation"]
+        assert {name for name in model.state_dict() if name.startswith(("heads.detection", "heads.segmentation"))} <= taken(model, before)
+
+    @pytest.mark.parametrize(
+        "changes", [{"trunk": replace(TRUNK, width=32)}, {"codec": "pixels"}, {"trunk": replace(TRUNK, depth=4)}, {"modulator": "semantic"}]
+    )
+    def test_another_trunk_is_refused_and_nothing_is_changed(self, finished: Path, changes: dict[str, object]) -> None:
+        model, before = small_model(seed=4, **changes), small_model(seed=4, **changes)
+        if "modulator" in changes:  # needs less than the folder has: the condition's semantics would be lost
+            model = small_model(seed=4)
+            small_model(seed=3, **changes).save_pretrained(finished.parent / "other")
+            with pytest.raises(ValueError, match="its trunk or modulator is another"):
+                begin_from(model, finished.parent / "other")
+            return
+        with pytest.raises(ValueError, match=r"train\.init"):
+            begin_from(model, finished)
+        assert taken(model, before) == set(model.state_dict())
+
+
+@pytest.mark.usefixtures("toy_world")
+class TestRun:
+    def test_a_stopped_run_goes_on_without_the_folder_it_began_from(self, tmp_path: Path) -> None:
+        first = train(config(), tmp_path / "first")
+        settings = config()
+        settings = replace(settings, train=replace(settings.train, init=str(first / "model"), seed=1))
+        whole = train(settings, tmp_path / "whole")
+        halted = stopped(tmp_path / "halted", 5, settings)
+        (first / "model").rename(tmp_path / "moved")
+        assert_same_model(whole, train(settings, halted))
+
+    def test_it_begins_where_the_other_ended(self, tmp_path: Path) -> None:
+        first = train(config(), tmp_path / "first")
+        settings = config()
+        still = replace(settings.train, init=str(first / "model"), lr=0.0)
+        again = train(replace(settings, train=still, objective=replace(settings.objective, prior_steps=0)), tmp_path / "again")
+        one, other = (GenRep.from_pretrained(run / "model") for run in (first, again))
+        assert {name for name, _ in other.named_parameters()} <= taken(other, one)
