@@ -26,7 +26,7 @@ class GenRep(GenerativeModel):
         super().__init__(config)
         trunk, width = self.denoiser.trunk, config.trunk.width
         heads = {name: lookup(TASKS, name, "task") for name in config.tasks}
-        options = {"detection": {"num_proposals": config.proposals}}
+        options: dict[str, dict[str, Any]] = {"detection": {"num_proposals": config.proposals}, "depth": {"kind": config.depth}}
         glimpses = any(head.glimpses for head in heads.values())
         self.scan = Scan(trunk.spec) if glimpses else None
         spec = replace(trunk.spec, scan=SCAN_WIDTH if glimpses else 0)
@@ -89,11 +89,12 @@ class GenRep(GenerativeModel):
             features = self.clean_features(x0)
             found = {name: head.results(output) for name, head, output in run_tasks(self.tasks(), features)}
         log_probs, mask = found.get("classification"), found.get("segmentation")
-        objects = found.get("detection")
+        objects, inv_depth = found.get("detection"), found.get("depth")
         return Perception(
             class_log_probs=None if log_probs is None else log_probs.cpu(),
             detections=None if objects is None else [Detections(o.boxes_xyxy_px.cpu(), o.scores.cpu(), o.labels.cpu()) for o in objects],
             semantic_mask=None if mask is None else mask.cpu(),
+            inv_depth=None if inv_depth is None else inv_depth.cpu(),
         )
 
     def save_pretrained(self, folder: Path | str, *, results: Mapping[str, float] | None = None, recipe: str = "", half: bool = False) -> None:

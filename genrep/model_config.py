@@ -22,6 +22,8 @@ class ModelConfig:
     prediction: str = "u"
     """What the trunk's output means: residual, u, v, eps or x0 (`parametrization`)."""
     tasks: tuple[str, ...] = ("classification", "detection", "segmentation")
+    depth: str = "relative"
+    """Of the task `depth`: relative, what lies before what; or metric, in metres, of data that were measured."""
     modulator: str = "drawn"
     proposals: int = 0
     """Boxes per image that the detector looks at a second time, so that classification and segmentation know them too; 0: none."""

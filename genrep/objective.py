@@ -46,6 +46,7 @@ class ObjectiveConfig:
     classification_weight: float = 1.0
     detection_weight: float = 1.0
     segmentation_weight: float = 1.0
+    depth_weight: float = 1.0
     null_fraction: float = 0.1
     """Share of noised draws whose condition is dropped."""
     sem_clean: float = 0.8

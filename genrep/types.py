@@ -43,6 +43,8 @@ class Batch:
     """0 background, c + 1 class c, 255 unlabelled."""
     instance_mask: UInt8[Tensor, "b h w"]
     """0 background, j + 1 the visible part of object j, 255 unlabelled."""
+    inv_depth: Float[Tensor, "b h w"]
+    """1 / metre; or, of sets that only know what lies before what, some number that grows towards the viewer. NaN: unknown."""
 
     def __len__(self) -> int:
         return len(self.image)
@@ -159,6 +161,8 @@ class Perception:
     class_log_probs: Float[Tensor, "b k"] | None
     detections: list[Detections] | None
     semantic_mask: UInt8[Tensor, "b h w"] | None
+    inv_depth: Float[Tensor, "b h w"] | None = None
+    """1 / metre; of a model of relative depth 0 (farthest in the image) to 1 (nearest)."""
 
     @staticmethod
     def cat(parts: list[Perception]) -> Perception:
@@ -172,4 +176,5 @@ class Perception:
             class_log_probs=joined(lambda p: p.class_log_probs, torch.cat),
             detections=joined(lambda p: p.detections, lambda lists: list(chain.from_iterable(lists))),
             semantic_mask=joined(lambda p: p.semantic_mask, torch.cat),
+            inv_depth=joined(lambda p: p.inv_depth, torch.cat),
         )

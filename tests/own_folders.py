@@ -6,6 +6,7 @@ import json
 import random
 from pathlib import Path
 
+import numpy as np
 from PIL import Image, ImageDraw
 
 COLOURS = {"blue": (40, 60, 220), "green": (30, 200, 60), "red": (220, 40, 30)}
@@ -50,4 +51,17 @@ def write_boxes(root: Path, *, num_train: int = 24, num_val: int = 12, most: int
             ]
         content = {"images": images, "annotations": annotations, "categories": [{"id": 3, "name": "blue"}, {"id": 5, "name": "green"}]}
         (root / "annotations" / f"instances_{split}.json").write_text(json.dumps(content))
+    return root
+
+
+def write_rooms(root: Path, *, per_scene: int = 3) -> Path:
+    """SCENE/rgb_N.jpg with SCENE/sync_depth_N.png, 32 x 24 px: the bath is dark and 1 m away, the kitchen light and 2 m; the left tenth is unknown."""
+    rng = random.Random(0)
+    for name, metres, shade in (("bath_0001", 1, 60), ("bath_0002a", 1, 60), ("kitchen_0001", 2, 180), ("kitchen_0002", 2, 180)):
+        (root / name).mkdir(parents=True)
+        for number in range(per_scene):
+            Image.new("RGB", (32, 24), (shade + rng.randrange(40),) * 3).save(root / name / f"rgb_{number}.jpg")
+            depth_mm = np.full((24, 32), 1000 * metres, np.uint16)
+            depth_mm[:, :4] = 0
+            Image.fromarray(depth_mm).save(root / name / f"sync_depth_{number}.png")
     return root

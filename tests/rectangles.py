@@ -1,4 +1,5 @@
-"""A toy world with every annotation: rectangles, one to four per image and each in a quarter of its own, whose shade or colour is their class."""
+"""A toy world with every annotation: rectangles, one to four per image and each in a quarter of its own, whose shade or colour is their class and
+says how near they are."""
 
 from __future__ import annotations
 
@@ -30,6 +31,7 @@ def rectangles(num: int, *, num_objects: int = 1, size: int = 32, colour: bool =
             instance_mask[i, top : top + height, left : left + width] = slot + 1
             object_labels[i, slot] = label
     of_pixel = torch.cat([torch.zeros(num, 1, dtype=torch.int64), object_labels + 1], dim=1)
+    semantic_mask = of_pixel.gather(1, instance_mask.flatten(1).long()).view_as(instance_mask).to(torch.uint8)
     return ArrayDataset(
         name=name,
         class_names=("a", "b", "c", "d"),
@@ -39,5 +41,6 @@ def rectangles(num: int, *, num_objects: int = 1, size: int = 32, colour: bool =
         boxes_cxcywh=boxes_of(instance_mask, SLOTS),
         has_objects=torch.ones(num, dtype=torch.bool),
         instance_mask=instance_mask,
-        semantic_mask=of_pixel.gather(1, instance_mask.flatten(1).long()).view_as(instance_mask).to(torch.uint8),
+        semantic_mask=semantic_mask,
+        inv_depth=(semantic_mask + 1) / 5,
     )

@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import torch
 from jaxtyping import Float, UInt8
 from PIL import Image
 from torch import Tensor
+from torch.nn import functional as F
 
 from genrep.datasets.images import FORMATS, is_picture
 from genrep.datasets.images import read_picture as read_pixels
@@ -91,6 +93,14 @@ def read_all(paths: list[Path], model: GenRep) -> tuple[list[Picture], dict[str,
     if not pictures:
         raise ValueError(f"none of the {len(paths)} files can be read as an image.")
     return pictures, skipped
+
+
+def save_depth(inv_depth: Float[Tensor, "h w"], size: tuple[int, int], path: Path, *, metric: bool) -> Path:
+    """Write a map of inverse depth as a 16-bit grey PNG of (height, width): millimetres, 0 for more than 65 m; of relative depth 0 (far) to 65,535 (near)."""
+    resized = F.interpolate(inv_depth[None, None].double(), size=size, mode="bilinear", align_corners=False)[0, 0]
+    values = 1000 / resized.clamp(min=1e-9) if metric else resized * 65_535
+    Image.fromarray(torch.where(values < 65_535.5, values, 0).round().to(torch.int32).numpy().astype("uint16")).save(path)
+    return path
 
 
 def save_mask(mask: UInt8[Tensor, "h w"], size: tuple[int, int], path: Path) -> Path:

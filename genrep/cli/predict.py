@@ -25,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What `predict` accepts."""
     parser.add_argument("images", type=Path, nargs="+", metavar="IMAGE|FOLDER", help="image files, or folders of them")
     parser.add_argument("--model", type=Path, metavar="RUN|MODEL", help="a finished run, or a model folder; default: the model that comes with genrep")
-    parser.add_argument("--out", type=Path, default=Path("predictions"), help="folder for predictions.json, masks and overlays (default: %(default)s)")
+    parser.add_argument("--out", type=Path, default=Path("predictions"), help="folder for predictions.json, masks, depths and overlays (default: %(default)s)")
     parser.add_argument("--min-score", type=float, default=0.3, help="boxes scored below are left out, 0 to 1 (default: %(default)s)")
     parser.add_argument(
         "--posterior", type=int, metavar="BUDGET", help="also class probabilities from the generative side, with this many evaluations per class; slow"
@@ -103,9 +103,9 @@ def explain(model: GenRep, images: Tensor, opinions: Sequence[Mapping[str, Any]]
 
 
 def write_entry(model: GenRep, picture: Picture, seen: tuple[Perception, int], stem: Path, *, min_score: float) -> dict[str, Any]:
-    """The json entry of one picture; its mask and overlay are written as STEM_mask.png and STEM_overlay.png."""
+    """The json entry of one picture; its mask, depth and overlay are written as STEM_mask.png, STEM_depth.png and STEM_overlay.png."""
     from genrep.boxes import one_per_place
-    from genrep.cli.images import save_mask
+    from genrep.cli.images import save_depth, save_mask
     from genrep.evaluation.draw import Annotation, save_png, scene
 
     perception, i = seen
@@ -121,6 +121,9 @@ def write_entry(model: GenRep, picture: Picture, seen: tuple[Perception, int], s
     if perception.semantic_mask is not None:
         known["semantic_mask"] = perception.semantic_mask[i]
         entry["mask"] = save_mask(perception.semantic_mask[i], picture.size, stem.with_name(f"{stem.name}_mask.png")).name
+    if perception.inv_depth is not None:
+        path, metric = stem.with_name(f"{stem.name}_depth.png"), model.config.depth == "metric"
+        entry["depth"] = save_depth(perception.inv_depth[i], picture.size, path, metric=metric).name
     entry["overlay"] = f"{stem.name}_overlay.png"
     save_png(scene(picture.image, Annotation(**known), model.class_names), stem.with_name(entry["overlay"]))
     return entry

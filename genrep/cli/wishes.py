@@ -108,6 +108,7 @@ def layout(rows: Sequence[Sequence[Asked]], num_classes: int, image_size: tuple[
         has_objects=torch.tensor([all(row) for row in placed]),
         semantic_mask=unknown,
         instance_mask=unknown,
+        inv_depth=torch.full(unknown.shape, float("nan")),
     )
 
 

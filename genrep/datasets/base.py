@@ -50,6 +50,10 @@ class ArrayDataset(Dataset):
     semantic_mask: UInt8[Tensor, "n h w"]
     sources: Int[Tensor, "n o"] | None = None
     """Which picture of its split each object was cut from, where the set is composed of pictures; -1: empty slot."""
+    inv_depth: Float[Tensor, "n h w"] | None = None
+    """1 / metre; NaN: unknown."""
+    layered: bool = False
+    """Whether objects lie one over the other in the order of their slots, so that the instance mask tells relative depth."""
 
     @property
     def image_size(self) -> tuple[int, int]:  # type: ignore[override]
@@ -71,13 +75,29 @@ class ArrayDataset(Dataset):
             has_objects=self.has_objects[indices],
             semantic_mask=self.semantic_mask[indices],
             instance_mask=self.instance_mask[indices],
+            inv_depth=self._inv_depth(indices),
         )
+
+    def _inv_depth(self, indices: Int[Tensor, " b"]) -> Float[Tensor, "b h w"]:
+        """As measured; else by layer, 0 the ground to 1 the uppermost object; else unknown."""
+        if self.inv_depth is not None:
+            return self.inv_depth[indices]
+        mask = self.instance_mask[indices]
+        if not self.layered:
+            return torch.full(mask.shape, float("nan"))
+        num_objects = (self.object_labels[indices] != UNLABELLED).sum(1).clamp(min=1)
+        return torch.where(mask == IGNORE, float("nan"), mask / num_objects[:, None, None])
+
+    @property
+    def has_depth(self) -> Bool[Tensor, " n"]:
+        """Samples of which some depth is known."""
+        return (self.instance_mask != IGNORE).flatten(1).any(1) & self.layered if self.inv_depth is None else self.inv_depth.isfinite().flatten(1).any(1)
 
     @property
     def annotated(self) -> Bool[Tensor, " n"]:
         """Samples of which anything is known."""
         known = (self.label != UNLABELLED) | self.has_objects
-        return known if bool(known.all()) else known | (self.semantic_mask != IGNORE).flatten(1).any(1)
+        return known if bool(known.all()) else known | (self.semantic_mask != IGNORE).flatten(1).any(1) | self.has_depth
 
     def first(self, num: int) -> ArrayDataset:
         """The first `num` samples.
@@ -118,7 +138,28 @@ class ArrayDataset(Dataset):
             has_objects=self.has_objects & labelled,
             instance_mask=self.instance_mask.masked_fill(hidden[:, None, None], IGNORE),
             semantic_mask=self.semantic_mask.masked_fill(hidden[:, None, None], IGNORE),
+            inv_depth=None if self.inv_depth is None else self.inv_depth.masked_fill(hidden[:, None, None], float("nan")),
         )
+
+
+def unlocated(name: str, class_names: tuple[str, ...], pixels: UInt8[Tensor, "n c h w"], label: Int[Tensor, " n"], max_objects: int) -> ArrayDataset:
+    """A set of labelled pictures of which no objects are known.
+
+    Args:
+        max_objects: empty object slots.
+    """
+    num, mask = len(pixels), torch.full((len(pixels), *pixels.shape[-2:]), IGNORE, dtype=torch.uint8)
+    return ArrayDataset(
+        name=name,
+        class_names=class_names,
+        pixels=pixels,
+        label=label,
+        object_labels=torch.full((num, max_objects), UNLABELLED),
+        boxes_cxcywh=torch.zeros(num, max_objects, 4),
+        has_objects=torch.zeros(num, dtype=torch.bool),
+        instance_mask=mask,
+        semantic_mask=mask.clone(),
+    )
 
 
 def class_sets(label: Int[Tensor, " b"], object_labels: Int[Tensor, "b o"], num_classes: int) -> Float[Tensor, "b k"]:

@@ -34,5 +34,6 @@ def centred(garments: Garments, size: int) -> ArrayDataset:
         has_objects=torch.ones(size, dtype=torch.bool),
         instance_mask=instance_mask,
         semantic_mask=instance_mask * (label[:, None, None] + 1).to(torch.uint8),
+        layered=True,
         sources=pad(torch.arange(size)[:, None], empty_slots, value=UNLABELLED),
     )

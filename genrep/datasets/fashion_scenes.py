@@ -67,7 +67,7 @@ def scenes(garments: Garments, indices: Int[Tensor, " n"], *, seed: int, split: 
 def _as_dataset(arrays: dict[str, Tensor]) -> ArrayDataset:
     num = len(arrays["pixels"])
     label, has_objects = torch.full((num,), UNLABELLED), torch.ones(num, dtype=torch.bool)
-    return ArrayDataset(name=NAME, class_names=FASHION_CLASSES, label=label, has_objects=has_objects, **arrays)
+    return ArrayDataset(name=NAME, class_names=FASHION_CLASSES, label=label, has_objects=has_objects, layered=True, **arrays)
 
 
 def _arrays(garments: Garments, indices: Int[Tensor, " n"], *, seed: int, split: str) -> dict[str, Tensor]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from genrep.datasets import coco, image_folder
+from genrep.datasets import coco, depth_pairs, image_folder
 from genrep.datasets.base import ArrayDataset
 from genrep.datasets.images import existing_folder
 from genrep.datasets.problems import Problem
@@ -14,6 +14,7 @@ Read = Callable[..., tuple[ArrayDataset, list[Problem]]]
 
 LAYOUTS: Mapping[str, tuple[Callable[[Path], tuple[str, ...]], Read]] = {
     "coco": (coco.splits, coco.read_coco),
+    "depth-pairs": (depth_pairs.splits, depth_pairs.read_depth_pairs),
     "image-folder": (image_folder.splits, image_folder.read_image_folder),
 }
 """Layouts in the order in which they are tried: the splits a folder has in this layout, and the reader."""
@@ -29,7 +30,10 @@ def recognise(path: Path) -> str:
     for layout, (splits, _) in LAYOUTS.items():
         if splits(path):
             return layout
-    raise ValueError(f"{path} has no pictures; expected CLASS/*.jpg, SPLIT/CLASS/*.jpg, or annotations/instances_SPLIT.json with images/.")
+    raise ValueError(
+        f"{path} has no pictures; expected CLASS/*.jpg, SPLIT/CLASS/*.jpg, "
+        "annotations/instances_SPLIT.json with images/, or SCENE/rgb_*.jpg with SCENE/sync_depth_*.png."
+    )
 
 
 def splits_of(path: Path) -> tuple[str, ...]:

@@ -9,11 +9,10 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
-from genrep.datasets.base import ArrayDataset
+from genrep.datasets.base import ArrayDataset, unlocated
 from genrep.datasets.images import FORMATS, SPLITS, existing_folder, hold_out, is_picture, read_picture
 from genrep.datasets.problems import Problem, Problems
 from genrep.registry import lookup
-from genrep.types import IGNORE, UNLABELLED
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,23 +61,7 @@ def read_image_folder(
                 problems.add(str(file.relative_to(path)), f"{error}; left out")
     if not pixels:
         raise ValueError(f"{path} has no readable picture in split `{split}`; expected {', '.join(FORMATS)} files in class folders.")
-    return _unlocated(path.name, layout.class_names, torch.stack(pixels), torch.tensor(labels), max_objects), problems.found
-
-
-def _unlocated(name: str, class_names: tuple[str, ...], pixels: Tensor, label: Tensor, max_objects: int) -> ArrayDataset:
-    """A set of labelled pictures of which no objects are known."""
-    num, mask = len(pixels), torch.full((len(pixels), *pixels.shape[-2:]), IGNORE, dtype=torch.uint8)
-    return ArrayDataset(
-        name=name,
-        class_names=class_names,
-        pixels=pixels,
-        label=label,
-        object_labels=torch.full((num, max_objects), UNLABELLED),
-        boxes_cxcywh=torch.zeros(num, max_objects, 4),
-        has_objects=torch.zeros(num, dtype=torch.bool),
-        instance_mask=mask,
-        semantic_mask=mask.clone(),
-    )
+    return unlocated(path.name, layout.class_names, torch.stack(pixels), torch.tensor(labels), max_objects), problems.found
 
 
 def _layout(path: Path, problems: Problems) -> _Layout:

@@ -40,6 +40,10 @@ FOR, AGAINST = (255, 160, 20), (70, 150, 255)
 """What speaks for the first of two classes, and for the second."""
 
 
+NEARNESS = ((24, 24, 60), (90, 40, 120), (200, 70, 90), (250, 160, 60), (252, 250, 190))
+"""From far to near."""
+
+
 def colour(label: int) -> tuple[int, int, int]:
     """Colour of a class."""
     return PALETTE[label % len(PALETTE)]
@@ -130,6 +134,17 @@ def scene(image: Float[Tensor, "3 h w"], annotation: Annotation, class_names: Se
         texts = [f"{text} {f'{score:.2f}'.lstrip('0')}" for text, score in zip(texts, annotation.scores, strict=True)]
     _write_names(page, boxes, texts, annotation.labels)
     return np.asarray(page)
+
+
+def nearness(inv_depth: Float[Tensor, "h w"], *, scale: int | None = None) -> Picture:
+    """A map of inverse depth, from its farthest pixel, dark, to its nearest, light; what is unknown is as the ground of a page."""
+    values = inv_depth.cpu().double()
+    known = values.isfinite()
+    low, high = (float(end) for end in values[known].aminmax()) if bool(known.any()) else (0.0, 1.0)
+    place = ((values - low) / max(high - low, 1e-9)).nan_to_num().clamp(0, 1).numpy() * (len(NEARNESS) - 1)
+    channels = [np.interp(place, range(len(NEARNESS)), channel) for channel in zip(*NEARNESS, strict=True)]
+    picture = np.where(known.numpy()[..., None], np.stack(channels, -1).round(), GROUND).astype(np.uint8)
+    return enlarged(picture, scale or scale_for(inv_depth.shape, 256))
 
 
 def why(image: Float[Tensor, "3 h w"], evidence: Float[Tensor, "h w"], pair: tuple[int, int], class_names: Sequence[str]) -> Picture:

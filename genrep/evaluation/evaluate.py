@@ -86,7 +86,7 @@ def evaluate(run: Path | str, *, allow_network: bool = False, progress: Screen |
     """Measure a finished run on test images.
 
     Single-label figures, samples included, come from the first set whose images have one label each; detection and segmentation
-    from the last set with objects. Other sets appear under their name, `fashion/detection/ap50`.
+    from the last set with objects, depth from the last that has some. Other sets appear under their name, `fashion/detection/ap50`.
 
     Returns:
         what eval.json holds: figures by name, with `_low` and `_high` ends of 95 % intervals.
@@ -146,7 +146,8 @@ def homes_of(seen: list[Seen]) -> Homes:
     """Which set the unprefixed figures of each task come from."""
     single = next((one.name for one in seen if bool((one.truth.label != UNLABELLED).all())), None)
     objects = next((one.name for one in reversed(seen) if bool(one.truth.has_objects.any())), None)
-    return {"classification": single, "detection": objects, "segmentation": objects}
+    deep = next((one.name for one in reversed(seen) if bool(one.truth.inv_depth.isfinite().any())), None)
+    return {"classification": single, "detection": objects, "segmentation": objects, "depth": deep}
 
 
 def _measure_baseline(work: Evaluation, name: str) -> None:

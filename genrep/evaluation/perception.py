@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from genrep.datasets.base import ArrayDataset
-from genrep.metrics.base import wilson
+from genrep.metrics.base import bootstrap_mean, wilson
 from genrep.metrics.classification import confusion_matrix, expected_calibration_error, negative_log_likelihood, reliability, top1
+from genrep.metrics.depth import depth_errors, right_order
 from genrep.metrics.detection import average_precision
 from genrep.metrics.segmentation import pixel_confusion, segmentation
 from genrep.model import GenRep
@@ -38,12 +39,14 @@ class Seen:
     name: str
     truth: Batch
     perception: Perception
+    layered: bool = False
+    """Whether its depth is the order of its objects."""
 
 
 def see(model: GenRep, dataset: ArrayDataset, *, batch_size: int = 250) -> Seen:
     """Every image of a set through the heads."""
     truth = dataset.batch(torch.arange(len(dataset)))
-    return Seen(dataset.name, truth, model.perceive(truth.image, batch_size=batch_size))
+    return Seen(dataset.name, truth, model.perceive(truth.image, batch_size=batch_size), layered=dataset.layered)
 
 
 def measure_classification(seen: Seen, class_names: Sequence[str]) -> Measured:
@@ -97,7 +100,24 @@ def measure_segmentation(seen: Seen, class_names: Sequence[str]) -> Measured:
     return Measured({name: value for name, value in figures.items() if math.isfinite(value)}, tables)
 
 
-MEASURES = {"classification": measure_classification, "detection": measure_detection, "segmentation": measure_segmentation}
+def measure_depth(seen: Seen, class_names: Sequence[str]) -> Measured:
+    """Of layered objects which of two that touch is nearer; of measured depth the usual errors, in the pixels of the model's images."""
+    del class_names
+    found, truth = seen.perception.inv_depth, seen.truth
+    known = truth.inv_depth.isfinite().flatten(1).any(1)
+    if found is None or not bool(known.any()):
+        return Measured(notes=[_missing("depth", seen, found is None, "depth")])
+    if not seen.layered:
+        errors = depth_errors(found, truth.inv_depth)
+        figures = {key: value for name, of in vars(errors).items() for key, value in bootstrap_mean(of).named(name).items()}
+        return Measured(figures, {"set": seen.name, "n": int(known.sum())})
+    right = right_order(found[known], truth.instance_mask[known])
+    if not len(right):
+        return Measured(notes=[f"depth on {seen.name}: not measured, no two objects touch."])
+    return Measured(wilson(int(right.sum()), len(right)).named("order"), {"set": seen.name, "n": int(known.sum()), "pairs": len(right)})
+
+
+MEASURES = {"classification": measure_classification, "detection": measure_detection, "segmentation": measure_segmentation, "depth": measure_depth}
 """What is measured, by task."""
 
 

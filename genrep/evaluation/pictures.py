@@ -13,7 +13,7 @@ from torch import Tensor
 
 from genrep.boxes import one_per_place, to_xyxy_px
 from genrep.datasets import ArrayDataset
-from genrep.evaluation.draw import GROUND, Annotation, Picture, enlarged, grid, save_png, scale_for, scene, tile, to_picture
+from genrep.evaluation.draw import GROUND, Annotation, Picture, enlarged, grid, nearness, save_png, scale_for, scene, tile, to_picture
 from genrep.evaluation.generation import Samples, Studio, film, nearest
 from genrep.evaluation.perception import Seen, agreement
 from genrep.randomness import permutation
@@ -97,12 +97,15 @@ def draw_scenes(seen: Seen, class_names: Sequence[str], folder: Path) -> list[di
                 "truth": scene(seen.truth.image[i], _truth(seen.truth, i), class_names),
                 "prediction": scene(seen.truth.image[i], seen_in(seen.perception, i), class_names),
             }
+            if seen.perception.inv_depth is not None:
+                pair["depth"] = nearness(seen.perception.inv_depth[i])
             files = {kind: f"scene_{i:04d}_{kind}.png" for kind in pair}
             for kind, picture in pair.items():
                 save_png(picture, folder / files[kind])
             entries.append({"group": group, "index": i, "agreement": None if score is None else float(score[i]), **files})
             cells += [*pair.values()] if group == "first" else []
-    save_png(tile(cells, columns=4, column_names=("truth", "prediction") * 2), folder / "scenes.png")
+    columns = ("truth", "prediction") if seen.perception.inv_depth is None else ("truth", "prediction", "depth")
+    save_png(tile(cells, columns=2 * len(columns), column_names=columns * 2), folder / "scenes.png")
     return entries
 
 

@@ -21,7 +21,7 @@ from genrep.metrics.base import Estimate
 from genrep.model import GenRep
 from genrep.randomness import SampleGenerator
 
-HEADLINE = {"classification": "top1", "detection": "ap50", "segmentation": "miou_foreground"}
+HEADLINE = {"classification": "top1", "detection": "ap50", "segmentation": "miou_foreground", "depth": "order"}
 """The figure that is followed, by task."""
 
 
@@ -112,7 +112,7 @@ def robustness_figures(model: GenRep, sets: Sequence[ArrayDataset], *, quick: bo
 
 def _spoilt(model: GenRep, seen: Seen, kind: str, strength: float) -> Seen:
     image = corrupted(seen.truth.image, kind, strength)
-    return Seen(seen.name, replace(seen.truth, image=image), model.perceive(image))
+    return replace(seen, truth=replace(seen.truth, image=image), perception=model.perceive(image))
 
 
 def _headlines(model: GenRep, seen: Sequence[Seen]) -> dict[str, Estimate]:

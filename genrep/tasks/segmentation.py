@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import torch
 from jaxtyping import Float, UInt8
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
-from genrep.layers import wide
-from genrep.tasks.base import Fuse, ObjectTargets, Task, mean_where, shortlist_kl
+from genrep.tasks.base import ObjectTargets, mean_where, shortlist_kl
+from genrep.tasks.dense import Dense
 from genrep.types import IGNORE, Batch, Features, FeatureSpec, Objects
 
 
@@ -18,10 +18,10 @@ def classes_by_owner(objects: Objects) -> Float[Tensor, "b k h w"]:
     return torch.einsum("bmhw,bmk->bkhw", owner, objects.class_logits)
 
 
-class Segmentation(Task[Tensor, Tensor]):
-    """What each token holds, drawn out to pixels, plus a fine correction that sees the stem's finest map, plus what each pixel's object is.
+class Segmentation(Dense[Tensor]):
+    """A map of logits (`dense.Dense`), plus what each pixel's object is.
 
-        logits = upsampled(classes of tokens) + read(fine) + classes by owner,   fine = unfolded tokens + stem
+        logits = map + classes by owner
 
     The objects are those of a task before this one; without them the last summand is missing.
 
@@ -29,25 +29,11 @@ class Segmentation(Task[Tensor, Tensor]):
     `results`: class of each pixel, 0 background, c + 1 class c.
     """
 
-    glimpses = True
-
-    def __init__(self, spec: FeatureSpec, num_classes: int, width: int = 128, fine_width: int = 24) -> None:
-        super().__init__()
-        self.stride = spec.tap_stride
-        self.fuse = Fuse(spec, width, scan=True)
-        self.tower = nn.Sequential(nn.Conv2d(width, width, 3, padding=1), nn.SiLU())
-        self.classify = nn.Conv2d(width, 1 + num_classes, 1)
-        self.unfold = nn.Conv2d(width, fine_width * self.stride**2, 1)
-        self.skip = nn.Conv2d(spec.stem[0], fine_width, 1)
-        self.refine = nn.Conv2d(fine_width, fine_width, 3, padding=1)
-        self.read = nn.Conv2d(fine_width, 1 + num_classes, 1)
+    def __init__(self, spec: FeatureSpec, num_classes: int, width: int = 128) -> None:
+        super().__init__(spec, 1 + num_classes, width)
 
     def forward(self, features: Features) -> Float[Tensor, "b c h w"]:
-        fused = self.fuse(features)
-        tokens = fused + self.tower(fused)
-        fine = F.silu(F.pixel_shuffle(self.unfold(tokens), self.stride) + self.skip(features.stem[0]))
-        coarse = F.interpolate(self.classify(tokens), scale_factor=self.stride, mode="bilinear")
-        logits = wide(coarse + self.read(fine + F.silu(self.refine(fine))))
+        logits = self.map(features)
         return logits if features.objects is None else logits + F.pad(classes_by_owner(features.objects), (0, 0, 0, 0, 1, 0))
 
     def loss(self, output: Float[Tensor, "b c h w"], batch: Batch) -> dict[str, Tensor]:

@@ -170,6 +170,10 @@ def filled(config: Config, sets: list[ArrayDataset]) -> Config:
     tasks = tuple(task for task in config.model.tasks if any(_is_annotated(data, task) for data in sets))
     if config.model.tasks and not tasks:
         raise ValueError(f"none of the training images is annotated for {', '.join(config.model.tasks)}; there is nothing to learn. Label some of them.")
+    if "depth" in tasks and config.model.depth == "metric" and (order := [data.name for data in sets if data.layered and bool(data.has_depth.any())]):
+        raise ValueError(
+            f"{', '.join(order)}: known is what lies before what, not how far away it is; leave `model.depth` relative, or `depth` out of `model.tasks`."
+        )
     if config.objective.labeller and all(bool(data.annotated.all()) for data in sets):
         raise ValueError("`objective.labeller` has nothing to say: all training images are annotated. Leave it out, or lower `data.labelled_fraction`.")
     return replace(
@@ -190,6 +194,7 @@ def _is_annotated(data: ArrayDataset, task: str) -> bool:
         "classification": lambda: data.label != UNLABELLED,
         "detection": lambda: data.has_objects,
         "segmentation": lambda: data.semantic_mask != IGNORE,
+        "depth": lambda: data.has_depth,
     }
     return task not in known or bool(known[task]().any())
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from own_folders import write_boxes, write_photos
+from own_folders import write_boxes, write_photos, write_rooms
 from PIL import Image
 
 pytestmark = pytest.mark.slow
@@ -67,6 +67,21 @@ def test_masks_train_segmentation(genrep: Genrep, work: Path) -> None:
     assert "left out: no set" not in train(genrep, "own/masks", "runs/masks", "--model.image_size", "24,32")
     genrep("eval", "runs/masks")
     assert "segmentation/miou_foreground" in json.loads((work / "runs/masks/eval.json").read_text())
+
+
+def test_rooms_train_metric_depth(genrep: Genrep, work: Path) -> None:
+    write_rooms(work / "own" / "rooms", per_scene=12)
+    small = ["--model.image_size", "16,16", "--model.tasks", "classification,depth", "--model.depth", "metric"]
+    said = train(genrep, "own/rooms", "runs/rooms", *small)
+    assert "36 training and 12 val images of rooms, 16 x 16 px; classes: bath, kitchen" in said
+    genrep("eval", "runs/rooms")
+    figures = json.loads((work / "runs/rooms/eval.json").read_text())
+    assert {"depth/abs_rel", "depth/rmse_m", "depth/delta1_low"} <= figures.keys()
+    assert "Depth within 25 %" in (work / "runs/rooms/report.html").read_text()
+    genrep("predict", "own/rooms/bath_0001/rgb_0.jpg", "--model", "runs/rooms", "--out", "own/deep")
+    (entry,) = json.loads((work / "own/deep/predictions.json").read_text())["images"]
+    with Image.open(work / "own/deep" / entry["depth"]) as depth:
+        assert depth.size == (32, 24) and depth.mode.startswith("I;16")
 
 
 def test_one_class_and_a_handful_of_pictures_are_enough_to_train_on(genrep: Genrep, work: Path) -> None:

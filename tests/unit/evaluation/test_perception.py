@@ -12,7 +12,7 @@ from torch.nn.functional import one_hot
 from genrep.boxes import to_xyxy_px
 from genrep.datasets import ArrayDataset
 from genrep.evaluation.evaluate import homes_of
-from genrep.evaluation.perception import Seen, agreement, measure_classification, measure_detection, measure_segmentation
+from genrep.evaluation.perception import Seen, agreement, measure_classification, measure_depth, measure_detection, measure_segmentation
 from genrep.types import Detections, Perception
 
 NAMES = ("a", "b", "c", "d")
@@ -25,7 +25,7 @@ def perfect(data: ArrayDataset) -> Seen:
         used = labels >= 0
         found.append(Detections(boxes[used], torch.ones(int(used.sum())), labels[used]))
     log_probs = one_hot(truth.label.clamp(min=0), 4).float().mul(50).log_softmax(1)
-    return Seen(data.name, truth, Perception(log_probs, found, truth.semantic_mask))
+    return Seen(data.name, truth, Perception(log_probs, found, truth.semantic_mask, truth.inv_depth))
 
 
 SINGLE, SCENES = perfect(rectangles(12, name="single")), perfect(rectangles(12, num_objects=3, name="scenes"))
@@ -38,6 +38,8 @@ def test_perfect_output() -> None:
     assert found.tables["confusion"] == (3 * torch.eye(4, dtype=torch.int64)).tolist()
     assert measure_detection(SCENES, NAMES).figures == {"ap": pytest.approx(1), "ap50": pytest.approx(1)}
     assert measure_segmentation(SCENES, NAMES).figures == {"miou": 1, "miou_foreground": 1}
+    depth = measure_depth(SCENES, NAMES).figures
+    assert (depth["abs_rel"], depth["rmse_m"], depth["delta1"], depth["delta1_low"]) == (0, 0, 1, 1)
     assert agreement(SCENES).tolist() == [1.0] * 12
 
 
@@ -53,7 +55,7 @@ def test_agreement_counts_missed_invented_and_confused_pixels() -> None:
     assert agreement(seen).tolist() == [0.5, 0.5, 0.25]
 
 
-@pytest.mark.parametrize("measure", [measure_classification, measure_detection, measure_segmentation])
+@pytest.mark.parametrize("measure", [measure_classification, measure_detection, measure_segmentation, measure_depth])
 def test_a_missing_head_is_said(measure: object) -> None:
     blind = Seen("single", SINGLE.truth, Perception(None, None, None))
     found = measure(blind, NAMES)  # type: ignore[operator]
@@ -66,9 +68,22 @@ def test_missing_annotations_are_said() -> None:
     seen = Seen("unknown", unknown.batch(torch.arange(4)), SINGLE.perception)
     assert "no annotated objects" in measure_detection(seen, NAMES).notes[0]
     assert "no masks" in measure_segmentation(seen, NAMES).notes[0]
+    assert "no depth" in measure_depth(seen, NAMES).notes[0]
+
+
+def test_of_layered_objects_the_order_counts() -> None:
+    """Two that touch, the second before the first; a third by itself."""
+    mask = torch.zeros(2, 32, 32, dtype=torch.uint8)
+    mask[:, 4:12, 4:12], mask[:, 8:16, 8:16], mask[:, 20:24, 20:24] = 1, 2, 3
+    truth = replace(SCENES.truth.rows(slice(2)), instance_mask=mask)
+    nearness = torch.stack([mask[0].float(), 3.0 - mask[0]])
+    found = measure_depth(Seen("layers", truth, Perception(None, None, None, nearness), layered=True), NAMES)
+    assert found.figures["order"] == 0.5 and found.tables["pairs"] == 2
+    apart = Seen("layers", replace(truth, instance_mask=mask * (mask != 2)), Perception(None, None, None, nearness), layered=True)
+    assert "no two objects touch" in measure_depth(apart, NAMES).notes[0]
 
 
 def test_figures_without_prefix_come_from_single_images_and_from_scenes() -> None:
-    assert homes_of([SINGLE, SCENES]) == {"classification": "single", "detection": "scenes", "segmentation": "scenes"}
-    assert homes_of([SINGLE]) == {"classification": "single", "detection": "single", "segmentation": "single"}
+    assert homes_of([SINGLE, SCENES]) == {"classification": "single", "detection": "scenes", "segmentation": "scenes", "depth": "scenes"}
+    assert homes_of([SINGLE]) == {"classification": "single", "detection": "single", "segmentation": "single", "depth": "single"}
     assert homes_of([SCENES])["classification"] is None

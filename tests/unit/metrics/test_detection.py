@@ -24,6 +24,7 @@ def _batch(has_objects: tuple[bool, bool] = (True, True)) -> Batch:
         has_objects=torch.tensor(has_objects),
         semantic_mask=blank,
         instance_mask=blank,
+        inv_depth=torch.full(blank.shape, float("nan")),
     )
 
 

@@ -30,7 +30,8 @@ def batch_of(boxes_xyxy_px: Tensor) -> Batch:
     boxes[0, :num], labels[0, :num] = to_cxcywh(boxes_xyxy_px, (32, 48)), torch.arange(num) % 3
     blank = rectangles(2).batch(torch.arange(2))
     image, masks = torch.zeros(2, 3, 32, 48), torch.zeros(2, 32, 48, dtype=torch.uint8)
-    return replace(blank, image=image, boxes_cxcywh=boxes, object_labels=labels, semantic_mask=masks, instance_mask=masks)
+    unknown = torch.full(masks.shape, float("nan"))
+    return replace(blank, image=image, inv_depth=unknown, boxes_cxcywh=boxes, object_labels=labels, semantic_mask=masks, instance_mask=masks)
 
 
 def boxes(low: int = 1) -> st.SearchStrategy[Tensor]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 import pytest
 import torch
@@ -30,7 +31,7 @@ def heads() -> dict[str, nn.Module]:
     return {name: seeded(task, **({"num_proposals": 8} if name == "detection" else {})) for name, task in TASKS.items()}
 
 
-def seeded(task: type[nn.Module], **options: int) -> nn.Module:
+def seeded(task: type[nn.Module], **options: Any) -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(1)
         return task(SPEC, 4, width=16, **options)
@@ -46,6 +47,7 @@ def unlabelled(batch: Batch) -> Batch:
         has_objects=torch.zeros_like(batch.has_objects),
         semantic_mask=torch.full_like(batch.semantic_mask, IGNORE),
         instance_mask=torch.full_like(batch.instance_mask, IGNORE),
+        inv_depth=torch.full_like(batch.inv_depth, float("nan")),
     )
 
 

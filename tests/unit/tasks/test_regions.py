@@ -80,7 +80,15 @@ def test_proposals_match_the_object_they_overlap_by_more_than_half() -> None:
     boxes[0, :3] = to_cxcywh(torch.tensor([[20.0, 20, 30, 30], [0, 0, 10, 10], [0, 0, 10, 12]]), SIZE)
     labels[0, :3] = 0
     masks = torch.zeros(1, *SIZE, dtype=torch.uint8)
-    batch = replace(blank, image=torch.zeros(1, 3, *SIZE), semantic_mask=masks, instance_mask=masks, boxes_cxcywh=boxes, object_labels=labels)
+    batch = replace(
+        blank,
+        image=torch.zeros(1, 3, *SIZE),
+        inv_depth=torch.full((1, *SIZE), float("nan")),
+        semantic_mask=masks,
+        instance_mask=masks,
+        boxes_cxcywh=boxes,
+        object_labels=labels,
+    )
     assert output.match(batch).tolist() == [[1, 2, 0, UNLABELLED]]
     labels[0, 1:3] = UNLABELLED
     assert output.match(batch).tolist() == [[UNLABELLED, UNLABELLED, 0, UNLABELLED]]

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from own_folders import write_boxes, write_photos
+from own_folders import write_boxes, write_photos, write_rooms
+from rectangles import rectangles
 
 from genrep.config import Config, DataConfig
 from genrep.model_config import ModelConfig
@@ -53,6 +54,15 @@ def test_masks_decide_whether_segmentation_is_trained(boxes: Path, tmp_path: Pat
         data = RunData(config_for(folder))
         tasks[folder.name] = filled(data.config, data.training()).model.tasks
     assert tasks == {"boxes": ("classification", "detection"), "masks": ("classification", "detection", "segmentation")}
+
+
+def test_depth_in_metres_needs_metres(tmp_path: Path) -> None:
+    data = RunData(config_for(write_rooms(tmp_path / "rooms")))
+    deep = replace(data.config, model=replace(data.config.model, tasks=("classification", "detection", "depth"), depth="metric"))
+    (rooms,) = data.training()
+    assert filled(deep, [rooms]).model.tasks == ("classification", "depth")
+    with pytest.raises(ValueError, match="layers: known is what lies before what"):
+        filled(deep, [rooms, replace(rectangles(4), name="layers", layered=True, inv_depth=None)])
 
 
 def test_there_are_as_many_slots_as_the_fullest_picture_needs(boxes: Path) -> None:

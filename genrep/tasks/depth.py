@@ -1,0 +1,71 @@
+"""Depth, metric or relative."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from genrep.registry import lookup
+from genrep.tasks.base import mean_where
+from genrep.tasks.dense import Dense
+from genrep.types import Batch, Features, FeatureSpec
+
+KINDS = ("relative", "metric")
+SMALLEST_SPREAD = 1e-3
+EVEN = 0.5
+"""How far one factor on all depths of an image is forgiven: 0 not at all, 1 wholly."""
+
+
+class Depth(Dense[Tensor]):
+    """One number per pixel (`dense.Dense`): log(1 / depth) of a metric model, a nearness without scale or origin of a relative one.
+
+    `loss`: of a metric model the scale-invariant logarithmic error, of a relative one the mean distance after both maps, the truth's and the head's, were
+    brought to median 0 and mean distance 1; averaged over images. `results`: 1 / metre; relative: 0 (farthest in the image) to 1 (nearest).
+
+    Args:
+        kind: relative or metric.
+    Source: Eigen et al. 2014, arXiv:1406.2283, equation (4), lambda = .5; Ranftl et al. 2020, arXiv:1907.01341, equations (5) to (7).
+    Deviates: the first is the root of the mean, as in later work, so that one bad image does not outweigh the others.
+    """
+
+    def __init__(self, spec: FeatureSpec, num_classes: int, width: int = 128, *, kind: str = KINDS[0]) -> None:
+        del num_classes
+        super().__init__(spec, 1, width)
+        self.kind = lookup(dict.fromkeys(KINDS, kind), kind, "kind of depth")
+
+    def forward(self, features: Features) -> Float[Tensor, "b h w"]:
+        return self.map(features).squeeze(1)
+
+    def loss(self, output: Float[Tensor, "b h w"], batch: Batch) -> dict[str, Tensor]:
+        truth = batch.inv_depth.to(output)
+        known = truth.isfinite()
+        error = silog(output, truth, known) if self.kind == "metric" else misfit(output, truth, known)
+        return {"depth": mean_where(error, known.flatten(1).any(1))}
+
+    def results(self, output: Float[Tensor, "b h w"]) -> Float[Tensor, "b h w"]:
+        if self.kind == "metric":
+            return output.exp()
+        low, high = output.amin((1, 2), keepdim=True), output.amax((1, 2), keepdim=True)
+        return (output - low) / (high - low).clamp(min=SMALLEST_SPREAD)
+
+
+def silog(log_inv: Float[Tensor, "b h w"], truth: Float[Tensor, "b h w"], known: Bool[Tensor, "b h w"]) -> Float[Tensor, " b"]:
+    """sqrt(mean of squares - EVEN * square of the mean) of the error of log depth, over known pixels; 0 where there are none."""
+    error = (log_inv - torch.where(known, truth, 1.0).log()) * known
+    num = known.sum((1, 2)).clamp(min=1)
+    spread = error.square().sum((1, 2)) / num - EVEN * (error.sum((1, 2)) / num).square()
+    return spread.clamp(min=1e-12).sqrt() * known.flatten(1).any(1)
+
+
+def misfit(nearness: Float[Tensor, "b h w"], truth: Float[Tensor, "b h w"], known: Bool[Tensor, "b h w"]) -> Float[Tensor, " b"]:
+    """Mean distance of the two aligned maps over known pixels; 0 where there are none."""
+    apart = (_aligned(nearness, known) - _aligned(torch.where(known, truth, 0.0), known)).abs()
+    return (apart * known).sum((1, 2)) / known.sum((1, 2)).clamp(min=1)
+
+
+def _aligned(values: Float[Tensor, "b h w"], known: Bool[Tensor, "b h w"]) -> Float[Tensor, "b h w"]:
+    """Median 0 and mean distance from it 1, over known pixels."""
+    median = values.masked_fill(~known, float("nan")).flatten(1).nanmedian(1).values.nan_to_num()[:, None, None]
+    apart = (values - median) * known
+    return apart / (apart.abs().sum((1, 2)) / known.sum((1, 2)).clamp(min=1)).clamp(min=SMALLEST_SPREAD)[:, None, None]
