@@ -15,6 +15,7 @@ MISSED = 1
 EVIDENCE = "evidence"
 OWN = {
     "posterior": "every posterior estimator against the exact posterior, 8 x 8 digits; with RUN also on garments with that run's model, more than an hour",
+    "data": "what batches cost beside torchvision's transforms, and what 15,000 mutated annotation documents and pictures do to the readers",
     "align": "how exact the aligned gradient is, and what aligning costs of a joint step and beside TorchJD",
     "perception": "what perceiving costs: the trunk beside timm's vision transformer of equal size, the heads beside the trunk",
     "robustness": "what RUN's model, or the one that comes with genrep, sees in noisy, blurred, faded, coarse, compressed garments; ten minutes",
@@ -113,6 +114,14 @@ def _of_alignment(args: argparse.Namespace) -> Sequence[Figure]:
     return [*exact, *cost_figures(showcase(), load_dataset("fashion", "train", num=64), num_rounds=1 if args.quick else ENOUGH_ROUNDS, progress=_say)]
 
 
+def _of_data(args: argparse.Namespace) -> Sequence[Figure]:
+    from genrep.datasets import load_dataset
+    from genrep.evaluation.data_bench import data_figures
+
+    single, scenes = (load_dataset(name, "train", num=2_000) for name in ("fashion", "fashion-scenes"))
+    return data_figures(single, scenes, quick=args.quick, progress=_say)
+
+
 def _of_perception(args: argparse.Namespace) -> Sequence[Figure]:
     from genrep.datasets import load_dataset
     from genrep.evaluation.perception_bench import latency_figures
@@ -190,6 +199,7 @@ def _of_posteriors(args: argparse.Namespace) -> Sequence[Figure]:
 
 MEASURES: dict[str, Callable[[argparse.Namespace], Sequence[Figure]]] = {
     "posterior": _of_posteriors,
+    "data": _of_data,
     "align": _of_alignment,
     "perception": _of_perception,
     "robustness": _of_robustness,

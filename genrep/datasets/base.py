@@ -63,30 +63,30 @@ class ArrayDataset(Dataset):
         return len(self.pixels)
 
     def batch(self, indices: Int[Tensor, " b"]) -> Batch:
-        image = self.pixels[indices].float().div_(127.5).sub_(1.0)
-        label, objects = self.label[indices].long(), self.object_labels[indices].long()
+        def of(array: Tensor) -> Tensor:
+            return array.index_select(0, indices)  # many times quicker than `array[indices]`
+
+        image = of(self.pixels).float().div_(127.5).sub_(1.0)
+        label, objects, instance_mask = of(self.label).long(), of(self.object_labels).long(), of(self.instance_mask)
         return Batch(
             image=image.expand(-1, 3, -1, -1),
             index=indices,
             label=label,
             classes=class_sets(label, objects, len(self.class_names)),
             object_labels=objects,
-            boxes_cxcywh=self.boxes_cxcywh[indices],
-            has_objects=self.has_objects[indices],
-            semantic_mask=self.semantic_mask[indices],
-            instance_mask=self.instance_mask[indices],
-            inv_depth=self._inv_depth(indices),
+            boxes_cxcywh=of(self.boxes_cxcywh),
+            has_objects=of(self.has_objects),
+            semantic_mask=of(self.semantic_mask),
+            instance_mask=instance_mask,
+            inv_depth=self._layers(instance_mask, objects) if self.inv_depth is None else of(self.inv_depth),
         )
 
-    def _inv_depth(self, indices: Int[Tensor, " b"]) -> Float[Tensor, "b h w"]:
-        """As measured; else by layer, 0 the ground to 1 the uppermost object; else unknown."""
-        if self.inv_depth is not None:
-            return self.inv_depth[indices]
-        mask = self.instance_mask[indices]
+    def _layers(self, instance_mask: UInt8[Tensor, "b h w"], object_labels: Int[Tensor, "b o"]) -> Float[Tensor, "b h w"]:
+        """Relative depth from 0, the ground, to 1, the uppermost object; unknown where objects are no layers."""
         if not self.layered:
-            return torch.full(mask.shape, float("nan"))
-        num_objects = (self.object_labels[indices] != UNLABELLED).sum(1).clamp(min=1)
-        return torch.where(mask == IGNORE, float("nan"), mask / num_objects[:, None, None])
+            return torch.full(instance_mask.shape, float("nan"))
+        layer = instance_mask / (object_labels != UNLABELLED).sum(1).clamp(min=1)[:, None, None]
+        return layer if int(instance_mask.amax()) < IGNORE else layer.masked_fill_(instance_mask == IGNORE, float("nan"))
 
     @property
     def has_depth(self) -> Bool[Tensor, " n"]:

@@ -29,7 +29,7 @@ from genrep.training.prior import learn_prior
 from genrep.training.records import Records, Row, Screen, Silent, loss_columns, open_run, peak_memory_gb, write_log
 from genrep.training.run_folder import RunFolder
 from genrep.training.runtime import Interrupted, check_batches, default_device, side_by_side
-from genrep.training.stream import Stream, annotated, by_objects, with_annotated
+from genrep.training.stream import Ahead, Stream, annotated, by_objects, with_annotated
 from genrep.types import Batch
 
 Terms = Mapping[str, Tensor]
@@ -94,8 +94,8 @@ class Session:
         lines = [*data.lines(sets), *left_out(given, config)]
         self.run, self.screen, self.device = run, screen if is_first() else Silent(), default_device()
         known, shares = annotated(sets, self.data.shares)
-        self.streams = [Stream(some, seed=config.train.seed, shares=parts) for some, parts in ((known, shares), with_annotated(sets, self.data.shares))]
-        self.glimpsed = Stream(known, seed=config.train.seed + 1, shares=by_objects(known, shares))
+        self.streams = [Ahead(some, seed=config.train.seed, shares=parts) for some, parts in ((known, shares), with_annotated(sets, self.data.shares))]
+        self.glimpsed = Ahead(known, seed=config.train.seed + 1, shares=by_objects(known, shares))
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.train.seed)
             self.model = GenRep(config.model)

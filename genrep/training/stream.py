@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import torch
 from jaxtyping import Bool, Int
@@ -66,7 +67,8 @@ class Stream:
         positions = torch.arange(start, start + num)
         positions = torch.cat([positions[where] for _, where, _ in self._dealt(positions)])[part(num)]
         dealt = list(self._dealt(positions))
-        return Batch.cat([self._sets[i].batch(samples) for i, _, samples in dealt]), torch.cat([positions[where] for _, where, _ in dealt])
+        parts = [self._sets[i].batch(samples) for i, _, samples in dealt]
+        return parts[0] if len(parts) == 1 else Batch.cat(parts), torch.cat([positions[where] for _, where, _ in dealt])
 
     def which(self, positions: Int[Tensor, " b"]) -> Int[Tensor, " b"]:
         """Which image stands at each position, counted through the sets from 0 to `len(self)` - 1."""
@@ -95,7 +97,24 @@ class Stream:
         return chosen
 
     def _epoch(self, which: int, epoch: int, size: int) -> Int[Tensor, " n"]:
-        if (which, epoch) not in self._order:
-            self._order = {key: order for key, order in self._order.items() if key[0] != which or key[1] >= epoch - 1}
-            self._order[which, epoch] = permutation(size, self._seed * 16 + which, epoch)
-        return self._order[which, epoch]
+        order = self._order.get((which, epoch))
+        if order is None:
+            order = permutation(size, self._seed * 16 + which, epoch)
+            kept = {key: known for key, known in self._order.items() if key[0] != which or key[1] >= epoch - 1}
+            self._order = {**kept, (which, epoch): order}  # in one go: two threads may ask
+        return order
+
+
+class Ahead(Stream):
+    """A stream that prepares, while a step computes, the batch that comes after the last one asked for."""
+
+    def __init__(self, sets: Sequence[Dataset], *, seed: int, shares: Sequence[int] = ()) -> None:
+        super().__init__(sets, seed=seed, shares=shares)
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="ahead")
+        self._next: tuple[tuple[int, int], Future[tuple[Batch, Tensor]]] | None = None
+
+    def batch(self, start: int, num: int) -> tuple[Batch, Int[Tensor, " b"]]:
+        ready = self._next[1] if self._next and self._next[0] == (start, num) else None
+        found = ready.result() if ready else super().batch(start, num)
+        self._next = (start + num, num), self._pool.submit(super().batch, start + num, num)
+        return found

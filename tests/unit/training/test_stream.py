@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import pytest
 import torch
@@ -10,8 +10,8 @@ from rectangles import rectangles
 
 from genrep.datasets import ArrayDataset
 from genrep.training import stream as stream_module
-from genrep.training.stream import Stream, annotated, by_objects, with_annotated
-from genrep.types import UNLABELLED
+from genrep.training.stream import Ahead, Stream, annotated, by_objects, with_annotated
+from genrep.types import UNLABELLED, Batch
 
 
 def sets() -> list[ArrayDataset]:
@@ -120,3 +120,12 @@ def test_every_image_has_a_number_of_its_own() -> None:
     assert len(stream) == 12 and sorted(set(numbers.tolist())) == list(range(12))
     several = (batch.object_labels >= 0).sum(1) > 1
     assert torch.equal(numbers, batch.index + 7 * several)
+
+
+def test_what_is_prepared_ahead_is_what_is_asked_for() -> None:
+    """In order, over the end of epochs, after a jump, and with another number."""
+    ahead, plain = Ahead(sets(), seed=3, shares=(1, 2)), Stream(sets(), seed=3, shares=(1, 2))
+    for start, num in ((0, 4), (4, 4), (8, 4), (40, 4), (44, 6), (50, 6), (0, 4), (4, 4)):
+        (batch, positions), (same, where) = ahead.batch(start, num), plain.batch(start, num)
+        assert torch.equal(positions, where) and torch.equal(ahead.which(positions), plain.which(positions))
+        assert all(torch.equal(getattr(batch, f.name), getattr(same, f.name)) for f in fields(Batch))
