@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from genrep.augmentation import Augmentation
 from genrep.denoiser import pool
 from genrep.layers import wide
 from genrep.model import GenRep
@@ -28,7 +29,6 @@ JOBS = ("perception", "generation")
 """The two losses of a joint step, in the order of the Gramian."""
 
 LESSONS = ("posterior", *PLACEBOS, "own")
-
 T_MIN, T_MAX = 1e-3, 1.0 - 1e-3
 
 
@@ -41,8 +41,9 @@ class ObjectiveConfig:
     draws: int = 3
     """Noised draws per clean image: cheap variance reduction for the generation loss."""
     noisy_fraction: float = 0.25
-    """Share of perception's images that are lightly noised, so that the heads know noise."""
+    """Share of perception's images that are lightly noised, up to `noisy_t_max`, so that the heads know noise."""
     noisy_t_max: float = 0.15
+    augment: Augmentation = Augmentation()
     classification_weight: float = 1.0
     detection_weight: float = 1.0
     segmentation_weight: float = 1.0
@@ -136,8 +137,9 @@ def perception_losses(
     Returns:
         the unweighted terms by name, `task` and `distil`, and their sum `perception`; means over images, of several processes this one's part of them.
     Source: equation (5), and (4) for the distillation.
-    Deviates: the pass is not conditioned on the label, which is unknown at test time; a share of the images is noised.
+    Deviates: the pass is not conditioned on the label, which is unknown at test time; a share of the images is noised; all may be augmented.
     """
+    batch = config.augment(batch, generator)
     x0 = model.encode(batch.image)
     draw = generator.uniform(2).to(x0.dtype)
     t = torch.where(draw[:, 0] < config.noisy_fraction, draw[:, 1] * config.noisy_t_max, 0.0)

@@ -11,7 +11,7 @@ from small_models import normal, small_model
 from torch import Tensor
 
 from genrep.tasks import Depth
-from genrep.tasks.depth import KINDS
+from genrep.tasks.depth import APART, KINDS, disorder, misfit
 from genrep.types import Batch, Features, FeatureSpec
 
 SPEC = FeatureSpec(image_size=(32, 32), taps=(6, 6), tap_stride=4, stem=(4, 8), stem_strides=(1, 2))
@@ -47,11 +47,13 @@ def test_depth_overfits_a_batch(deep: tuple[Depth, Batch, Tensor]) -> None:
 
 
 def test_what_depth_forgives(deep: tuple[Depth, Batch, Tensor]) -> None:
-    """A relative head any scale and origin; a metric one a part of a common factor, as its formula says."""
+    """A relative head any origin, and any scale as far as it fits; a metric one a part of a common factor, as its formula says."""
     head, batch, output = deep
     loss = head.loss(output, batch)["depth"]
     if head.kind == "relative":
-        torch.testing.assert_close(head.loss(3 * output - 7, batch)["depth"], loss)
+        torch.testing.assert_close(head.loss(output - 7, batch)["depth"], loss)
+        known = batch.inv_depth.isfinite()
+        torch.testing.assert_close(misfit(3 * output - 7, batch.inv_depth, known), misfit(output, batch.inv_depth, known))
         far = head.loss(-output, batch)["depth"]
     else:
         exact = batch.inv_depth.log()
@@ -83,3 +85,15 @@ def test_a_model_perceives_it() -> None:
     seen = small_model(tasks=("detection", "depth"), depth="metric").perceive(image)
     assert seen.inv_depth is not None and seen.inv_depth.shape == (3, 16, 16) and (seen.inv_depth > 0).all()
     assert small_model().perceive(image).inv_depth is None
+
+
+def test_disorder_is_the_loop_over_pairs() -> None:
+    truth, nearness = torch.tensor([[[0.0, 1.0, 1.0, 2.0], [0.0, 0.0, float("nan"), 2.0]]]), normal(1, 2, 4)
+    terms = []
+    for y, x in torch.cartesian_prod(torch.arange(2), torch.arange(4)).tolist():
+        for v, u in [(y + d, x) for d in APART] + [(y, x + d) for d in APART]:
+            if v < 2 and u < 4 and float((truth[0, v, u] - truth[0, y, x]).nan_to_num().abs()) > 0:
+                nearer, farther = ((v, u), (y, x)) if truth[0, v, u] > truth[0, y, x] else ((y, x), (v, u))
+                terms.append(torch.nn.functional.softplus(nearness[0][farther] - nearness[0][nearer]))
+    torch.testing.assert_close(disorder(nearness, truth), torch.stack(terms).mean()[None])
+    assert float(disorder(nearness, torch.full_like(truth, float("nan")))) == 0
