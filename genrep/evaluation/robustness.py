@@ -21,8 +21,8 @@ from genrep.metrics.base import Estimate
 from genrep.model import GenRep
 from genrep.randomness import SampleGenerator
 
-HEADLINE = {"classification": "top1", "detection": "ap50", "segmentation": "miou_foreground", "depth": "order"}
-"""The figure that is followed, by task."""
+HEADLINES = {"top1": "classification", "ap50": "detection", "miou_foreground": "segmentation", "order": "depth", "delta1": "depth"}
+"""The figures that are followed, and their tasks; of depth the one that its data allow."""
 
 
 @dataclass(frozen=True)
@@ -95,18 +95,18 @@ def robustness_figures(model: GenRep, sets: Sequence[ArrayDataset], *, quick: bo
     sets = [data.first(min(len(data), 100)) for data in sets] if quick else list(sets)
     seen = [see(model, data) for data in sets]
     clean = _headlines(model, seen)
-    figures = [_figure("clean", task, value, len(sets)) for task, value in clean.items()]
+    figures = [_figure("clean", key, value, len(sets)) for key, value in clean.items()]
     for kind, corruption in CORRUPTIONS.items():
         progress(f"perception under {kind}")
         strengths = corruption.strengths[2:3] if quick else corruption.strengths
         found = [_headlines(model, [_spoilt(model, each, kind, strength) for each in seen]) for strength in strengths]
         figures += [
-            _figure(f"{kind} {strength:g}", task, value, len(sets)) for strength, each in zip(strengths, found, strict=True) for task, value in each.items()
+            _figure(f"{kind} {strength:g}", key, value, len(sets)) for strength, each in zip(strengths, found, strict=True) for key, value in each.items()
         ]
         if quick:
             continue
-        means = {task: sum(each[task].value for each in found) / len(found) for task in clean}
-        figures += [_figure(f"{kind}, mean", task, mean, len(sets)) for task, mean in means.items()]
+        means = {key: sum(each[key].value for each in found) / len(found) for key in clean}
+        figures += [_figure(f"{kind}, mean", key, mean, len(sets)) for key, mean in means.items()]
     return figures
 
 
@@ -116,16 +116,15 @@ def _spoilt(model: GenRep, seen: Seen, kind: str, strength: float) -> Seen:
 
 
 def _headlines(model: GenRep, seen: Sequence[Seen]) -> dict[str, Estimate]:
-    """By task, of the last set that has it."""
+    """Of the last set that has each."""
     found: dict[str, Estimate] = {}
     for each in seen:
-        for task, measure in MEASURES.items():
-            figures, key = measure(each, model.class_names).figures, HEADLINE[task]
-            if key in figures:
-                found[task] = Estimate(figures[key], figures.get(f"{key}_low", float("nan")), figures.get(f"{key}_high", float("nan")))
+        for key, task in HEADLINES.items():
+            if key in (figures := MEASURES[task](each, model.class_names).figures):
+                found[key] = Estimate(figures[key], figures.get(f"{key}_low", float("nan")), figures.get(f"{key}_high", float("nan")))
     return found
 
 
-def _figure(row: str, task: str, value: Estimate | float, num_sets: int) -> Figure:
-    how = f"test images of {num_sets} sets, the last that is annotated for {task}; what the image has undergone is not told"
-    return plain(f"{row}: {HEADLINE[task]}", value, "share", how)
+def _figure(row: str, key: str, value: Estimate | float, num_sets: int) -> Figure:
+    how = f"test images of {num_sets} sets, the last that is annotated for {HEADLINES[key]}; what the image has undergone is not told"
+    return plain(f"{row}: {key}", value, "share", how)
