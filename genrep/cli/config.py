@@ -10,7 +10,9 @@ TAKES_OVERRIDES = True
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What `config` accepts."""
-    parser.add_argument("recipe", metavar="RECIPE|CONFIG.json", help="a recipe by name, or a config file")
+    parser.add_argument(
+        "recipe", metavar="RECIPE|FILE|FOLDER", help="a recipe by name, a config file, or a folder of pictures, whose recipe is chosen by looking at it"
+    )
     parser.add_argument("--json", action="store_true", help="as json, ready for `genrep train FILE.json`")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import date
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def resolve_config(name: str, changes: Mapping[str, str], *, init: Path | None = None) -> Config:
-    """A recipe by name or a config.json by path, with overrides.
+    """A recipe by name, a config.json by path, or what suits the pictures of a folder, with overrides.
 
     Args:
         init: a finished run or model folder to begin from, or `packaged`, the one that comes with the package; what it consists of takes the place of the
@@ -23,14 +24,28 @@ def resolve_config(name: str, changes: Mapping[str, str], *, init: Path | None =
         ValueError: unknown recipe or field; the nearest is named.
         FileNotFoundError: no such file.
     """
+    from genrep.overrides import override
+
+    config = _named(name)
+    return override(_begun(config, init) if init else config, changes)
+
+
+def _named(name: str) -> Config:
     from genrep.config import Config
-    from genrep.overrides import from_dict, override
-    from genrep.recipes import RECIPES
+    from genrep.overrides import from_dict
+    from genrep.processes import is_first
+    from genrep.recipes import RECIPES, own
     from genrep.registry import lookup
     from genrep.storage import read_json
 
-    config = from_dict(read_json(Path(name)), Config) if name.endswith(".json") else lookup(RECIPES, name, "recipe")()
-    return override(_begun(config, init) if init else config, changes)
+    if name.endswith(".json"):
+        return from_dict(read_json(Path(name)), Config)
+    if name in RECIPES or not Path(name).is_dir():
+        return lookup(RECIPES, name, "recipe")()
+    config, line = own(Path(name).resolve())
+    if is_first():
+        print(line, file=sys.stderr)
+    return config
 
 
 def _begun(config: Config, init: Path) -> Config:

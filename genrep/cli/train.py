@@ -1,4 +1,5 @@
-"""Train a recipe or a config file into a run folder. The same command continues a stopped run; a finished one is left as it is.
+"""Train a recipe, a config file, or what suits a folder of pictures, into a run folder. The same command continues a stopped run; a finished one
+is left as it is.
 
 Several processes, on one machine or on many: `torchrun --nproc-per-node=N -m genrep train ...`.
 """
@@ -16,7 +17,7 @@ TAKES_OVERRIDES = True
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What `train` accepts."""
-    parser.add_argument("recipe", metavar="RECIPE|CONFIG.json", help="a recipe by name, or a config file such as a run's config.json")
+    parser.add_argument("recipe", metavar="RECIPE|FILE|FOLDER", help="a recipe by name, a config file such as a run's config.json, or a folder of pictures")
     parser.add_argument("--out", type=Path, metavar="RUN", help="run folder; default: runs/RECIPE-DATE")
     init = "begin from a finished run or model folder, or from `packaged`, the model that comes with the package; on the same or on other classes"
     parser.add_argument("--init", type=Path, metavar="MODEL", help=init)

@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 from genrep.config import Config
 from genrep.recipes.fashion import all_labels, demo, few_labels, showcase, tiny
+from genrep.recipes.own import own
 
 RECIPES: dict[str, Callable[[], Config]] = {"demo": demo, "showcase": showcase, "few-labels": few_labels, "all-labels": all_labels, "tiny": tiny}
 
-__all__ = ["RECIPES", "all_labels", "demo", "few_labels", "showcase", "tiny"]
+__all__ = ["RECIPES", "all_labels", "demo", "few_labels", "own", "showcase", "tiny"]

@@ -69,6 +69,16 @@ def test_masks_train_segmentation(genrep: Genrep, work: Path) -> None:
     assert "segmentation/miou_foreground" in json.loads((work / "runs/masks/eval.json").read_text())
 
 
+def test_a_folder_chooses_its_recipe(genrep: Genrep, work: Path) -> None:
+    write_photos(work / "own" / "looked_at", 8)
+    short = ["--train.stage1_images", "8", "--train.stage1_batch_size", "4", "--train.stage2_images", "8", "--train.batch_size", "4"]
+    said, line = genrep("train", "own/looked_at", "--out", "runs/chosen", *short, "--objective.posterior", "none", "--objective.prior_steps", "0")
+    assert "25 pictures of about 20 x 24 px, in colour; chosen for them: --model.image_size 20,24 --model.codec pixels" in line
+    assert "classes: blue, green, red" in said
+    made = json.loads((work / "runs/chosen/model/config.json").read_text())["config"]
+    assert made["image_size"] == [20, 24] and made["tasks"] == ["classification"]
+
+
 def test_rooms_train_metric_depth(genrep: Genrep, work: Path) -> None:
     write_rooms(work / "own" / "rooms", per_scene=12)
     small = ["--model.image_size", "16,16", "--model.tasks", "classification,depth", "--model.depth", "metric"]

@@ -1,0 +1,59 @@
+"""A first look at a user's folder, without reading all of it: how many pictures there are, how large, in colour or not."""
+
+from __future__ import annotations
+
+import statistics
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from genrep.datasets.depth_pairs import DEPTH
+from genrep.datasets.folders import recognise
+from genrep.datasets.images import FORMATS, is_picture
+
+MOST = 200
+"""Pictures that are opened, evenly among all."""
+GREY = 8
+"""Largest difference between the channels of a picture without colours, of 255: JPEG leaves some."""
+
+
+@dataclass(frozen=True)
+class Glance:
+    """What a look at a folder says."""
+
+    layout: str
+    num_pictures: int
+    size: tuple[int, int]
+    """Median (height, width) in pixels."""
+    is_grey: bool
+
+
+def glance(folder: Path) -> Glance:
+    """Look at a folder in one of the layouts; what cannot be opened does not count.
+
+    Raises:
+        ValueError: no such folder, none of the layouts, or no picture that can be opened.
+    """
+    layout = recognise(folder)
+    root = folder / "images" if (folder / "images").is_dir() else folder
+    files = sorted(path for path in root.rglob("*") if is_picture(path) and not path.name.startswith((DEPTH, ".")))
+    sizes, grey = [], True
+    for file in files[:: max(1, len(files) // MOST)]:
+        try:
+            with Image.open(file, formats=sorted(set(FORMATS.values()))) as picture:
+                sizes.append((picture.height, picture.width))
+                grey = grey and _is_grey(picture)
+        except Exception:  # decoders raise almost anything on damaged files, which the reader will name
+            continue
+    if not sizes:
+        raise ValueError(f"{folder} has no picture that can be opened; `genrep data check {folder}` says why.")
+    height, width = (int(statistics.median(values)) for values in zip(*sizes, strict=True))
+    return Glance(layout, len(files), (height, width), grey)
+
+
+def _is_grey(picture: Image.Image) -> bool:
+    picture.draft("RGB", (32, 32))
+    small = np.asarray(picture.convert("RGB").resize((16, 16)), np.int16)
+    return bool(np.ptp(small, axis=-1).max() <= GREY)

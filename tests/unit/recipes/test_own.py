@@ -1,0 +1,56 @@
+"""What a look at a folder finds, and the recipe that suits it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from own_folders import write_boxes, write_photos, write_rooms
+from PIL import Image
+
+from genrep.backbones.dit import stride_for
+from genrep.datasets.glance import Glance, glance
+from genrep.recipes import demo, own
+from genrep.recipes.own import model_size
+
+
+def test_a_look_at_each_layout(tmp_path: Path) -> None:
+    assert glance(write_photos(tmp_path / "photos", 4)) == Glance("image-folder", 13, (20, 24), is_grey=False)  # one of them is broken
+    assert glance(write_boxes(tmp_path / "boxes", masks=True)).layout == "coco"
+    rooms = glance(write_rooms(tmp_path / "rooms"))
+    assert rooms == Glance("depth-pairs", 12, (24, 32), is_grey=True), "depth maps are no pictures"
+
+
+def test_grey_is_grey_in_any_mode_and_one_colour_is_enough(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    Image.new("L", (8, 8), 90).save(tmp_path / "a" / "1.png")
+    Image.new("RGB", (8, 8), (90, 92, 89)).save(tmp_path / "a" / "2.jpg")
+    assert glance(tmp_path).is_grey
+    Image.new("RGB", (8, 8), (90, 140, 89)).save(tmp_path / "a" / "3.jpg")
+    assert not glance(tmp_path).is_grey
+
+
+def test_a_folder_of_broken_pictures_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "1.png").write_text("no")
+    with pytest.raises(ValueError, match="no picture that can be opened"):
+        glance(tmp_path)
+
+
+@pytest.mark.parametrize("size", [(28, 28), (32, 32), (48, 48), (60, 60), (64, 64), (90, 90), (480, 640), (1080, 1920), (9, 300), (1, 1)])
+def test_every_size_is_one_that_a_model_can_take(size: tuple[int, int]) -> None:
+    tokens = demo().model.trunk.max_tokens
+    height, width = model_size(size, max_tokens=tokens)
+    stride = stride_for((height, width), tokens)
+    assert (height // stride) * (width // stride) <= tokens and max(height, width) <= 96 and min(height, width) >= 16
+    if min(size) >= 16 and max(size) <= 96:
+        assert max(abs(height - size[0]), abs(width - size[1])) <= 4
+
+
+def test_the_recipe_suits_the_folder(tmp_path: Path) -> None:
+    config, line = own(write_photos(tmp_path / "photos", 4))
+    assert (config.model.image_size, config.model.codec, config.name) == ((20, 24), "pixels", "own")
+    assert config.train.stage2_images == 8_000 and config.train.stage1_images == 2_000
+    assert f"{tmp_path / 'photos'}: 13 pictures of about 20 x 24 px, in colour" in line
+    rooms, line = own(write_rooms(tmp_path / "rooms"))
+    assert (rooms.model.tasks, rooms.model.depth, rooms.model.codec) == (("classification", "depth"), "metric", "grey") and "grey" in line
