@@ -46,4 +46,4 @@ def _seen(model: GenRep, data: RunData, name: str, batch_size: int) -> Seen:
     sets = [data.split(name, split) for split in splits]
     slots = max(each.object_labels.shape[1] for each in sets)
     parts = [see(model, each.with_slots(slots), batch_size=batch_size) for each in sets]
-    return Seen(name, Batch.cat([part.truth for part in parts]), Perception.cat([part.perception for part in parts]))
+    return Seen(name, Batch.cat([part.truth for part in parts]), Perception.cat([part.perception for part in parts]), layered=parts[0].layered)

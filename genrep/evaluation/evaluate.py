@@ -20,6 +20,7 @@ from genrep.evaluation.perception import MEASURES, Figures, Measured, Seen, Tabl
 from genrep.evaluation.pictures import draw_film, draw_neighbours, draw_samples, draw_scenes
 from genrep.metrics.base import wilson
 from genrep.model import GenRep
+from genrep.model_config import ModelConfig
 from genrep.overrides import from_dict
 from genrep.storage import read_json, write_json
 from genrep.training import RunFolder, Screen, default_device
@@ -127,11 +128,12 @@ def _measure(work: Evaluation) -> None:
 
 
 def _measure_perception(work: Evaluation, seen: list[Seen], homes: Homes) -> None:
-    """Every task on every set, the linear baseline, pictures of scenes."""
+    """Every task on every set, the linear baseline, pictures of scenes; that a head is missing is worth a note where it is usual."""
+    usual = ModelConfig().tasks
     with work.part("figures of perception"):
         for one in seen:
-            for task, measure in MEASURES.items():
-                found = measure(one, work.model.class_names)
+            for task in (task for task in MEASURES if task in usual or task in work.model.heads):
+                found = MEASURES[task](one, work.model.class_names)
                 at_home = homes[task] == one.name
                 work.add(task if at_home else f"{one.name}/{task}", found if at_home or found.figures else Measured())
     if (single := homes["classification"]) and "classification/top1" in work.figures:
