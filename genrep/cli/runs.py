@@ -53,7 +53,7 @@ def _begun(config: Config, init: Path) -> Config:
     from genrep.model_folder import PACKAGED, stored_state
     from genrep.overrides import from_dict
 
-    folder = PACKAGED if init == Path("packaged") and not init.exists() else model_folder(init).resolve()
+    folder = PACKAGED if init == Path("packaged") else model_folder(init).resolve()
     found = from_dict(stored_state(folder)["config"], ModelConfig)
     proposals = found.proposals if "detection" in found.tasks else config.model.proposals
     model = replace(found, class_names=config.model.class_names, tasks=config.model.tasks, proposals=proposals)

@@ -6,6 +6,7 @@ import json
 import random
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -73,25 +74,37 @@ def data_figures(single: ArrayDataset, scenes: ArrayDataset, *, quick: bool, pro
 def speed_figures(single: ArrayDataset, scenes: ArrayDataset, *, num_rounds: int) -> list[Figure]:
     """A batch at once beside its samples one by one, and whether they are the same."""
     rows = torch.arange(BATCH)
-    spent = cpu_seconds(
-        {
-            "images": lambda: single.batch(rows),  # with all it knows of them
-            "images one by one": lambda: _images(single, rows),
-            "all": lambda: scenes.batch(rows),
-            "all one by one": lambda: _annotated(scenes, rows),
-        },
-        num_rounds,
-    )
+    with one_thread():
+        spent = cpu_seconds(
+            {
+                "images": lambda: single.batch(rows),  # with all it knows of them
+                "images one by one": lambda: _images(single, rows),
+                "all": lambda: scenes.batch(rows),
+                "all one by one": lambda: _annotated(scenes, rows),
+            },
+            num_rounds,
+        )
     batch, (images, boxes, masks) = scenes.batch(rows), _annotated(scenes, rows)
     ours = to_xyxy_px(batch.boxes_cxcywh, scenes.image_size)[batch.object_labels >= 0]
     apart = max(float((a.double() - b.double()).abs().max()) for a, b in ((batch.image[:, :1], images), (batch.instance_mask, masks), (ours, boxes)))
-    how = f"{BATCH} images of 32 px, medians of {num_rounds} rounds in turn, CPU time; torchvision's v2 transforms sample by sample, and collated"
+    how = f"{BATCH} images of 32 px, medians of {num_rounds} rounds in turn, one thread, CPU time; torchvision's v2 transforms sample by sample, and collated"
     return [
         _at_least("torchvision / a batch, images alone", spent["images one by one"] / spent["images"], FASTER, how, num_rounds),
         _at_least("torchvision / a batch, with boxes and masks", spent["all one by one"] / spent["all"], FASTER_ALL, how, num_rounds),
         at_most("largest difference between the two", apart, 1e-4, "-1 to 1, px", "images, boxes and masks of the same samples"),
         plain("a batch with boxes and masks", 1000 * spent["all"], "ms", how),
     ]
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """As several, for so little work, mostly wait for each other."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _at_least(name: str, value: float, target: float, how: str, num_rounds: int) -> Figure:

@@ -27,7 +27,7 @@ def test_negative_and_empty_values() -> None:
             ["trian"],
             "unknown verb `trian`; known: bench, compare, config, data, demo, eval, generate, nll, pack, predict, recipes, train. Did you mean `train`?",
         ),
-        (["train"], "the following arguments are required: RECIPE|CONFIG.json; see `genrep train --help`."),
+        (["train"], "the following arguments are required: RECIPE|FILE|FOLDER; see `genrep train --help`."),
         (["train", "tiny", "--train.lr"], "`--train.lr` needs a value: `--train.lr VALUE`."),
         (["train", "tiny", "--train.lr", "--out", "a"], "`--train.lr` needs a value"),
         (["train", "tiny", "--a.b", "1", "--a.b=2"], "`--a.b` is given twice: `1` and `2`. Keep one."),

@@ -34,8 +34,9 @@ def test_overrides_come_last(folder: Path) -> None:
     assert resolve_config("demo", {"model.tasks": "detection"}, init=folder).model.tasks == ("detection",)
 
 
-def test_the_packaged_model_has_a_name(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_packaged_model_has_a_name_that_no_folder_takes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "packaged").mkdir()
     assert resolve_config("demo", {}, init=Path("packaged")).train.init == str(PACKAGED)
 
 
