@@ -17,7 +17,7 @@ EDGE = 1e-6
 
 @dataclass(frozen=True, kw_only=True)
 class Augmentation:
-    """What perception's images undergo in training; generation's stay as they are, since samples should look like them.
+    """What perception's images undergo in training; generation's, since samples should look like them, and glimpses stay as they are.
 
     Args:
         shift_px: furthest that an image moves, in each direction; at the edge it goes on as it ends there.
@@ -35,9 +35,8 @@ class Augmentation:
         """The batch, every image by its own random numbers; an image stays where it is if an object would leave it."""
         if not (self.shift_px or self.mirror):
             return batch
-        draw = generator.uniform(3).to(batch.image.device)
-        shift = ((draw[:, :2] * (2 * self.shift_px + 1)).long() - self.shift_px).clamp(max=self.shift_px)
-        mirrored = (draw[:, 2] < 0.5) & self.mirror
+        shift = generator.integers(2 * self.shift_px + 1, 2) - self.shift_px
+        mirrored = generator.integers(2).bool() & self.mirror
         found = _moved(batch, shift, mirrored)
         lost = ((found.boxes_cxcywh[..., 2:].amin(-1) <= 0) & (batch.object_labels != UNLABELLED)).any(1)
         return _moved(batch, shift * ~lost[:, None], mirrored) if bool(lost.any()) else found

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 VERBS = {
     "demo": "train, evaluate and report in one go, in about 12 minutes on 2 cores",
-    "train": "train a recipe or a config file into a run folder, or continue a stopped run",
+    "train": "train a recipe, a config file or a folder of pictures into a run folder, or continue a stopped run",
     "eval": "measure a finished run on test images and write its report",
     "compare": "finished runs side by side: settings and figures",
     "predict": "classes, boxes and masks of image files",

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from genrep.datasets.base import ArrayDataset, unlocated
-from genrep.datasets.images import MAX_PIXELS, SPLITS, VAL_SHARE, existing_folder, is_picture, read_picture
+from genrep.datasets.images import SPLITS, VAL_SHARE, existing_folder, is_picture, read_picture
 from genrep.datasets.problems import Problem, Problems
 from genrep.registry import lookup
 
@@ -33,7 +33,8 @@ Folders = dict[str, list[Path]]
 
 def splits(path: Path) -> tuple[str, ...]:
     """The splits that can be read from the folder; none if no picture in it has depth beside it."""
-    return tuple(split for split in ("train", "val", "test") if split in _folders(path))
+    found = _folders(path)
+    return tuple(split for split in ("train", "val", "test") if split in found)
 
 
 def read_depth_pairs(
@@ -84,7 +85,7 @@ def read_inv_depth(path: Path, size: tuple[int, int], *, own: tuple[int, int]) -
     try:
         with Image.open(path, formats=["PNG"]) as opened:
             mode, found = opened.mode, (opened.height, opened.width)
-            if mode not in DEPTH_MODES or found != own or found[0] * found[1] > MAX_PIXELS:
+            if mode not in DEPTH_MODES or found != own:
                 raise ValueError(f"is {found[0]} x {found[1]} px, mode {mode}; expected {own[0]} x {own[1]} px of 16-bit grey, millimetres")
             depth_mm = np.asarray(opened).astype(np.float32)
     except ValueError:

@@ -6,7 +6,6 @@ import json
 import random
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -25,10 +24,11 @@ from genrep.datasets.depth_pairs import read_inv_depth
 from genrep.datasets.images import read_picture
 from genrep.evaluation.figures import Figure, at_most, plain
 from genrep.evaluation.timing import ENOUGH_ROUNDS, Progress, cpu_seconds, silent
+from genrep.training.runtime import side_by_side
 from genrep.training.stream import Ahead
 
 BATCH = 256
-STEP_S = 0.005
+STEP_S, ENOUGH_STEPS = 0.005, 200
 FASTER, FASTER_ALL, WAIT = 20.0, 10.0, 0.02
 """At least so many times torchvision's speed, images alone and with all annotations; at most so much of a step is spent waiting."""
 HANG_S = 2.0
@@ -62,7 +62,7 @@ def data_figures(single: ArrayDataset, scenes: ArrayDataset, *, quick: bool, pro
     """
     num_rounds = 2 if quick else ENOUGH_ROUNDS
     progress("batches beside torchvision's transforms")
-    figures = [*speed_figures(single, scenes, num_rounds=num_rounds), wait_figure(scenes, num_steps=20 if quick else 200)]
+    figures = [*speed_figures(single, scenes, num_rounds=num_rounds), wait_figure(scenes, num_steps=20 if quick else ENOUGH_STEPS)]
     with TemporaryDirectory() as folder:
         for what, num, find in (("annotation documents", 5_000, of_documents), ("picture files", 10_000, of_pictures)):
             num = num // 25 if quick else num
@@ -74,7 +74,7 @@ def data_figures(single: ArrayDataset, scenes: ArrayDataset, *, quick: bool, pro
 def speed_figures(single: ArrayDataset, scenes: ArrayDataset, *, num_rounds: int) -> list[Figure]:
     """A batch at once beside its samples one by one, and whether they are the same."""
     rows = torch.arange(BATCH)
-    with one_thread():
+    with side_by_side(torch.get_num_threads()):  # one thread: several, for so little work, mostly wait for each other
         spent = cpu_seconds(
             {
                 "images": lambda: single.batch(rows),  # with all it knows of them
@@ -94,17 +94,6 @@ def speed_figures(single: ArrayDataset, scenes: ArrayDataset, *, num_rounds: int
         at_most("largest difference between the two", apart, 1e-4, "-1 to 1, px", "images, boxes and masks of the same samples"),
         plain("a batch with boxes and masks", 1000 * spent["all"], "ms", how),
     ]
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """As several, for so little work, mostly wait for each other."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _at_least(name: str, value: float, target: float, how: str, num_rounds: int) -> Figure:
@@ -143,9 +132,9 @@ def wait_figure(data: ArrayDataset, *, num_steps: int) -> Figure:
         stream.batch(step * BATCH, BATCH)
         waited += time.perf_counter() - began
     share = waited / (num_steps * STEP_S)
-    return at_most(
-        "waiting for images / step", share, WAIT, "ratio", f"{num_steps} steps of {1000 * STEP_S:g} ms with {BATCH} images of 32 px, with annotations"
-    )
+    how = f"{num_steps} steps of {1000 * STEP_S:g} ms with {BATCH} images of 32 px, with annotations"
+    judged = num_steps >= ENOUGH_STEPS
+    return at_most("waiting for images / step", share, WAIT, "ratio", how if judged else f"{how}; too few to judge a target by", judged=judged)
 
 
 def _mutants(what: str, num: int, trials: Iterator[Callable[[], object]], *, judged: bool) -> list[Figure]:
@@ -180,9 +169,8 @@ def of_documents(folder: Path, rng: random.Random) -> Iterator[Callable[[], obje
     document, path = _document(), root / "annotations" / "instances_train.json"
     (root / "annotations" / "instances_val.json").write_text(document)
     while True:
-        text = _altered(document, rng) if rng.random() < 0.6 else _spoilt(document.encode(), rng).decode("utf-8", "surrogateescape")
-        path.write_bytes(text.encode("utf-8", "surrogateescape"))
-        yield lambda: read_folder(root, "train", image_size=SIZE)
+        path.write_bytes(_altered(document, rng).encode() if rng.random() < 0.6 else _spoilt(document.encode(), rng))
+        yield partial(read_folder, root, "train", image_size=SIZE)
 
 
 def _document() -> str:

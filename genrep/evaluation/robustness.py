@@ -119,8 +119,9 @@ def _headlines(model: GenRep, seen: Sequence[Seen]) -> dict[str, Estimate]:
     """Of the last set that has each."""
     found: dict[str, Estimate] = {}
     for each in seen:
-        for key, task in HEADLINES.items():
-            if key in (figures := MEASURES[task](each, model.class_names).figures):
+        for measure in MEASURES.values():
+            figures = measure(each, model.class_names).figures
+            for key in (key for key in HEADLINES if key in figures):
                 found[key] = Estimate(figures[key], figures.get(f"{key}_low", float("nan")), figures.get(f"{key}_high", float("nan")))
     return found
 

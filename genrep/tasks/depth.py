@@ -38,7 +38,7 @@ class Depth(Dense[Tensor]):
     def __init__(self, spec: FeatureSpec, num_classes: int, width: int = 128, *, kind: str = KINDS[0]) -> None:
         del num_classes
         super().__init__(spec, 1, width)
-        self.kind = lookup(dict.fromkeys(KINDS, kind), kind, "kind of depth")
+        self.kind = lookup({name: name for name in KINDS}, kind, "kind of depth")
 
     def forward(self, features: Features) -> Float[Tensor, "b h w"]:
         return self.map(features).squeeze(1)

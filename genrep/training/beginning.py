@@ -10,10 +10,8 @@ import torch
 from genrep.model import GenRep
 from genrep.model_config import ModelConfig
 
-Shapes = dict[str, tuple[int, ...]]
 
-
-def shapes_of(config: ModelConfig) -> Shapes:
+def shapes_of(config: ModelConfig) -> dict[str, tuple[int, ...]]:
     """Of a model's tensors by name, without making them."""
     with torch.device("meta"):
         return {name: tuple(tensor.shape) for name, tensor in GenRep(config).state_dict().items()}
@@ -42,8 +40,8 @@ def begin_from(model: GenRep, folder: Path) -> list[str]:
     ours, theirs = model.state_dict(), source.state_dict()
     skipped = set() if source.class_names == model.class_names else of_classes(model.config)
     kept = {name: tensor for name, tensor in theirs.items() if name in ours and name not in skipped}
-    for name in (name for name in ours if name.startswith("denoiser.") and name not in skipped and name not in theirs):
-        raise ValueError(f"`train.init` {folder} has no `{name}`: its trunk or modulator is another. `genrep train --init` takes them from the folder.")
+    if missing := [name for name in ours if name.startswith("denoiser.") and name not in skipped and name not in theirs]:
+        raise ValueError(f"`train.init` {folder} has no `{missing[0]}`: its trunk or modulator is another. `genrep train --init` takes them from the folder.")
     for name, tensor in kept.items():
         if tensor.shape != ours[name].shape:
             raise ValueError(

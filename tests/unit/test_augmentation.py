@@ -7,9 +7,11 @@ from dataclasses import fields, replace
 import pytest
 import torch
 from rectangles import rectangles
+from small_models import small_model
 
 from genrep.augmentation import Augmentation
 from genrep.datasets.base import boxes_of
+from genrep.objective import ObjectiveConfig, perception_losses
 from genrep.randomness import SampleGenerator
 from genrep.types import Batch
 
@@ -71,3 +73,16 @@ def test_an_image_does_not_depend_on_the_others() -> None:
 def test_mistakes_are_one_line() -> None:
     with pytest.raises(ValueError, match="`shift_px` must be at least 0"):
         Augmentation(shift_px=-1)
+
+
+def test_perception_learns_from_augmented_images_with_what_is_known_of_them() -> None:
+    augment, model = Augmentation(shift_px=3, mirror=True), small_model(image_size=(32, 32), codec="pixels")
+    plain = ObjectiveConfig(noisy_fraction=0.0)
+
+    def losses(config: ObjectiveConfig, batch: Batch) -> dict[str, torch.Tensor]:
+        return perception_losses(model, batch, config=config, generator=SampleGenerator(0, BATCH.index, "augmentation"))
+
+    found = losses(replace(plain, augment=augment), BATCH)
+    expected = losses(plain, moved(BATCH, augment))
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+    assert not torch.equal(found["task"], losses(plain, BATCH)["task"])

@@ -70,6 +70,7 @@ def test_one_task_and_scenes_alone(make_run: MakeRun) -> None:
     }
     notes = " ".join(json.loads((path / "eval_details.json").read_text())["notes"])
     assert "samples: not measured, no set has one label per image." in notes and "detection on fashion-scenes: not measured" in notes
+    assert "depth" not in notes, "which nobody asked for"
 
 
 def test_single_garments_alone_without_generation(make_run: MakeRun) -> None:

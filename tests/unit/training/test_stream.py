@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import fields, replace
 
 import pytest
@@ -129,3 +130,20 @@ def test_what_is_prepared_ahead_is_what_is_asked_for() -> None:
         (batch, positions), (same, where) = ahead.batch(start, num), plain.batch(start, num)
         assert torch.equal(positions, where) and torch.equal(ahead.which(positions), plain.which(positions))
         assert all(torch.equal(getattr(batch, f.name), getattr(same, f.name)) for f in fields(Batch))
+
+
+def test_the_next_batch_is_prepared_in_another_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What follows is never cut where it is asked for; what does not follow is."""
+    cut: list[tuple[int, str]] = []
+    batch = Stream.batch
+
+    def noted(self: Stream, start: int, num: int) -> object:
+        cut.append((start, threading.current_thread().name))
+        return batch(self, start, num)
+
+    monkeypatch.setattr(Stream, "batch", noted)
+    ahead, here = Ahead(sets(), seed=3), threading.current_thread().name
+    for start in (0, 4, 8, 30):
+        ahead.batch(start, 4)
+    assert [start for start, where in cut if where == here] == [0, 30]
+    assert {start for start, where in cut if where != here} >= {4, 8}
