@@ -44,7 +44,7 @@ def showcase() -> Config:
     return Config(
         name="showcase",
         data=DataConfig(sets=SCENES_TWICE),
-        model=ModelConfig(trunk=DiTConfig(width=128, class_blocks=3), proposals=8),
+        model=ModelConfig(trunk=DiTConfig(width=128, class_blocks=3), tasks=("classification", "detection", "segmentation", "depth"), proposals=8),
         objective=ObjectiveConfig(draws=1, segmentation_weight=3.0, distil_every=16),
         aligner=GenRepRule(balance=True),
         train=replace(SMALL_STEPS, stage1_images=16_000, stage2_images=80_000),
