@@ -12,10 +12,11 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from PIL import Image
 
+from genrep.evaluation.dots import dot_plots
 from genrep.evaluation.evaluate import DETAILS
 from genrep.evaluation.figures import Figure
 from genrep.evaluation.report import duration, number
-from genrep.evaluation.suites import SUITES, Suite, finished, suite_figures
+from genrep.evaluation.suites import SUITES, Suite, finished, suite_figures, values_of
 from genrep.storage import read_json, write_json, write_text
 from genrep.training.run_folder import RunFolder
 
@@ -33,6 +34,8 @@ class Section:
     claims: Sequence[Figure]
     arms: Sequence[Mapping[str, str]]
     """A row of a table each: figures by their name, as they are read."""
+    plots: str
+    """Of every seed, as a path from the page."""
     pictures: Mapping[str, str]
     """Of arms, as paths from the page."""
     records: Sequence[Mapping[str, Any]]
@@ -102,8 +105,14 @@ def _sections(page: Path) -> Iterator[Section]:
             continue
         figures = suite_figures(name, suite, folder)
         claims = [figure for figure in figures if figure.target is not None and figure.value is not None]
+        plots = page / f"{name}.svg"
+        values = {key: {arm: list(values_of(suite, arm, key, folder).values()) for arm in suite.arms} for key in suite.shown}
+        known = {key: of_arms for key, of_arms in values.items() if any(of_arms.values())}
+        write_text(plots, dot_plots(known, [arm for arm in suite.arms if any(of_arms[arm] for of_arms in known.values())], label=f"Every seed of suite {name}"))
         pictures = {run.rsplit("-", 1)[0]: f"{page.name}/{RUNS}/{name}/{run}/{PICTURE}" for run in runs if (folder / run / PICTURE).is_file()}
-        yield Section(name, suite, claims, _rows(suite, figures, runs), pictures, [read_json(folder / run / RECORD) for run in runs])
+        yield Section(
+            name, suite, claims, _rows(suite, figures, runs), f"{page.name}/{plots.name}", pictures, [read_json(folder / run / RECORD) for run in runs]
+        )
 
 
 def _rows(suite: Suite, figures: Sequence[Figure], runs: Sequence[str]) -> list[dict[str, str]]:

@@ -168,11 +168,20 @@ def suite_figures(name: str, suite: Suite, folder: Path) -> list[Figure]:
     Raises:
         ValueError: none is.
     """
-    measured = {run: read_json(folder / run / "eval.json") for run in suite.runs(folder) if finished(folder, run)}
+    measured = _measured(suite, folder)
     if not measured:
         raise ValueError(f"{folder} has no finished run of the suite `{name}`; without `--quick` they are trained.")
     claims = [_judged(suite, claim, measured) for claim in suite.claims]
     return claims + [figure for arm in suite.arms for key in suite.shown if (figure := _shown(suite, arm, key, measured))]
+
+
+def values_of(suite: Suite, arm: str, key: str, folder: Path) -> dict[int, float]:
+    """A figure of an arm's finished runs by seed."""
+    return _values(suite, arm, key, _measured(suite, folder))
+
+
+def _measured(suite: Suite, folder: Path) -> dict[str, dict[str, float]]:
+    return {run: read_json(folder / run / "eval.json") for run in suite.runs(folder) if finished(folder, run)}
 
 
 def _values(suite: Suite, arm: str, key: str, measured: Mapping[str, Mapping[str, float]]) -> dict[int, float]:

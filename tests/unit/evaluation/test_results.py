@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 import torch
@@ -54,6 +55,20 @@ def test_the_page_says_what_the_runs_say(tmp_path: Path) -> None:
     assert "4 runs, 1 min 1 s to 1 min 2 s of training each; device cpu" in text and "commit abc" in text and "Python not recorded" in text
     assert "![old](results/runs/mine/old-0/samples.png)" in text and "old-1/samples.png" not in text
     assert read_json(page / "runs/mine/new-1/run.json")["seconds"] == {"training": 62.0, "evaluation": 5.0}
+
+
+def test_every_seed_is_a_dot(tmp_path: Path) -> None:
+    """Two seeds of two arms in one panel, of one arm in the other; what was never run has no row; both seeds lie where their numbers are."""
+    page = tmp_path / "results"
+    keep_runs("mine", SUITE, runs(tmp_path / "runs"), page)
+    assert "![every seed of every arm](results/mine.svg)" in write_page(page).read_text()
+    drawn = ElementTree.parse(page / "mine.svg").getroot()
+    dots = [(float(dot.get("cx", "")), float(dot.get("cy", ""))) for dot in drawn.iter("{http://www.w3.org/2000/svg}circle")]
+    words = [text.text for text in drawn.iter("{http://www.w3.org/2000/svg}text")]
+    assert len(dots) == 6 and len({y for _, y in dots}) == 2
+    assert {"new", "old", "kid", "top1"} <= set(words) and "never" not in words
+    (a, b), (c, d) = (sorted(x for x, height in dots[:4] if height == y) for y in sorted({y for _, y in dots}))
+    assert b - a == pytest.approx(d - c, abs=0.2) and c - a == pytest.approx(3 * (b - a), abs=0.3)
 
 
 def test_what_is_kept_is_enough(tmp_path: Path) -> None:
