@@ -53,6 +53,9 @@ class TrainConfig:
     """The same for a joint step."""
     side_by_side: int = 2
     """Graphs that compute at once, in threads of a CPU: the losses of a step, and the glimpses."""
+    one_pass: bool = False
+    """Both losses take one pass through the trunk together, forth and back: less time where a machine is not full with one of them, but the memory of both.
+    The numbers are the same up to rounding."""
     lr: float = 1.5e-3
     """Peak learning rate; linear warm-up, then cosine to `final_lr_fraction` of it over each stage."""
     final_lr_fraction: float = 0.02
@@ -72,6 +75,9 @@ class TrainConfig:
     """Which of the parameters that both losses reach are aligned: trunk, blocks or attention."""
     guard: bool = False
     """Where the aligned direction would raise one of the losses, to first order: take UPGrad's, which raises none."""
+    probe_every: int = 0
+    """Steps between rows of metrics.csv that also say how each loss changed on the step's own images, and how its gradient said it would; a multiple of
+    `log_every`, and four more passes forth; 0: never."""
     clip_norm: float = 1.0
     """Largest norm of the whole aligned gradient."""
     ema_momentum: float = 0.999
@@ -85,6 +91,8 @@ class TrainConfig:
     """Steps between rows of metrics.csv."""
 
     def __post_init__(self) -> None:
+        if self.probe_every < 0 or self.probe_every % self.log_every:
+            raise ValueError(f"`probe_every` must be a multiple of `log_every` = {self.log_every}, or 0; found {self.probe_every}.")
         for name in ("stage1_glimpses", "glimpses"):
             if getattr(self, name) < 0:
                 raise ValueError(f"`{name}` must be at least 0; found {getattr(self, name)}. 0 switches glimpses off.")

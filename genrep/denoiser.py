@@ -46,9 +46,10 @@ class Denoiser(nn.Module):
 
     def noised_pass(self, xt: Tensor, t: Tensor, y: Tensor) -> NoisedPass:
         """Trunk and parametrization, without modulation."""
-        return self._noised(self.trunk(xt, t, y), xt, t)
+        return self.noised(self.trunk(xt, t, y), xt, t)
 
-    def _noised(self, hidden: Hidden, xt: Tensor, t: Tensor) -> NoisedPass:
+    def noised(self, hidden: Hidden, xt: Tensor, t: Tensor) -> NoisedPass:
+        """What the trunk made of xt at t."""
         return NoisedPass(self._x0(hidden, xt, t), hidden.features, pool(hidden.features))
 
     def condition(self, y: Float[Tensor, "b k"], sem: Float[Tensor, "b s"]) -> Float[Tensor, "b _"]:
@@ -83,7 +84,7 @@ class Denoiser(nn.Module):
         trunk = ModulationTable(self.trunk, times, y)
 
         def denoise(xt: Tensor, t: Tensor, y: Tensor) -> Denoised:
-            noised = self._noised(trunk(xt, t, y), xt, t)
+            noised = self.noised(trunk(xt, t, y), xt, t)
             own = self._semantics(noised, y)
             return self.modulate(noised, xt, t, own if sem is None else torch.lerp(own, sem.repeat(len(xt) // len(sem), 1), likeness))
 

@@ -5,18 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from genrep.backbones import Asking, answer
 from genrep.generative import GenerativeModel
 from genrep.model_config import ModelConfig
 from genrep.registry import lookup
 from genrep.tasks import TASKS, Task, run_tasks
 from genrep.tasks.base import SCAN_WIDTH, Scan
 from genrep.types import Batch, Detections, Features, Perception, Seen
+
+Found = TypeVar("Found")
 
 
 class GenRep(GenerativeModel):
@@ -68,6 +71,10 @@ class GenRep(GenerativeModel):
     def _task_loss(self, features: Features, batch: Batch) -> Float[Tensor, ""]:
         losses = [head.loss(output, batch) for _, head, output in run_tasks(self.tasks(), self.scanned(features))]
         return torch.stack([term for terms in losses for term in terms.values()]).sum()
+
+    def answer(self, asking: Asking[Found]) -> Found:
+        """What a computation comes to that asks for one pass of this model's trunk, as losses do."""
+        return answer([self.denoiser.trunk], [asking])[0]
 
     @torch.no_grad()
     def seen(self, features: Features, confidence: float) -> Seen | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -12,6 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from genrep.augmentation import Augmentation
+from genrep.backbones import Asking, Pass
 from genrep.denoiser import pool
 from genrep.layers import wide
 from genrep.model import GenRep
@@ -62,7 +62,9 @@ class ObjectiveConfig:
     """Steps of the chain whose reverse kernels that term fits."""
     posterior: PosteriorEstimator | None = field(default_factory=DenoisingGap)
     """What is distilled into perception; None: nothing."""
-    prior_steps: int = 1_500
+    prior_images: int = 30_000
+    """Images of the training stream, at most, whose semantics the modulator's p(sem | classes) learns from, where it has one, at the end of training."""
+    prior_steps: int = 6_000
     """Updates of the modulator's p(sem | classes), where it has one, at the end of training; 0: it learns nothing, and samples go by their own."""
     pilot_images: int = 64
     """Validation images of the pilot run that finds, with every calibration, where a denoising gap should draw and how much each noise level counts,
@@ -97,6 +99,8 @@ class ObjectiveConfig:
             raise ValueError(f"`lesson` must be one of {', '.join(LESSONS)}; found `{self.lesson}`.{nearest(self.lesson, LESSONS)}")
         if self.pseudo_confidence is not None and not 0 < self.pseudo_confidence < 1:
             raise ValueError(f"`pseudo_confidence` must lie between 0 and 1; found {self.pseudo_confidence}. `none` switches pseudo-conditions off.")
+        if self.prior_images < 1:
+            raise ValueError(f"`prior_images` must be at least 1; found {self.prior_images}. `prior_steps` 0 leaves p(sem | classes) unlearnt.")
         if self.prior_steps < 0:
             raise ValueError(f"`prior_steps` must be at least 0; found {self.prior_steps}. 0 leaves p(sem | classes) unlearnt.")
         if self.labeller and (self.pseudo_confidence is None or "generation" not in self.jobs):
@@ -129,7 +133,7 @@ class Lessons:
 
 def perception_losses(
     model: GenRep, batch: Batch, *, config: ObjectiveConfig, generator: SampleGenerator, lessons: Lessons | None = None, glimpses: int = 0
-) -> dict[str, Tensor]:
+) -> Asking[dict[str, Tensor]]:
     """L_percept = L_task + L_distil on a clean or lightly noised pass that sees neither label nor semantics.
 
     Args:
@@ -144,7 +148,7 @@ def perception_losses(
     draw = generator.uniform(2).to(x0.dtype)
     t = torch.where(draw[:, 0] < config.noisy_fraction, draw[:, 1] * config.noisy_t_max, 0.0)
     xt = model.schedule.noised(x0, t, generator.normal(*x0.shape[1:]))
-    features = model.features(xt, t)
+    features = model.scanned((yield Pass(xt, t, None)).features)
     terms: dict[str, Tensor] = {}
     task = distil = x0.new_zeros(())
     num = _num_of_all(batch)
@@ -194,7 +198,7 @@ def _distillation(head: Task[Any, Any], output: Any, batch: Batch, lessons: Less
 
 def generation_losses(
     model: GenRep, teacher: GenRep, batch: Batch, *, config: ObjectiveConfig, generator: SampleGenerator, labeller: GenRep | None = None
-) -> dict[str, Tensor]:
+) -> Asking[dict[str, Tensor]]:
     """L_genera = L_denoise + weights * (L_rep_align, variational term) on `draws` noised versions of each image.
 
     Args:
@@ -215,9 +219,10 @@ def generation_losses(
     y = y * (draw[:, 1:2] >= config.null_fraction)
     xt = model.schedule.noised(x0, t, generator.normal(num, *x0.shape[1:]).flatten(0, 1))
     pooled = pool(taught)
-    model.denoiser.modulator.observe(pooled)
+    if torch.is_grad_enabled():
+        model.denoiser.modulator.observe(pooled)
     clean = model.denoiser.modulator.semantics(pooled).repeat_interleave(num, 0) * (draw[:, 2:] < config.sem_clean)
-    noised = model.denoiser.noised_pass(xt, t, model.denoiser.condition(y, clean))
+    noised = model.denoiser.noised((yield Pass(xt, t, model.denoiser.condition(y, clean))), xt, t)
     own = model.denoiser.modulator.semantics(noised.pooled)
     sem = torch.where((draw[:, 2:] >= config.sem_clean) & (draw[:, 2:] < config.sem_clean + config.sem_own), own, clean)
     denoised = model.denoiser.modulate(noised, xt, t, sem)
@@ -285,16 +290,3 @@ def representation_alignment(model: GenRep, early: Float[Tensor, "b d gh gw"], t
     """
     target = teacher_late.flatten(2).transpose(1, 2)
     return 1 - torch.nn.functional.cosine_similarity(wide(model.project(early)), wide(target), dim=-1).mean()
-
-
-def require_finite(terms: Mapping[str, Tensor], step: int) -> None:
-    """Stop before a non-finite loss reaches the weights.
-
-    Raises:
-        FloatingPointError: names the term and the step.
-    """
-    for name, value in terms.items():
-        if not bool(torch.isfinite(value)):
-            raise FloatingPointError(
-                f"loss term `{name}` is {float(value.detach())} at step {step}; the weights are untouched. Lower `train.lr`, or set `train.bf16 false`."
-            )

@@ -129,13 +129,19 @@ def gathered(rows: Tensor) -> Tensor:
     """The rows of all processes, in their order; each may have its own number of them."""
     if not together():
         return rows
-    counts = [int(count) for count in _counts(len(rows), rows.device)]
-    padded = rows.new_zeros(max(counts), *rows.shape[1:])
+    device = _device()
+    counts = [int(count) for count in _counts(len(rows), device)]
+    padded = rows.new_zeros(max(counts), *rows.shape[1:], device=device)
     padded[: len(rows)] = rows
     found = [torch.empty_like(padded) for _ in counts]
     with speaking():
         dist.all_gather(found, padded, group=_small)
-    return torch.cat([each[:count] for each, count in zip(found, counts, strict=True)])
+    return torch.cat([each[:count] for each, count in zip(found, counts, strict=True)]).to(rows.device)
+
+
+def agreed(value: float) -> float:
+    """What the first process has: where it was computed in all of them, its last digits may differ."""
+    return float(total(torch.tensor(value if is_first() else 0.0, dtype=torch.float64, device=_device()))) if together() else value
 
 
 def first_rows(where: Bool[Tensor, " b"], num: int) -> Int[Tensor, " r"]:

@@ -3,12 +3,27 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass, replace
+from typing import TypeVar
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from genrep.types import Features, FeatureSpec
+
+Found = TypeVar("Found")
+
+
+@dataclass(frozen=True)
+class Pass:
+    """What a trunk is to be run on."""
+
+    xt: Float[Tensor, "b c h w"]
+    t: Float[Tensor, " b"]
+    y: Float[Tensor, "b _"] | None
+    """As in `Backbone.suffix`."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +41,22 @@ class Hidden:
         """Each row `num` times in a row, with the stem's finest map for the read-out but without the taps."""
         finest = tuple(fine.repeat_interleave(num, 0) for fine in self.features.stem[:1])
         return Hidden(self.tokens.repeat_interleave(num, 0), self.conditioning.repeat_interleave(num, 0), Features((), finest))
+
+    @classmethod
+    def joined(cls, some: Sequence[Hidden]) -> Hidden:
+        """The rows of several one behind the other, without features."""
+        return cls(torch.cat([one.tokens for one in some]), torch.cat([one.conditioning for one in some]), Features((), ()))
+
+    def split(self, some: Sequence[Hidden]) -> list[Hidden]:
+        """The rows of each of those that were joined, with the stem's maps that it had."""
+        sizes = [len(one.tokens) for one in some]
+        taps = [tap.split(sizes) for tap in self.features.taps]
+        parts = zip(some, self.tokens.split(sizes), strict=True)
+        return [replace(one, tokens=tokens, features=replace(one.features, taps=tuple(tap[i] for tap in taps))) for i, (one, tokens) in enumerate(parts)]
+
+
+Asking = Generator[Pass, Hidden, Found]
+"""A computation that asks for one pass of a trunk on its way, and does not mind what else the trunk is run on at the same time."""
 
 
 class Backbone(nn.Module, ABC):
@@ -66,6 +97,11 @@ class Backbone(nn.Module, ABC):
     def modulated(self, xt: Float[Tensor, "b c h w"], modulations: tuple[Float[Tensor, "b _"], ...]) -> Hidden:
         """`forward` with modulations that are known already."""
 
+    @classmethod
+    def together(cls, trunks: Sequence[Backbone], passes: Sequence[Pass]) -> list[Hidden]:
+        """Passes through trunks of the same weights, each with gradients of its own; a trunk may make one of them."""
+        return [trunk(asked.xt, asked.t, asked.y) for trunk, asked in zip(trunks, passes, strict=True)]
+
     def clean_features(self, x0: Float[Tensor, "b c h w"]) -> Features:
         """The features of a noise-free pass without a condition; a trunk may have a quicker way to them."""
         return self(x0, x0.new_zeros(len(x0)), None).features
@@ -73,3 +109,23 @@ class Backbone(nn.Module, ABC):
     def forward(self, xt: Tensor, t: Tensor, y: Tensor | None) -> Hidden:
         """`suffix(prefix(xt, t), y)`."""
         return self.suffix(self.prefix(xt, t), y)
+
+
+def answer(trunks: Sequence[Backbone], asking: Sequence[Asking[Found]]) -> list[Found]:
+    """What computations come to, each with the pass of its trunk that it asks for; of trunks of one kind, with the same weights.
+
+    Raises:
+        RuntimeError: one of them asks for another pass.
+    """
+    passes = [next(one) for one in asking]
+    make = type(trunks[0]).together if len(trunks) > 1 else Backbone.together
+    return [_ended(one, hidden) for one, hidden in zip(asking, make(trunks, passes), strict=True)]
+
+
+def _ended(asking: Asking[Found], hidden: Hidden) -> Found:
+    try:
+        asking.send(hidden)
+    except StopIteration as end:
+        found: Found = end.value
+        return found
+    raise RuntimeError("a computation may ask for one pass of its trunk; found a second.")

@@ -3,7 +3,9 @@ weights, which leaves a plain vision transformer's."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -21,7 +23,7 @@ def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     return (query @ key.transpose(-1, -2) * query.shape[-1] ** -0.5).softmax(-1) @ value
 
 
-def attention(projected: Float[Tensor, "b n _"], query_scale: Float[Tensor, " h"], num_heads: int) -> Float[Tensor, "b n d"]:
+def attention(projected: Float[Tensor, "b n _"], query_scale: Float[Tensor, "*b h"], num_heads: int) -> Float[Tensor, "b n d"]:
     """Multi-head self-attention of projected tokens, with normalised queries and keys (Dehghani et al. 2023); what the heads found, side by side."""
     query, key, value = projected.unflatten(-1, (3, num_heads, -1)).permute(2, 0, 3, 1, 4)
     query = F.layer_norm(query, query.shape[-1:]) * query_scale.to(query.dtype)
@@ -76,6 +78,32 @@ def modulate(tokens: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
     return torch.addcmul(shift[:, None], F.layer_norm(tokens, tokens.shape[-1:]), 1 + scale[:, None])
 
 
+@runtime_checkable
+class Layers(Protocol):
+    """What a block is made of."""
+
+    @property
+    def num_heads(self) -> int: ...
+    @property
+    def query_scale(self) -> Float[Tensor, "*b h"]: ...
+    @property
+    def qkv(self) -> Callable[[Tensor], Tensor]: ...
+    @property
+    def proj(self) -> Callable[[Tensor], Tensor]: ...
+    @property
+    def fc1(self) -> Callable[[Tensor], Tensor]: ...
+    @property
+    def fc2(self) -> Callable[[Tensor], Tensor]: ...
+
+
+def through(block: Layers, tokens: Float[Tensor, "b n d"], modulation: Float[Tensor, "b _"]) -> Float[Tensor, "b n d"]:
+    """Attention and MLP, each shifted, scaled and gated."""
+    shift1, scale1, gate1, shift2, scale2, gate2 = modulation.chunk(6, dim=1)
+    found = block.proj(attention(block.qkv(modulate(tokens, shift1, scale1)), block.query_scale, block.num_heads))
+    tokens = tokens + gate1[:, None] * found
+    return tokens + gate2[:, None] * block.fc2(F.gelu(block.fc1(modulate(tokens, shift2, scale2))))
+
+
 class Block(nn.Module):
     """Attention and MLP, each shifted, scaled and gated by the conditioning (adaLN-Zero).
 
@@ -96,13 +124,7 @@ class Block(nn.Module):
         nn.init.zeros_(self.modulation.bias)
 
     def forward(self, tokens: Float[Tensor, "b n d"], modulation: Float[Tensor, "b _"]) -> Float[Tensor, "b n d"]:
-        shift1, scale1, gate1, shift2, scale2, gate2 = modulation.chunk(6, dim=1)
-        tokens = tokens + gate1[:, None] * self.attention(modulate(tokens, shift1, scale1))
-        return tokens + gate2[:, None] * self.fc2(F.gelu(self.fc1(modulate(tokens, shift2, scale2))))
-
-    def attention(self, tokens: Float[Tensor, "b n d"]) -> Float[Tensor, "b n d"]:
-        """Multi-head self-attention."""
-        return self.proj(attention(self.qkv(tokens), self.query_scale, self.num_heads))
+        return through(self, tokens, modulation)
 
     def folded(self, modulation: Float[Tensor, " _"]) -> FoldedBlock:
         """This block under one modulation for all."""

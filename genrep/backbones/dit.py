@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
@@ -11,8 +12,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from genrep.backbones.base import Backbone, Hidden
+from genrep.backbones.base import Backbone, Hidden, Pass
 from genrep.backbones.blocks import Block, FoldedBlock, modulate
+from genrep.backbones.joined import JoinedBlock
 from genrep.layers import Halving, Kept, StandardConv2d, time_codes, weights_state
 from genrep.types import Features, FeatureSpec
 
@@ -231,10 +233,22 @@ class DiT(Backbone):
             folded = (block.folded(block.modulation(F.silu(time if i < self.early else both))[0]) for i, block in enumerate(blocks))
             return tuple(block.to(dtype) for block in folded)
 
+    def _conditioned(self, hidden: Hidden, y: Tensor | None) -> Hidden:
+        return replace(hidden, conditioning=hidden.conditioning + (self.embedding.null if y is None else self.embedding(y)))
+
     def suffix(self, hidden: Hidden, y: Tensor | None) -> Hidden:
-        condition = self.embedding.null if y is None else self.embedding(y)
-        known = Hidden(hidden.tokens, hidden.conditioning + condition, hidden.features)
-        return self._run(known, range(self.early, self.config.depth))
+        return self._run(self._conditioned(hidden, y), range(self.early, self.config.depth))
+
+    @classmethod
+    def together(cls, trunks: Sequence[Backbone], passes: Sequence[Pass]) -> list[Hidden]:
+        each = [trunk for trunk in trunks if isinstance(trunk, cls)]
+        first, sizes = each[0], [len(asked.xt) for asked in passes]
+        blocks = [JoinedBlock.of([trunk._block(i) for trunk in each], sizes) for i in range(first.config.depth)]
+        begun = [trunk._entered(asked.xt, trunk._time(asked.t)) for trunk, asked in zip(each, passes, strict=True)]
+        known = [trunk._conditioned(hidden, asked.y) for trunk, hidden, asked in zip(each, begun, passes, strict=True)]
+        whole = first._run(Hidden.joined(begun), range(first.early), blocks)
+        whole = replace(whole, conditioning=Hidden.joined(known).conditioning)
+        return first._run(whole, range(first.early, first.config.depth), blocks).split(known)
 
     def modulations(self, t: Tensor, y: Tensor) -> tuple[Tensor, ...]:
         of_t = F.silu(time := self._time(t))
@@ -244,12 +258,13 @@ class DiT(Backbone):
     def modulated(self, xt: Tensor, modulations: tuple[Tensor, ...]) -> Hidden:
         return self._run(self._entered(xt, xt.new_zeros(len(xt), 0), modulations), range(self.config.depth))
 
-    def _run(self, hidden: Hidden, which: range, folded: tuple[FoldedBlock, ...] = ()) -> Hidden:
+    def _run(self, hidden: Hidden, which: range, instead: Sequence[FoldedBlock | JoinedBlock] = ()) -> Hidden:
+        """Through some of the blocks, or what stands for them."""
         tokens, taps = hidden.tokens, list(hidden.features.taps)
         for i in which:
-            block = self._block(i)
-            if folded:
-                tokens = folded[i](tokens)
+            block = instead[i] if instead else self._block(i)
+            if isinstance(block, FoldedBlock):
+                tokens = block(tokens)
             else:
                 tokens = block(tokens, hidden.modulations[i] if hidden.modulations else block.modulation(F.silu(hidden.conditioning)))
             if i + 1 in self.config.taps:

@@ -18,6 +18,8 @@ OWN = {
     "posterior": "every posterior estimator against the exact posterior, 8 x 8 digits; with RUN also on garments with that run's model, more than an hour",
     "data": "what batches cost beside torchvision's transforms, and what 15,000 mutated annotation documents and pictures do to the readers",
     "align": "how exact the aligned gradient is, and what aligning costs of a joint step and beside TorchJD",
+    "step": "what a joint step costs beside a step of perception and one of generation, with one pass of the trunk and with two",
+    "memory": "what memory a joint step needs beside a step of generation alone",
     "perception": "what perceiving costs: the trunk beside timm's vision transformer of equal size, the heads beside the trunk",
     "robustness": "what RUN's model, or the one that comes with genrep, sees in noisy, blurred, faded, coarse, compressed garments; ten minutes",
     "semantics": "whether denoising heeds the semantics it is given: right ones, wrong ones, none; of RUN's model or the one that comes with genrep",
@@ -115,6 +117,24 @@ def _of_alignment(args: argparse.Namespace) -> Sequence[Figure]:
     return [*exact, *cost_figures(showcase(), load_dataset("fashion", "train", num=64), num_rounds=1 if args.quick else ENOUGH_ROUNDS, progress=_say)]
 
 
+def _of_step(args: argparse.Namespace) -> Sequence[Figure]:
+    from genrep.datasets import load_dataset
+    from genrep.evaluation.step_bench import time_figures
+    from genrep.evaluation.timing import ENOUGH_ROUNDS
+    from genrep.recipes import showcase
+
+    return time_figures(showcase(), load_dataset("fashion", "train", num=64), num_rounds=1 if args.quick else ENOUGH_ROUNDS, progress=_say)
+
+
+def _of_memory(args: argparse.Namespace) -> Sequence[Figure]:
+    from genrep.datasets import load_dataset
+    from genrep.evaluation.step_bench import OF_TWO_STEPS, memory_figures
+    from genrep.recipes import showcase
+
+    batches = list(OF_TWO_STEPS)[:1] if args.quick else list(OF_TWO_STEPS)
+    return memory_figures(showcase(), load_dataset("fashion", "train", num=64), batches=batches, progress=_say)
+
+
 def _of_data(args: argparse.Namespace) -> Sequence[Figure]:
     from genrep.datasets import load_dataset
     from genrep.evaluation.data_bench import data_figures
@@ -205,6 +225,8 @@ MEASURES: dict[str, Callable[[argparse.Namespace], Sequence[Figure]]] = {
     "posterior": _of_posteriors,
     "data": _of_data,
     "align": _of_alignment,
+    "step": _of_step,
+    "memory": _of_memory,
     "perception": _of_perception,
     "robustness": _of_robustness,
     "semantics": _of_semantics,

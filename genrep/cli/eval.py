@@ -1,4 +1,7 @@
-"""Measure a finished run on its test images; write eval.json, samples and report.html into it. With --data: what it sees in other data."""
+"""Measure a finished run on its test images; write eval.json, samples and report.html into it. With --data: what it sees in other data.
+
+Several processes share the work: `torchrun --nproc-per-node=N -m genrep eval RUN`.
+"""
 
 from __future__ import annotations
 
@@ -19,12 +22,19 @@ def run(args: argparse.Namespace) -> int:
     from genrep.cli.figures import print_figures, print_next
     from genrep.cli.runs import model_folder
     from genrep.cli.screen import say_environment
+    from genrep.evaluation import evaluate, evaluate_elsewhere
+    from genrep.processes import is_first, joined
 
     model_folder(args.run)
-    say_environment()
-    if args.data:
-        return _elsewhere(args.run, tuple(args.data.split(",")))
-    print_figures(evaluate_run(args.run, allow_network=False))
+    sets = tuple(args.data.split(",")) if args.data else ()
+    with joined():
+        if not is_first():
+            _ = evaluate_elsewhere(args.run, sets) if sets else evaluate(args.run)
+            return 0
+        say_environment()
+        if sets:
+            return _elsewhere(args.run, sets)
+        print_figures(evaluate_run(args.run, allow_network=False))
     print_next(args.run)
     return 0
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 
 import torch
@@ -13,15 +12,11 @@ from genrep.aligners import GenRepRule
 from genrep.config import Config
 from genrep.datasets import ArrayDataset
 from genrep.evaluation.figures import Figure
-from genrep.evaluation.perception_bench import SMALL_DIT
+from genrep.evaluation.step_bench import WEIGHTS, Rig
 from genrep.evaluation.timing import ENOUGH_ROUNDS, Progress, cpu_seconds, of_rounds, silent
 from genrep.model import GenRep
-from genrep.objective import JOBS, generation_losses, perception_losses
-from genrep.randomness import SampleGenerator
-from genrep.training.joint_step import ALIGNED_SETS, Found, JointGradient, Loss
-from genrep.training.optimization import make_optimizers, make_teacher, take_step
+from genrep.training.joint_step import ALIGNED_SETS, JointGradient, Loss, _Graph
 
-WEIGHTS = {"perception": 0.7, "generation": 0.3}
 SIZES, SIZES_QUICK = (100_000, 5_000_000, 50_000_000), (100_000,)
 COSINES = (-0.9, -0.1, 0.3, 0.9)
 EXACT = 1e-6
@@ -58,11 +53,16 @@ def _error(num: int, cosine: float) -> float:
     pair = (first, 30 * (cosine * first + (1 - cosine**2) ** 0.5 * other / other.norm()))
     model = _Vector(num)
     (parameter,) = model.parameters()
-    losses: dict[str, Loss] = {name: lambda g=g: parameter @ g for name, g in zip(WEIGHTS, pair, strict=True)}  # type: ignore[misc]
+    losses: dict[str, Loss[_Vector]] = {name: partial(_along, g) for name, g in zip(WEIGHTS, pair, strict=True)}
     JointGradient(model, GenRepRule(), weights=WEIGHTS, aligned=ALIGNED_SETS["trunk"])(losses)
     assert parameter.grad is not None
     expected = by_components(*pair)
     return float((parameter.grad.double() - expected).norm() / expected.norm())
+
+
+def _along(g: Tensor, model: _Vector) -> Tensor:
+    (parameter,) = model.parameters()
+    return parameter @ g
 
 
 def by_components(p: Tensor, g: Tensor) -> Tensor:
@@ -74,23 +74,31 @@ def by_components(p: Tensor, g: Tensor) -> Tensor:
     return WEIGHTS["perception"] * (p - along_g + share * along_g) + WEIGHTS["generation"] * (g - along_p + share * along_p)
 
 
-class _Given(JointGradient):
-    """Everything of a joint gradient but the gradients: these were computed before."""
+class _Given(JointGradient[GenRep]):
+    """Everything of a joint gradient but the losses and their gradients, which were computed before: these are laid into the buffer, and aligned."""
 
-    found: Sequence[Found] = ()
+    found: Sequence[tuple[Tensor, Sequence[Tensor]]] = ()
 
-    def _gradients(self, graphs: Sequence[tuple[Iterable[str], Loss]]) -> Iterator[Found]:
-        yield from self.found or super()._gradients(graphs)
+    def _values(self, graphs: Sequence[_Graph[GenRep]]) -> Iterator[list[Tensor]]:
+        if not self.found:
+            yield from super()._values(graphs)
+        for i, (value, gradients) in enumerate(self.found):
+            for view, gradient in zip(self.views[i].values(), gradients, strict=True):
+                view.copy_(gradient)
+            self._missing[i].clear()
+            yield [value]
 
-    def remember(self, losses: Mapping[str, Loss]) -> None:
+    def remember(self, losses: Mapping[str, Sequence[Loss[GenRep]]]) -> None:
         """Compute the gradients once."""
         self(losses)
-        self.found = list(super()._gradients(list(zip(self.views, losses.values(), strict=True))))
+        values = [loss(self.model) for (loss,) in losses.values()]
+        wanted = [[self._named[name] for name in views] for views in self.views]
+        self.found = [(value.detach(), torch.autograd.grad(value, some)) for value, some in zip(values, wanted, strict=True)]
 
-    def common(self) -> list[list[Tensor]]:
+    def common(self) -> list[Sequence[Tensor]]:
         """The gradients of what several losses reach, a row for each loss."""
         num = len(self.views[0].keys() & self.views[1].keys())
-        return [[gradient for gradient in gradients[:num] if gradient is not None] for _, gradients in self.found]
+        return [gradients[:num] for _, gradients in self.found]
 
 
 def cost_figures(config: Config, data: ArrayDataset, *, num_rounds: int = ENOUGH_ROUNDS, progress: Progress = silent) -> list[Figure]:
@@ -100,47 +108,20 @@ def cost_figures(config: Config, data: ArrayDataset, *, num_rounds: int = ENOUGH
         config: whose losses and optimizers are used.
         data: images of one class each.
     """
-    model = GenRep(replace(config.model, trunk=SMALL_DIT, class_names=data.class_names, image_size=data.image_size))
-    teacher = make_teacher(model)
+    rig = Rig(config, data)
     figures = []
     for num, bound in OF_STEP.items():
         progress(f"time of aligning, batch {num} + {num}")
-        losses = _losses(model, teacher, config, data, num)
-        joint = JointGradient(model, GenRepRule(), weights=WEIGHTS, aligned=ALIGNED_SETS["trunk"])
-        given = _Given(model, GenRepRule(), weights=WEIGHTS, aligned=ALIGNED_SETS["trunk"])
+        losses = rig.losses(num).separate()
+        given = _Given(rig.model, GenRepRule(), weights=WEIGHTS, aligned=ALIGNED_SETS["trunk"])
         given.remember(losses)
-        spent = cpu_seconds({"step": _step(model, joint, config, losses), "align": partial(given, losses)}, num_rounds)
-        how = "adding up, Gramian and combination of gradients that are there, over losses, gradients, alignment and optimizers; DiT-S with 4 px tokens"
+        spent = cpu_seconds({"step": rig.step(num), "align": partial(given, losses)}, num_rounds)
+        how = f"adding up, Gramian and combination of gradients that are there, over losses, gradients, alignment and optimizers; {Rig.what}"
         figures.append(of_rounds(f"alignment / joint step, batch {num} + {num}", spent["align"] / spent["step"], bound, num_rounds, how))
     return [*figures, *_beside_torchjd(given, losses, num_rounds)]
 
 
-def _losses(model: GenRep, teacher: GenRep, config: Config, data: ArrayDataset, num: int) -> dict[str, Loss]:
-    rows = torch.arange(num)
-    batch = data.batch(rows)
-
-    def perception() -> Tensor:
-        with torch.autocast("cpu", torch.bfloat16):
-            return perception_losses(model, batch, config=config.objective, generator=SampleGenerator(0, rows, "bench"))["perception"]
-
-    def generation() -> Tensor:
-        with torch.autocast("cpu", torch.bfloat16):
-            return generation_losses(model, teacher, batch, config=config.objective, generator=SampleGenerator(0, rows, "bench"))["generation"]
-
-    return dict(zip(JOBS, (perception, generation), strict=True))
-
-
-def _step(model: GenRep, joint: JointGradient, config: Config, losses: Mapping[str, Loss]) -> Callable[[], object]:
-    optimizers = make_optimizers(model, replace(config.train, muon=False))
-
-    def run() -> None:
-        joint(losses)
-        take_step(optimizers, 0.0)
-
-    return run
-
-
-def _beside_torchjd(given: _Given, losses: Mapping[str, Loss], num_rounds: int) -> list[Figure]:
+def _beside_torchjd(given: _Given, losses: Mapping[str, Sequence[Loss[GenRep]]], num_rounds: int) -> list[Figure]:
     """Against its aggregators that align, on the same gradients: brought into one matrix, aggregated, and brought back."""
     try:
         from torchjd import aggregation

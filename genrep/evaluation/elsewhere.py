@@ -8,6 +8,7 @@ from pathlib import Path
 from genrep.evaluation.evaluate import finished_run
 from genrep.evaluation.perception import MEASURES, Figures, Seen, see
 from genrep.model import GenRep
+from genrep.processes import is_first
 from genrep.storage import write_json
 from genrep.training import Screen
 from genrep.training.data import RunData
@@ -36,7 +37,8 @@ def evaluate_elsewhere(run: Path | str, sets: tuple[str, ...], *, allow_network:
             raise ValueError(f"`{name}` has no annotations of what this model sees ({', '.join(model.heads)}); there is nothing to measure.")
         figures |= {**found, f"{name}/n": len(seen.truth)}
     path = folder.path / f"eval-{'+'.join(data.names)}.json"
-    write_json(path, figures)
+    if is_first():
+        write_json(path, figures)
     return path, figures
 
 

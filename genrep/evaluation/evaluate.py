@@ -22,6 +22,7 @@ from genrep.metrics.base import wilson
 from genrep.model import GenRep
 from genrep.model_config import ModelConfig
 from genrep.overrides import from_dict
+from genrep.processes import in_turn, is_first
 from genrep.storage import read_json, write_json
 from genrep.training import RunFolder, Screen, default_device
 from genrep.training.data import RunData
@@ -86,6 +87,8 @@ def finished_run(run: Path | str) -> tuple[RunFolder, Config, GenRep]:
 def evaluate(run: Path | str, *, allow_network: bool = False, progress: Screen | None = None) -> dict[str, float]:
     """Measure a finished run on test images.
 
+    Under `torchrun` all processes see and sample their parts; the first of them draws and writes.
+
     Single-label figures, samples included, come from the first set whose images have one label each; detection and segmentation
     from the last set with objects, depth from the last that has some. Other sets appear under their name, `fashion/detection/ap50`.
 
@@ -95,10 +98,13 @@ def evaluate(run: Path | str, *, allow_network: bool = False, progress: Screen |
         ValueError: the run has no finished model, or the data cannot be had.
     """
     folder, config, model = finished_run(run)
-    shutil.rmtree(folder.samples, ignore_errors=True)
-    folder.samples.mkdir()
+    if is_first():
+        shutil.rmtree(folder.samples, ignore_errors=True)
+        folder.samples.mkdir()
     work = Evaluation(config, model, folder.samples, RunData(config, allow_network=allow_network), progress or Silent())
     _measure(work)
+    if not is_first():
+        return work.figures
     details = {**work.tables, "class_names": list(model.class_names), "gates": _gates(folder.events), "notes": work.notes, "seconds": work.seconds}
     write_json(folder.path / DETAILS, details)
     write_json(folder.evaluation, work.figures)
@@ -110,7 +116,8 @@ def _measure(work: Evaluation) -> None:
         if work.data.stand_in(name, "test") != "test":
             work.notes.append(f"{name} has no test split: its figures are of val, on which guidance, calibration and gates were chosen too.")
     with work.part("perception"):
-        seen = [see(work.model, work.test(name), batch_size=work.config.eval.batch_size) for name in work.data.names]
+        test = in_turn(lambda: [work.test(name) for name in work.data.names])
+        seen = [see(work.model, some, batch_size=work.config.eval.batch_size) for some in test]
     homes, jobs = homes_of(seen), work.config.objective.jobs
     if "perception" in jobs:
         _measure_perception(work, seen, homes)
@@ -139,7 +146,7 @@ def _measure_perception(work: Evaluation, seen: list[Seen], homes: Homes) -> Non
     if (single := homes["classification"]) and "classification/top1" in work.figures:
         _measure_baseline(work, single)
     objects = next((one for one in seen if one.name == homes["detection"]), None)
-    if objects is not None and (objects.perception.detections is not None or objects.perception.semantic_mask is not None):
+    if is_first() and objects is not None and (objects.perception.detections is not None or objects.perception.semantic_mask is not None):
         with work.part("pictures of scenes"):
             work.tables["scenes"] = {"set": objects.name, "n": len(objects.truth), "pictures": draw_scenes(objects, work.model.class_names, work.samples)}
 
@@ -170,11 +177,13 @@ def _measure_samples(work: Evaluation, name: str) -> None:
             work.notes.append(f"samples: not measured, a judge of them needs {MIN_JUDGE_IMAGES} labelled training images; {name} has {len(train)}.")
             return
     with work.part("judge"):
-        judge = load_judge(train, cache=cache_folder())
+        judge = in_turn(lambda: load_judge(train, cache=cache_folder()))
     studio = Studio(work.model, judge, work.config.eval, bf16=work.config.train.bf16)
     with work.part("samples"):
         found, made = measure_generation(studio, work.data.split(name, "val"), work.test(name))
         work.add("generation", found if work.data.stand_in(name, "test") == "test" else _without_floors(found))
+    if not is_first():
+        return
     with work.part("pictures of samples"):
         work.tables["pictures"] = _draw(work, studio, made, work.data.visible(name))
 
@@ -192,7 +201,8 @@ def _measure_scenes(work: Evaluation, name: str) -> None:
         )
         return
     with work.part("judge of class sets"):
-        studio = Studio(work.model, load_judge(train, cache=cache_folder()), work.config.eval, bf16=work.config.train.bf16)
+        judge = in_turn(lambda: load_judge(train, cache=cache_folder()))
+        studio = Studio(work.model, judge, work.config.eval, bf16=work.config.train.bf16)
     with work.part("samples of class sets"):
         guidance = work.figures.get("generation/guidance", 1.0)
         found = measure_scenes(studio, work.data.split(name, "val"), work.test(name), guidance=guidance)

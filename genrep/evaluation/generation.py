@@ -19,6 +19,7 @@ from genrep.metrics.base import bootstrap_mean, wilson
 from genrep.metrics.classification import confusion_matrix
 from genrep.metrics.generation import density_coverage, fid, kid, precision_recall
 from genrep.model import GenRep
+from genrep.processes import agreed, gathered, part
 
 _VAL_SEED, _TEST_SEED = 1, 0
 
@@ -58,8 +59,10 @@ class Studio:
         return Samples(image, label, *self.judge(image))
 
     def made(self, classes: Int[Tensor, " n"] | Float[Tensor, "n k"], guidance: float, *, seed: int) -> Float[Tensor, "n 3 h w"]:
-        """Images of these classes, or class sets."""
-        return self.model.generate(classes, seed=seed, guidance=guidance, batch_size=self.config.batch_size, bf16=self.bf16, **self.options)
+        """Images of these classes, or class sets; each process makes its part of them, and has all."""
+        mine = torch.arange(len(classes))[part(len(classes))]
+        options = {"batch_size": self.config.batch_size, "bf16": self.bf16, **self.options}
+        return gathered(self.model.generate(classes[mine], index=mine, seed=seed, guidance=guidance, **options))
 
     @property
     def options(self) -> dict[str, Any]:
@@ -90,7 +93,7 @@ def choose_guidance(studio: Studio, val: ArrayDataset) -> tuple[float, list[dict
         rows.append({"guidance": guidance, "accuracy": made.num_right / num, "precision": precision, "recall": recall})
     unguided = next(row["recall"] for row in rows if row["guidance"] == 1.0)
     kept = [row for row in rows if row["recall"] >= unguided - RECALL_TOLERANCE]
-    return max(kept, key=lambda row: row["accuracy"])["guidance"], rows
+    return agreed(max(kept, key=lambda row: row["accuracy"])["guidance"]), rows
 
 
 def measure_generation(studio: Studio, val: ArrayDataset, test: ArrayDataset) -> tuple[Measured, Samples]:

@@ -17,7 +17,8 @@ from genrep.metrics.depth import depth_errors, right_order
 from genrep.metrics.detection import average_precision
 from genrep.metrics.segmentation import pixel_confusion, segmentation
 from genrep.model import GenRep
-from genrep.types import IGNORE, UNLABELLED, Batch, Perception
+from genrep.processes import gathered, part, together
+from genrep.types import IGNORE, UNLABELLED, Batch, Detections, Perception
 
 Figures = dict[str, float]
 Tables = dict[str, Any]
@@ -44,9 +45,23 @@ class Seen:
 
 
 def see(model: GenRep, dataset: ArrayDataset, *, batch_size: int = 250) -> Seen:
-    """Every image of a set through the heads."""
+    """Every image of a set through the heads; each process looks at its part of them, and knows all."""
     truth = dataset.batch(torch.arange(len(dataset)))
-    return Seen(dataset.name, truth, model.perceive(truth.image, batch_size=batch_size), layered=dataset.layered)
+    mine = model.perceive(truth.image[part(len(truth))], batch_size=batch_size)
+    return Seen(dataset.name, truth, of_all(mine) if together() else mine, layered=dataset.layered)
+
+
+def of_all(mine: Perception) -> Perception:
+    """What all processes saw, each in its own images, in their order."""
+    maps = (mine.class_log_probs, mine.semantic_mask, mine.inv_depth)
+    log_probs, mask, depth = (None if values is None else gathered(values) for values in maps)
+    return Perception(log_probs, None if mine.detections is None else _objects_of_all(mine.detections), mask, depth)
+
+
+def _objects_of_all(mine: list[Detections]) -> list[Detections]:
+    counts = gathered(torch.tensor([len(found.scores) for found in mine])).tolist()
+    boxes, scores, labels = (gathered(torch.cat([getattr(found, name) for found in mine])).split(counts) for name in ("boxes_xyxy_px", "scores", "labels"))
+    return [Detections(*found) for found in zip(boxes, scores, labels, strict=True)]
 
 
 def measure_classification(seen: Seen, class_names: Sequence[str]) -> Measured:

@@ -80,8 +80,8 @@ def _of_lessons(config: Config, data: ArrayDataset, num_rounds: int) -> Figure:
     def step() -> None:
         generator = SampleGenerator(0, positions, "cost")
         with torch.autocast("cpu", torch.bfloat16):
-            losses = [perception_losses(model, batch, config=objective, generator=generator)["perception"]]
-            losses.append(generation_losses(model, teacher.model, batch, config=objective, generator=generator)["generation"])
+            losses = [model.answer(perception_losses(model, batch, config=objective, generator=generator))["perception"]]
+            losses.append(model.answer(generation_losses(model, teacher.model, batch, config=objective, generator=generator))["generation"])
             losses += [glimpse_loss(model, more, config=objective)] if train.glimpses else []
         sum(losses, torch.zeros(())).backward()
         model.zero_grad()

@@ -18,7 +18,7 @@ from genrep.evaluation.charts import confusion_chart, curve, precision_recall_cu
 from genrep.evaluation.evaluate import DETAILS
 from genrep.storage import read_json, write_text
 from genrep.training import RunFolder
-from genrep.training.joint_step import PART_COLUMN
+from genrep.training.step_report import PART_COLUMN
 
 Details = Mapping[str, Any]
 
@@ -61,6 +61,10 @@ _ALIGNMENT = {
     "align/kept_generation": ("share kept of generation", (0.0, 1.0)),
     "align/norm_ratio": ("norm ratio", None),
     "align/harmful": ("share of steps that would raise a loss", (0.0, 1.0)),
+    "align/predicted_perception": ("change of perception's loss, predicted", None),
+    "align/actual_perception": ("change of perception's loss", None),
+    "align/predicted_generation": ("change of generation's loss, predicted", None),
+    "align/actual_generation": ("change of generation's loss", None),
 }
 
 

@@ -53,15 +53,17 @@ class Exchange:
         """Inner products over all processes' parts."""
         return total(grams)
 
-    def hand_out(self) -> None:
-        """The first row of all parts to all processes, and the sum of what was mixed meanwhile."""
-        if not together():
-            return
-        with speaking():
-            if self._num_aligned:
-                dist.all_gather(list(self._gradients[0, : self._num_aligned].chunk(world())), self._shards[0])
-            if self._num_common > self._num_aligned:
+    def add_up_mixed(self) -> None:
+        """The sum of what was mixed by fixed weights."""
+        if together() and self._num_common > self._num_aligned:
+            with speaking():
                 dist.all_reduce(self._gradients[0, self._num_aligned : self._num_common])
+
+    def hand_out(self) -> None:
+        """The first row of all aligned parts to all processes."""
+        if together() and self._num_aligned:
+            with speaking():
+                dist.all_gather(list(self._gradients[0, : self._num_aligned].chunk(world())), self._shards[0])
 
     def _note(self, work: dist.Work | None) -> None:
         assert work is not None

@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import copy
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import partial
 from itertools import groupby, islice
+from threading import Lock
+from typing import Generic, TypeVar
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from genrep.aligners import Aligner, UPGrad
-from genrep.aligners.base import State, cosines, share_kept
+from genrep.aligners.base import State
 from genrep.processes import total, world
 from genrep.training.exchange import Exchange
+from genrep.training.step_report import StepReport, part_of, report_of
 
-Loss = Callable[[], Tensor]
-Found = tuple[Tensor, tuple[Tensor | None, ...]]
-"""Value of a loss, and its gradient for each parameter asked for, None where it does not reach."""
+M = TypeVar("M", bound=nn.Module)
+Loss = Callable[[M], Tensor]
+"""A loss, or a part of one, as a function of a model."""
+Losses = Callable[[Sequence[M]], Sequence[Tensor]]
+"""A part of every loss in one graph, as a function of a model for each."""
 
 CHUNK = 256
 HARM = 1e-9
@@ -32,59 +40,47 @@ def gramian(rows: Float[Tensor, "l n"]) -> Float[Tensor, "l l"]:
     return torch.bmm(chunks, chunks.transpose(1, 2)).sum(0, dtype=torch.float64) + rest @ rest.T
 
 
+def twin(model: M) -> M:
+    """A model of the same weights, in the same memory, that has gradients of its own."""
+    same = {id(p): nn.Parameter(p.detach(), requires_grad=p.requires_grad) for p in model.parameters()}
+    return copy.deepcopy(model, {**same, **{id(b): b for b in model.buffers()}})
+
+
+class _Own(Generic[M]):
+    """A model and its trainable parameters."""
+
+    def __init__(self, model: M) -> None:
+        self.model = model
+        self.parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
+
+
 @dataclass(frozen=True)
-class StepReport:
-    """What happened to the gradients of a step over the aligned set, as numbers on the CPU."""
+class _Graph(Generic[M]):
+    """What computes parts of some of the losses, of which, and with which models."""
 
-    cosine: float
-    """Of the first two losses."""
-    kept: tuple[float, ...]
-    """Which share of a loss's gradient's part along the other's is left after alignment."""
-    norms: tuple[float, ...]
-    of_parts: Mapping[str, float] = field(default_factory=dict)
-    """The cosine in each part of the trunk."""
-    harmful: bool = False
-    """Whether the aligner's direction would raise one of the losses, to first order."""
+    which: Sequence[int]
+    own: Sequence[_Own[M]]
+    losses: Losses[M]
 
-    def columns(self, jobs: Sequence[str]) -> dict[str, float]:
-        """Of metrics.csv; none of one loss."""
-        if len(self.norms) < 2:
-            return {}
-        row = {"align/cosine": round(self.cosine, 6), "align/norm_ratio": float(f"{self.norms[0] / max(self.norms[1], 1e-12):.6g}")}
-        row["align/harmful"] = float(self.harmful)
-        row |= {f"align/kept_{job}": round(kept, 6) for job, kept in zip(jobs, self.kept, strict=False)}
-        return row | {f"{PART_COLUMN}{part}": round(cosine, 6) for part, cosine in self.of_parts.items()}
+    def __call__(self) -> Sequence[Tensor]:
+        return self.losses([own.model for own in self.own])
 
 
-PART_COLUMN = "align/cosine/"
-"""What a column with the cosine of a part begins with."""
-
-
-def part_of(name: str) -> str:
-    """The part of the trunk that a parameter belongs to.
-
-    >>> part_of("denoiser.trunk.blocks.2.qkv.weight"), part_of("denoiser.trunk.stem.embed.bias"), part_of("x")
-    ('block_3', 'stem', 'x')
-    """
-    words = name.removeprefix("denoiser.trunk.").split(".")
-    return f"block_{int(words[1]) + 1}" if words[0] == "blocks" else words[0]
-
-
-def parts_of(model: nn.Module, aligned: Callable[[str], bool]) -> tuple[str, ...]:
-    """The parts that may be aligned, in the order of their parameters."""
-    return tuple(dict.fromkeys(part_of(name) for name, _ in model.named_parameters() if aligned(name)))
-
-
-class JointGradient:
+class JointGradient(Generic[M]):
     """Fills `.grad` with the aligned update direction of several losses.
 
         update = w^T C g      over the aligned set: trunk parameters that every loss reaches
         update = sum_i w_i g_i over other parameters that several losses reach
         update = g_i           over parameters that only loss i reaches, unweighted
 
+    and the whole is shortened to `clip_norm` where it is longer; how long the aligned part is follows from the Gramian.
+
+    Each loss, and each part of one, has a model of its own: the last loss the model itself, the others twins of it, which have the same weights. So gradients
+    stay apart, and go into the loss's row of the buffer as soon as they are there.
+
     One loss after the other: the least memory, as each graph is freed before the next is built. Or several graphs side by side in
     threads of their own: losses, and parts of a loss; on a CPU that uses its cores better than threads inside small matrix
-    products. Gradients of parts are added up in order before alignment, which is not linear.
+    products. Or all losses in one graph. Gradients of a loss's parts are added up before alignment, which is not linear.
 
     Args:
         model: its trainable parameters.
@@ -92,6 +88,7 @@ class JointGradient:
         weights: w, one per loss.
         aligned: whether a parameter of this name may belong to the aligned set.
         side_by_side: how many graphs at once.
+        clip_norm: largest norm of the update.
         guard: where the aligner's direction would raise a loss, to first order over the aligned set, take UPGrad's.
         exchange: how gradients of several processes become one.
     Source: equations (11) to (16).
@@ -99,84 +96,128 @@ class JointGradient:
 
     def __init__(
         self,
-        model: nn.Module,
+        model: M,
         aligner: Aligner,
         *,
         weights: Mapping[str, float],
         aligned: Callable[[str], bool],
         side_by_side: int = 1,
+        clip_norm: float = float("inf"),
         guard: bool = False,
         exchange: type[Exchange] = Exchange,
     ) -> None:
-        self._named = {name: p for name, p in model.named_parameters() if p.requires_grad}
+        self.model = model
+        self._models = [[_Own(model if i == len(weights) - 1 else twin(model))] for i in range(len(weights))]
+        self._named = self._models[-1][0].parameters
         self._aligner, self._weights, self._aligned, self._side_by_side = aligner, weights, aligned, side_by_side
-        self._guard, self._through = guard, exchange
+        self._clip_norm, self._guard, self._through = clip_norm, guard, exchange
         self.state: State = aligner.init(len(weights))
         self.views: list[dict[str, Tensor]] = []
         """Each loss's gradients by the names of the parameters it reaches, after the first step; looking into its row of the buffer."""
+        self.own: list[dict[str, Tensor]] = []
+        """The same of the last step, unaligned, where it was asked for; of several processes, this one's part."""
+        self._missing: list[set[str]] = []
+        self._locks = [Lock() for _ in weights]
 
     @property
     def jobs(self) -> tuple[str, ...]:
         """Names of the losses, in the order of the Gramian."""
         return tuple(self._weights)
 
-    def __call__(self, losses: Mapping[str, Loss | Sequence[Loss]]) -> StepReport:
+    def __call__(self, losses: Mapping[str, Loss[M] | Sequence[Loss[M]]], whole: Losses[M] | None = None, *, keep: bool = False) -> StepReport:
         """Evaluate each loss, run it backward, and leave the update direction in `.grad`.
 
         Args:
-            losses: for each name in `weights`, a function that computes the loss (called once, twice in the first step), or several,
+            losses: for each name in `weights`, a function of the loss's model (called once, twice in the first step), or up to two,
                 parts whose sum is the loss.
+            whole: a further part of every loss, in one graph; in the place of one of the two.
+            keep: leave copies of the losses' gradients in `own`.
         Raises:
-            ValueError: other losses than there are weights for, or one that reaches no parameter.
+            ValueError: other losses than there are weights for, too many parts, or a loss that reaches no parameter.
         """
         if list(losses) != list(self._weights):
             raise ValueError(f"`losses` must be {list(self._weights)}; found {list(losses)}.")
-        parts = {name: (loss,) if callable(loss) else tuple(loss) for name, loss in losses.items()}
+        parts = [(loss,) if callable(loss) else tuple(loss) for loss in losses.values()]
+        if any(len(some) + bool(whole) > 2 for some in parts):
+            raise ValueError("a loss may have two parts at the most: the sum of three would depend on which of them is ready first.")
+        models = [self._models_of(i, len(some) + bool(whole)) for i, some in enumerate(parts)]
+        graphs: list[_Graph[M]] = [_Graph(range(len(parts)), [some[0] for some in models], whole)] if whole else []
+        graphs += [
+            _Graph((i,), [model], partial(_alone, loss)) for i, some in enumerate(parts) for loss, model in zip(some, models[i][bool(whole) :], strict=True)
+        ]
         if not self.views:
-            self._lay_out({name: self._reached(losses) for name, losses in parts.items()})
-        found = self._gradients([(views, loss) for views, losses in zip(self.views, parts.values(), strict=True) for loss in losses])
+            self._lay_out(self._reached(graphs))
+        for parameter in self._named.values():
+            parameter.grad = None
+        self._missing[:] = map(set, self.views)
         values = []
-        for i, (views, some) in enumerate(zip(self.views, parts.values(), strict=True)):
-            values.append(self._fill(views, islice(found, len(some))))
-            self._exchange.send(i)
+        with self._taking(graphs):
+            found = self._values(graphs)
+            first = next(found) if whole else []
+            for i, some in enumerate(parts):
+                values.append(torch.stack([*first[i : i + 1], *(value for (value,) in islice(found, len(some)))]).sum())
+                for name in self._missing[i]:
+                    self.views[i][name].zero_()
+                self._exchange.send(i)
+        self.own = [{name: view.clone() for name, view in views.items()} for views in self.views] if keep else []
         return self._combine(total(torch.stack(values).double()))
 
-    def _gradients(self, graphs: Sequence[tuple[Iterable[str], Loss]]) -> Iterator[Found]:
-        """Of every graph in order, computed one by one or side by side."""
+    def _models_of(self, i: int, num: int) -> list[_Own[M]]:
+        """A loss's models, so many: what two graphs gave to one parameter could not be told apart."""
+        self._models[i] += [_Own(twin(self.model)) for _ in range(num - len(self._models[i]))]
+        return self._models[i][:num]
+
+    def _values(self, graphs: Sequence[_Graph[M]]) -> Iterator[list[Tensor]]:
+        """Of every graph in order, computed one by one or side by side; the gradients are in the buffer then."""
         if self._side_by_side == 1:
-            yield from (self._gradient(loss, names) for names, loss in graphs)
+            yield from map(self._run, graphs)
             return
         with ThreadPoolExecutor(self._side_by_side) as pool:
-            yield from pool.map(lambda graph: self._gradient(graph[1], graph[0]), graphs)
+            yield from pool.map(self._run, graphs)
 
-    def _gradient(self, loss: Loss, names: Iterable[str]) -> Found:
-        value = loss()
-        if not value.requires_grad:
-            return value, tuple(None for _ in names)
-        return value.detach(), torch.autograd.grad(value, [self._named[name] for name in names], allow_unused=True)
+    def _run(self, graph: _Graph[M]) -> list[Tensor]:
+        values = graph()
+        if reaching := [value for value in values if value.requires_grad]:
+            wanted = [own.parameters[name] for i, own in zip(graph.which, graph.own, strict=True) for name in self.views[i]]
+            torch.autograd.backward(reaching, inputs=wanted)
+        return [value.detach() for value in values]
 
-    def _fill(self, views: Mapping[str, Tensor], found: Iterable[Found]) -> Float[Tensor, ""]:
-        """The sum of the parts' gradients into the views; returns the whole loss."""
-        values, fresh = [], set(views)
-        for value, gradients in found:
-            values.append(value)
-            for (name, view), gradient in zip(views.items(), gradients, strict=True):
-                if gradient is None:
-                    continue
-                if name in fresh:
-                    fresh.remove(name)
+    @contextmanager
+    def _taking(self, graphs: Sequence[_Graph[M]]) -> Iterator[None]:
+        """Meanwhile gradients go into the buffer."""
+        with ExitStack() as hooks:
+            for graph in graphs:
+                for i, own in zip(graph.which, graph.own, strict=True):
+                    for name, view in self.views[i].items():
+                        hooks.enter_context(own.parameters[name].register_post_accumulate_grad_hook(self._into(i, name, view)))
+            yield
+
+    def _into(self, i: int, name: str, view: Tensor) -> Callable[[Tensor], None]:
+        """What takes a parameter's gradient away as soon as it is there."""
+
+        def take(parameter: Tensor) -> None:
+            gradient, parameter.grad = parameter.grad, None
+            assert gradient is not None
+            with self._locks[i]:
+                if name in self._missing[i]:
+                    self._missing[i].remove(name)
                     view.copy_(gradient)
                 else:
                     view.add_(gradient)
-        for name in fresh:
-            views[name].zero_()
-        return torch.stack(values).sum()
 
-    def _reached(self, losses: Sequence[Loss]) -> set[str]:
-        """Parameters that some part of a loss reaches, in any process."""
-        found = [self._gradient(loss, self._named)[1] for loss in losses]
-        here = torch.tensor([any(g is not None for g in gradients) for gradients in zip(*found, strict=True)], dtype=torch.int, device=self._device)
-        return {name for name, there in zip(self._named, total(here).tolist(), strict=True) if there}
+        return take
+
+    def _reached(self, graphs: Sequence[_Graph[M]]) -> dict[str, set[str]]:
+        """Parameters that some part of each loss reaches, in any process."""
+        here = torch.zeros(len(self._weights), len(self._named), dtype=torch.int, device=self._device)
+        for graph in graphs:
+            wanted = [p for own in graph.own for p in own.parameters.values()]
+            reaching = [value for value in graph() if value.requires_grad]
+            found = torch.autograd.grad(reaching, wanted, allow_unused=True) if reaching else [None] * len(wanted)
+            here[list(graph.which)] += torch.tensor([gradient is not None for gradient in found], device=here.device).view(len(graph.which), -1)
+        return {
+            job: {name for name, there in zip(self._named, row, strict=True) if there} for job, row in zip(self._weights, total(here).tolist(), strict=True)
+        }
 
     def _lay_out(self, reached: Mapping[str, set[str]]) -> None:
         """One row per loss: first the aligned set, then what several losses reach, then what this one alone reaches."""
@@ -191,7 +232,7 @@ class JointGradient:
         self._common = slice(num_aligned, num_aligned + sum(sizes[n] for n in several))
         self._parts = {part: sum(sizes[n] for n in names) for part, names in groupby(everywhere, part_of)}
         own = [[n for n in self._named if count[n] == 1 and n in names] for names in reached.values()]
-        ends = [self._common.stop + sum(sizes[n] for n in alone) for alone in own]
+        self._ends = ends = [self._common.stop + sum(sizes[n] for n in alone) for alone in own]
         self._buffers = torch.zeros(len(reached), max(ends), dtype=next(iter(self._named.values())).dtype, device=self._device)
         self._exchange = self._through(self._buffers, num_aligned, self._common.stop, ends)
         for buffer, alone in zip(self._buffers, own, strict=True):
@@ -210,15 +251,21 @@ class JointGradient:
         harmful = bool((weights @ coefficients @ gram < -HARM * gram.diagonal()).any())
         if harmful and self._guard:
             coefficients = UPGrad().coefficients(gram, losses)
-        _mix(shards, weights @ coefficients)
+        direction = weights @ coefficients
         _mix(self._buffers[:, self._common], weights)
+        self._exchange.add_up_mixed()
+        others = [self._buffers[0, self._common], *(row[self._common.stop : end] for row, end in zip(self._buffers, self._ends, strict=True))]
+        norm = float((direction @ gram @ direction + sum(gramian(some[None]).sum() for some in others)).clamp(min=0).sqrt())
+        factor = min(1.0, self._clip_norm / max(norm, 1e-12))
+        _mix(shards, factor * direction)
+        if factor < 1:
+            for some in others:
+                some.mul_(factor)
         self._exchange.hand_out()
-        for parameter in self._named.values():
-            parameter.grad = None
         for views in reversed(self.views):
             for name, view in views.items():
                 self._named[name].grad = view
-        return replace(_report(gram, coefficients, grams), harmful=harmful)
+        return report_of(gram, coefficients, grams, update=norm, harmful=harmful)
 
     def _grams(self, shards: Float[Tensor, "l m"]) -> dict[str, Float[Tensor, "l l"]]:
         """The Gramian of each part of the aligned set: of what lies in this process's shards, added up over all."""
@@ -233,20 +280,15 @@ class JointGradient:
         return next(iter(self._named.values())).device
 
 
+def _alone(loss: Loss[M], models: Sequence[M]) -> list[Tensor]:
+    return [loss(models[0])]
+
+
 def _mix(rows: Float[Tensor, "l n"], factors: Float[Tensor, " l"]) -> None:
     """The weighted sum of the rows, left in the first."""
     first = rows[0].mul_(float(factors[0]))
     for row, factor in zip(rows[1:], factors[1:].tolist(), strict=True):
         first.add_(row, alpha=factor)
-
-
-def _report(gram: Float[Tensor, "l l"], coefficients: Float[Tensor, "l l"], grams: Mapping[str, Tensor]) -> StepReport:
-    norms = tuple(gram.diagonal().sqrt().tolist())
-    if len(gram) < 2:
-        return StepReport(1.0, (1.0,), norms)
-    kept = share_kept(coefficients, gram)
-    of_parts = {part: float(cosines(of_part)[0, 1]) for part, of_part in grams.items()}
-    return StepReport(float(cosines(gram)[0, 1]), (float(kept[0, 1]), float(kept[1, 0])), norms, of_parts)
 
 
 ALIGNED_SETS: dict[str, Callable[[str], bool]] = {

@@ -2,38 +2,34 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from functools import cache, partial
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
-from torch import Tensor
 
 from genrep.config import Config
 from genrep.model import GenRep
-from genrep.objective import JOBS, Lessons, generation_losses, glimpse_loss, perception_losses, require_finite
+from genrep.objective import JOBS, Lessons
 from genrep.processes import anyone, in_turn, is_first, joined, together, total, world
-from genrep.randomness import SampleGenerator
 from genrep.registry import lookup
 from genrep.training.beginning import begin_from
 from genrep.training.checkpoint import Progress, load_checkpoint, save_checkpoint
 from genrep.training.data import RunData, filled, left_out
 from genrep.training.distillation import Teacher
-from genrep.training.joint_step import ALIGNED_SETS, PART_COLUMN, JointGradient, StepReport, parts_of
+from genrep.training.joint_step import ALIGNED_SETS, JointGradient
 from genrep.training.lessons import Memory, give_lessons
 from genrep.training.optimization import lr_at, make_optimizers, make_teacher, take_step, update_teacher
 from genrep.training.prior import learn_prior
+from genrep.training.probe import Probe
 from genrep.training.records import Records, Row, Screen, Silent, loss_columns, open_run, peak_memory_gb, write_log
 from genrep.training.run_folder import RunFolder
 from genrep.training.runtime import Interrupted, check_batches, default_device, side_by_side
+from genrep.training.step_losses import Drawn, StepLosses, Terms, autocast
+from genrep.training.step_report import PART_COLUMN, StepReport, parts_of
 from genrep.training.stream import Ahead, Stream, annotated, by_objects, with_annotated
-from genrep.types import Batch
-
-Terms = Mapping[str, Tensor]
-"""Losses by name, and what they are made of."""
 
 
 def train(
@@ -73,14 +69,6 @@ def train(
         session = Session(data, run, command=command, screen=progress or Silent(), look=look)
         session.run_to_end(stop or (lambda: False))
     return run.path
-
-
-@dataclass(frozen=True)
-class _Drawn:
-    """Images of a step, and the positions in their stream that their random numbers depend on."""
-
-    batch: Batch
-    positions: Tensor
 
 
 class Session:
@@ -137,7 +125,13 @@ class Session:
     @property
     def threads(self) -> int:
         """How many graphs compute at once: an accelerator is busy with one, and processes must speak in one order."""
-        return 1 if self.device.type != "cpu" or together() else min(self.config.train.side_by_side, len(self.jobs) + (self.glimpses > 0))
+        graphs = (1 if self.one_pass else len(self.jobs)) + (self.glimpses > 0)
+        return 1 if self.device.type != "cpu" or together() else min(self.config.train.side_by_side, graphs)
+
+    @property
+    def one_pass(self) -> bool:
+        """Whether the losses of the current stage share a pass of the trunk."""
+        return self.config.train.one_pass and len(self.jobs) > 1
 
     def _enter_stage(self) -> None:
         """Fresh optimizers and a joint gradient for the stage that the next step belongs to."""
@@ -149,6 +143,7 @@ class Session:
             weights=train.weights(self.jobs),
             aligned=lookup(ALIGNED_SETS, train.aligned_set, "aligned set"),
             side_by_side=self.threads,
+            clip_norm=train.clip_norm,
             guard=train.guard,
         )
 
@@ -217,16 +212,12 @@ class Session:
             keep=self.config.train.keep_checkpoints,
         )
 
-    def _autocast(self) -> Any:
-        """Without torch's cache of casts, which threads would share: who fills it first would show in the last digits."""
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.train.bf16, cache_enabled=False)
-
     def _maybe_fit(self) -> None:
         """Calibrate and gate at the configured moments of stage 2."""
         objective, step2 = self.config.objective, self.progress.step - self.steps1
         if objective.posterior is None or "perception" not in objective.jobs or step2 not in {round(share * self.steps2) for share in objective.gate_at}:
             return
-        with self._autocast():
+        with autocast(self.device, self.config.train.bf16):
             for event in self.teacher.fit(self.data.first_validation(objective.gate_images).to(self.device)):
                 self.records.event({**event, "step": self.progress.step})
 
@@ -235,62 +226,42 @@ class Session:
         train, stage, began = self.config.train, self.stage, time.monotonic()
         size, glimpses = (train.stage1_batch_size if stage == 1 else train.batch_size), self.glimpses
         drawn = self._drawn(self.streams[stage - 1], self.progress.images, size)
-        terms: dict[str, Tensor] = {}
-        lessons = cache(partial(self._lessons, drawn))  # once, though a loss may be asked twice: what is remembered counts its visits
-        parts = {job: [partial(self._loss, job, partial(self._terms, job, drawn, lessons), terms)] for job in self.joint.jobs}
+        losses = StepLosses(self.joint.jobs, self.teacher, self.config, drawn, self._lessons, stage=stage, step=self.progress.step, glimpses=glimpses)
+        parts = losses.separate()
         if glimpses:
-            seen = partial(self._glimpses, self._drawn(self.glimpsed, self.progress.step * glimpses, glimpses), beside=size)
-            parts["perception"].append(partial(self._loss, "glimpses", seen, terms))
-        report = self.joint(parts)
+            seen = self._drawn(self.glimpsed, self.progress.step * glimpses, glimpses).batch
+            parts["perception"].append(partial(losses.glimpsed, seen, beside=size))
+        due = train.probe_every and not (self.progress.step + 1) % train.probe_every
+        probe = Probe(self.joint, losses, parts) if due else None
+        whole = losses.all if self.one_pass else None
+        report = self.joint({job: some[1:] if whole else some for job, some in parts.items()}, whole, keep=bool(probe))
         first, num_steps = (0, self.steps1) if stage == 1 else (self.steps1, self.steps2)
         lr = lr_at(self.progress.step - first, num_steps, train)
-        norm = self._update(lr)
+        self._update(report.update, lr)
+        changes = probe.columns() if probe else {}
+        update_teacher(self.teacher.model, self.model, updates=self.progress.updates, largest=train.ema_momentum)
+        self.progress.updates += 1
         self.progress.step += 1
         self.progress.images += size
         if self.progress.step % train.log_every and self.progress.step != self.steps1 + self.steps2:
             return None
-        return self._row(stage, terms, report, {"lr": lr, "grad_norm": norm, "images_per_s": size / (time.monotonic() - began)})
+        return self._row(stage, losses.terms, report, {"lr": lr, "grad_norm": report.update, "images_per_s": size / (time.monotonic() - began)}) | changes
 
-    def _drawn(self, stream: Stream, start: int, num: int) -> _Drawn:
+    def _drawn(self, stream: Stream, start: int, num: int) -> Drawn:
         batch, positions = stream.batch(start, num)
-        return _Drawn(batch.to(self.device), positions.to(self.device))
+        return Drawn(batch.to(self.device), positions.to(self.device))
 
-    def _loss(self, name: str, part: Callable[[], Terms], kept: dict[str, Tensor]) -> Tensor:
-        """A part of one of the losses of the current step, called `name` among the terms; all of them are kept for the record."""
-        with self._autocast():
-            found = part()
-        require_finite(found, self.progress.step)
-        kept.update({name: value.detach() for name, value in found.items()})
-        return found[name]
-
-    def _terms(self, job: str, drawn: _Drawn, lessons: Callable[[], Lessons | None]) -> Terms:
-        """Perception's or generation's losses on the images of the current step."""
-        objective, batch, seed = self.config.objective, drawn.batch, self.config.train.seed
-        generator = SampleGenerator(seed, drawn.positions, f"stage{self.stage}/{job}")
-        if job == "generation":
-            return generation_losses(self.model, self.teacher.model, batch, config=objective, generator=generator, labeller=self.teacher.labeller)
-        taught = lessons() if self.stage == 2 else None
-        return perception_losses(self.model, batch, config=objective, generator=generator, lessons=taught, glimpses=self.glimpses)
-
-    def _lessons(self, drawn: _Drawn) -> Lessons | None:
+    def _lessons(self, drawn: Drawn) -> Lessons | None:
         """What generation teaches of the images of the current step: new targets where they are due, and those that are remembered."""
         num, which = self.config.objective.lesson_size(self.progress.step), self.streams[1].which(drawn.positions.cpu()).to(self.device)
         return give_lessons(self.teacher, drawn.batch, drawn.positions, num=num, memory=self.memory, which=which)
 
-    def _glimpses(self, drawn: _Drawn, *, beside: int) -> Terms:
-        return {"glimpses": glimpse_loss(self.model, drawn.batch, config=self.config.objective, beside=beside)}
-
-    def _update(self, lr: float) -> float:
-        train = self.config.train
-        norm = float(torch.nn.utils.clip_grad_norm_(self.model.parameters(), train.clip_norm))
-        if not torch.isfinite(torch.tensor(norm)):
+    def _update(self, norm: float, lr: float) -> None:
+        if not math.isfinite(norm):
             raise FloatingPointError(
                 f"the gradient is not finite at step {self.progress.step}; the weights are untouched. Lower `train.lr`, or set `train.bf16 false`."
             )
         take_step(self.optimizers, lr)
-        update_teacher(self.teacher.model, self.model, updates=self.progress.updates, largest=train.ema_momentum)
-        self.progress.updates += 1
-        return norm
 
     def _row(self, stage: int, terms: Terms, report: StepReport, numbers: dict[str, float]) -> Row:
         row: Row = {"step": self.progress.step, "stage": stage, "images": self.progress.images, "memory_gb": round(peak_memory_gb(self.device), 3)}

@@ -14,8 +14,6 @@ from genrep.randomness import SampleGenerator
 from genrep.training.distillation import Teacher
 from genrep.training.stream import Stream
 
-NUM_IMAGES = 8_000
-"""Of the training stream at most."""
 AT_ONCE = 200
 BATCH_SIZE, LR, NULL_FRACTION = 512, 8e-3, 0.1
 
@@ -23,13 +21,13 @@ BATCH_SIZE, LR, NULL_FRACTION = 512, 8e-3, 0.1
 def learn_prior(teacher: Teacher, stream: Stream, *, seed: int) -> None:
     """Fit the p(sem | classes) of the teacher's modulator to the images that it was trained on, and the classes that generation was told of them.
 
-    It is a part of a hundred thousand weights that sees vectors, not images: seconds, of which most go into the images' semantics.
+    It is a part of a few hundred thousand weights that sees vectors, not images: seconds, of which most go into the images' semantics.
     """
     prior = teacher.model.denoiser.modulator.prior
     assert isinstance(prior, SemanticPrior)
-    sem, y = known_semantics(teacher, stream, num=min(NUM_IMAGES, len(stream)))
+    sem, y = known_semantics(teacher, stream, num=min(teacher.config.prior_images, len(stream)))
     prior.requires_grad_(True)
-    optimizer = torch.optim.AdamW(prior.parameters(), lr=LR)
+    optimizer = torch.optim.AdamW(prior.parameters(), lr=LR, fused=True)
     num_steps = teacher.config.prior_steps
     for step in range(num_steps):
         generator = SampleGenerator(seed, step * BATCH_SIZE + torch.arange(BATCH_SIZE, device=sem.device), "prior")
@@ -54,9 +52,10 @@ def known_semantics(teacher: Teacher, stream: Stream, *, num: int) -> tuple[Floa
     for start in range(0, num, AT_ONCE):
         batch, _ = stream.batch(start, min(AT_ONCE, num - start))
         batch = batch.to(model.device)
-        taught = model.clean_features(model.encode(batch.image))
-        y = conditions(model, batch, taught, config=teacher.config, labeller=teacher.labeller)
-        sem = model.denoiser.modulator.semantics(pool(taught))
+        with torch.autocast(batch.image.device.type, torch.bfloat16, enabled=teacher.bf16):
+            taught = model.clean_features(model.encode(batch.image))
+            y = conditions(model, batch, taught, config=teacher.config, labeller=teacher.labeller)
+            sem = model.denoiser.modulator.semantics(pool(taught))
         found.append((gathered(sem), gathered(y.to(sem))))
     sem, y = (torch.cat(parts) for parts in zip(*found, strict=True))
     return sem, y

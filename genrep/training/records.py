@@ -33,6 +33,7 @@ COLUMNS = (
     "align/kept_generation",
     "align/norm_ratio",
     "align/harmful",
+    *(f"align/{kind}_{job}" for job in ("perception", "generation") for kind in ("predicted", "actual")),
     "grad_norm",
     "memory_gb",
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from dataclasses import replace
@@ -14,7 +15,7 @@ from toy_runs import STEPS2, after, config, events, load_rectangles, rows
 
 from genrep import processes
 from genrep.config import Config
-from genrep.evaluation import scaling_bench
+from genrep.evaluation import evaluate, scaling_bench
 from genrep.evaluation.scaling_bench import difference, start
 from genrep.model import GenRep
 from genrep.posteriors.gate import Gate
@@ -80,6 +81,29 @@ def test_three_processes_are_taught_like_one_even_if_one_takes_over(tmp_path: Pa
     assert len(events(together, "resume")) == 1 and len(events(together, "gate")) == len(events(alone, "gate"))
     assert [row["step"] for row in rows(together)] == [row["step"] for row in rows(alone)]
     assert any(float(row["loss/distil"]) > 0 for row in rows(together))
+
+
+def trained_and_measured(folder: Path) -> None:
+    """By all processes; what is made, too, in a cache of its own."""
+    in_toy_world()
+    os.environ["GENREP_CACHE"] = str(folder.parent / "cache")
+    evaluate(train(replace(config(), eval=replace(config().eval, num_samples=21, num_guidance_samples=11)), folder))
+
+
+def test_an_evaluation_that_is_shared_finds_what_one_finds(tmp_path: Path) -> None:
+    """All figures, tables and pictures, though 21 samples and 16 images do not divide; objects, maps and all."""
+    start(1, trained_and_measured, tmp_path / "run")
+    found = {}
+    for num in (1, 2):
+        start(num, trained_and_measured, tmp_path / "run")
+        figures, details = (json.loads((tmp_path / "run" / name).read_text()) for name in ("eval.json", "eval_details.json"))
+        del details["seconds"]
+        found[num] = figures, details, {path.name: path.stat().st_size > 0 for path in (tmp_path / "run" / "samples").iterdir()}
+    (one, one_details, one_pictures), (two, two_details, two_pictures) = found.values()
+    assert one.keys() == two.keys() and one_details.keys() == two_details.keys() and one_pictures == two_pictures
+    for name, value in one.items():
+        assert two[name] == pytest.approx(value, rel=1e-3, abs=1e-3), name
+    assert one_details["detection"]["n"] == two_details["detection"]["n"] == 16
 
 
 def one_dies(folder: Path) -> None:

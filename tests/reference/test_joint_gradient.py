@@ -15,12 +15,13 @@ from genrep.aligners import Aligner, GenRepRule, WeightedSum
 from genrep.model import GenRep
 from genrep.objective import JOBS, representation_alignment
 from genrep.parametrization import u_error
-from genrep.training.joint_step import ALIGNED_SETS, JointGradient, gramian, part_of, parts_of
+from genrep.training.joint_step import ALIGNED_SETS, JointGradient, gramian
+from genrep.training.step_report import part_of, parts_of
 from genrep.types import Batch
 
 W_P, W_G = 0.7, 0.3
 WEIGHTS = {"perception": W_P, "generation": W_G}
-Losses = dict[str, Callable[[], Tensor]]
+Losses = dict[str, Callable[[nn.Module], Tensor]]
 Gradients = dict[str, dict[str, Tensor]]
 
 
@@ -40,11 +41,11 @@ def losses(model: GenRep, batch: Batch) -> Losses:
     x0, t = model.encode(batch.image.double()), torch.linspace(0.1, 0.9, 4).double()
     teacher_late = normal(4, 16, 4, 4, seed=1).double()
 
-    def perception() -> Tensor:
+    def perception(model: GenRep) -> Tensor:
         features = model.clean_features(x0)
         return torch.stack([term.double() for head in model.heads.values() for term in head.loss(head(features), batch).values()]).sum()
 
-    def generation() -> Tensor:
+    def generation(model: GenRep) -> Tensor:
         xt = model.schedule.noised(x0, t, normal(4, 1, 16, 16).double())
         noised = model.denoiser.noised_pass(xt, t, batch.classes.double())
         error = u_error((noised.base.double() - x0).square(), t, model.schedule).mean()
@@ -57,7 +58,7 @@ def losses(model: GenRep, batch: Batch) -> Losses:
 def own(model: GenRep, losses: Losses) -> Gradients:
     """Each loss's gradient by parameter name, where it reaches."""
     names, parameters = zip(*model.named_parameters(), strict=True)
-    of_loss = {job: torch.autograd.grad(loss(), parameters, allow_unused=True) for job, loss in losses.items()}
+    of_loss = {job: torch.autograd.grad(loss(model), parameters, allow_unused=True) for job, loss in losses.items()}
     return {job: {name: g for name, g in zip(names, found, strict=True) if g is not None} for job, found in of_loss.items()}
 
 
@@ -112,10 +113,23 @@ def test_parameters_of_one_loss_get_its_gradient_unweighted(model: GenRep, losse
 def test_weighted_sum_is_the_gradient_of_the_weighted_sum(model: GenRep, losses: Losses, own: Gradients) -> None:
     """Up to float32: logits and x0_hat are rounded to it, and so is what flows back through them."""
     found, _ = joint(model, WeightedSum(), losses)
-    total = W_P * losses["perception"]() + W_G * losses["generation"]()
+    total = W_P * losses["perception"](model) + W_G * losses["generation"](model)
     common = {name: p for name, p in model.named_parameters() if name in own["perception"] and name in own["generation"]}
     for name, expected in zip(common, torch.autograd.grad(total, list(common.values())), strict=True):
         torch.testing.assert_close(found[name], expected, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("which", ALIGNED_SETS)
+@pytest.mark.parametrize("share", [0.3, 1.7])
+def test_the_update_is_shortened_as_torch_shortens_it(model: GenRep, losses: Losses, which: str, share: float) -> None:
+    """The norm is that of all parameters, though that of the aligned ones was never measured."""
+    whole, _ = joint(model, GenRepRule(), losses, aligned=which)
+    norm = float(torch.stack([gradient.norm() for gradient in whole.values()]).norm())
+    report = JointGradient(model, GenRepRule(), weights=WEIGHTS, aligned=ALIGNED_SETS[which], clip_norm=share * norm)(losses)
+    assert report.update == pytest.approx(norm, rel=1e-12)
+    for name, parameter in model.named_parameters():
+        if name in whole:
+            torch.testing.assert_close(parameter.grad, min(share, 1.0) * whole[name], rtol=1e-9, atol=1e-15)
 
 
 def test_steps_do_not_add_up(model: GenRep, losses: Losses) -> None:
@@ -128,7 +142,7 @@ def test_steps_do_not_add_up(model: GenRep, losses: Losses) -> None:
 @pytest.mark.parametrize("num", [2, 4, 7])
 def test_side_by_side_is_one_by_one(model: GenRep, losses: Losses, num: int) -> None:
     """Two losses of two parts each, the second part twice the first, in as many threads as one likes."""
-    halves = {job: (loss, partial(lambda loss: 2 * loss(), loss)) for job, loss in losses.items()}
+    halves = {job: (loss, partial(lambda loss, model: 2 * loss(model), loss)) for job, loss in losses.items()}
     found = []
     for threads in (1, num):
         step = JointGradient(model, GenRepRule(), weights=WEIGHTS, aligned=ALIGNED_SETS["trunk"], side_by_side=threads)
@@ -173,12 +187,14 @@ def test_three_losses_share_what_they_share() -> None:
     toy = Toy()
     x = normal(3, seed=9).double()
     losses = {
-        "one": lambda: (toy.a * x).sum() ** 2 + toy.b.square().sum(),
-        "two": lambda: (toy.a - toy.c).square().sum() * toy.frozen.sum(),
-        "three": lambda: (toy.a + toy.c.exp() + toy.d).square().sum(),
+        "one": lambda toy: (toy.a * x).sum() ** 2 + toy.b.square().sum(),
+        "two": lambda toy: (toy.a - toy.c).square().sum() * toy.frozen.sum(),
+        "three": lambda toy: (toy.a + toy.c.exp() + toy.d).square().sum(),
     }
     weights = {"one": 0.5, "two": 0.3, "three": 0.2}
-    own = {name: dict(zip("abcd", torch.autograd.grad(loss(), [toy.a, toy.b, toy.c, toy.d], allow_unused=True), strict=True)) for name, loss in losses.items()}
+    own = {
+        name: dict(zip("abcd", torch.autograd.grad(loss(toy), [toy.a, toy.b, toy.c, toy.d], allow_unused=True), strict=True)) for name, loss in losses.items()
+    }
     JointGradient(toy, WeightedSum(), weights=weights, aligned=lambda name: name == "a")(losses)
     torch.testing.assert_close(toy.a.grad, 0.5 * own["one"]["a"] + 0.3 * own["two"]["a"] + 0.2 * own["three"]["a"])
     torch.testing.assert_close(toy.c.grad, 0.3 * own["two"]["c"] + 0.2 * own["three"]["c"])
@@ -190,12 +206,15 @@ def test_three_losses_share_what_they_share() -> None:
 def test_losses_that_teach_nothing_or_are_not_expected_are_refused() -> None:
     toy = Toy()
     step = partial(JointGradient, toy, GenRepRule(), weights=WEIGHTS, aligned=lambda name: True)
-    good = lambda: toy.a.sum()  # noqa: E731
-    for bad in (lambda: torch.ones(()).double(), lambda: torch.ones((), requires_grad=True).double()):
+    good = lambda toy: toy.a.sum()  # noqa: E731
+    for bad in (lambda _: torch.ones(()).double(), lambda _: torch.ones((), requires_grad=True).double()):
         with pytest.raises(ValueError, match="loss `generation` reaches no trainable parameter"):
             step()({"perception": good, "generation": bad})
     with pytest.raises(ValueError, match=r"`losses` must be \['perception', 'generation'\]; found \['generation', 'perception'\]"):
         step()({"generation": good, "perception": good})
+    for many, whole in (([good] * 3, None), ([good] * 2, lambda models: [good(model) for model in models])):
+        with pytest.raises(ValueError, match="two parts at the most"):
+            step()({"perception": good, "generation": many}, whole)
 
 
 def test_dot_products_keep_six_digits_at_twenty_million_numbers() -> None:
@@ -231,8 +250,9 @@ def test_a_direction_that_would_raise_a_loss_is_noticed_and_may_be_guarded_again
     model.denoiser = nn.Module()
     model.denoiser.trunk = nn.ParameterDict({"stem": nn.Parameter(torch.zeros(3).double())})
     parameter = model.denoiser.trunk["stem"]
+    along = lambda g, model: model.denoiser.trunk["stem"] @ g  # noqa: E731
     step = JointGradient(model, GenRepRule(), weights=WEIGHTS, aligned=ALIGNED_SETS["trunk"], guard=guard)
-    report = step({"perception": lambda: parameter @ weak, "generation": lambda: parameter @ strong})
+    report = step({"perception": partial(along, weak), "generation": partial(along, strong)})
     assert report.harmful is harmful and report.columns(tuple(WEIGHTS))["align/harmful"] == float(harmful)
     rises = [float(parameter.grad @ each) for each in (weak, strong)]
     assert (min(rises) < 0) == (harmful and not guard)

@@ -80,7 +80,7 @@ def test_perception_learns_from_augmented_images_with_what_is_known_of_them() ->
     plain = ObjectiveConfig(noisy_fraction=0.0)
 
     def losses(config: ObjectiveConfig, batch: Batch) -> dict[str, torch.Tensor]:
-        return perception_losses(model, batch, config=config, generator=SampleGenerator(0, BATCH.index, "augmentation"))
+        return model.answer(perception_losses(model, batch, config=config, generator=SampleGenerator(0, BATCH.index, "augmentation")))
 
     found = losses(replace(plain, augment=augment), BATCH)
     expected = losses(plain, moved(BATCH, augment))

@@ -11,6 +11,7 @@ from rectangles import rectangles
 from small_models import awake, normal, small_model
 from torch import Tensor
 
+from genrep.denoiser import pool
 from genrep.model import GenRep
 from genrep.objective import (
     T_MAX,
@@ -22,7 +23,6 @@ from genrep.objective import (
     glimpse_loss,
     perception_losses,
     representation_alignment,
-    require_finite,
     variational_term,
 )
 from genrep.parametrization import reverse_kernel
@@ -30,6 +30,7 @@ from genrep.randomness import SampleGenerator
 from genrep.schedules import SCHEDULES, Schedule
 from genrep.tasks import ObjectTargets
 from genrep.training.optimization import make_teacher
+from genrep.training.step_losses import require_finite
 from genrep.types import Batch
 
 CONFIG = ObjectiveConfig()
@@ -45,18 +46,18 @@ def generator(num: int = 6) -> SampleGenerator:
 
 
 def generation(model: GenRep, batch: Batch, config: ObjectiveConfig = CONFIG, at: SampleGenerator | None = None) -> dict[str, Tensor]:
-    return generation_losses(model, make_teacher(awake(small_model(), 5)), batch, config=config, generator=at or generator(len(batch)))
+    return model.answer(generation_losses(model, make_teacher(awake(small_model(), 5)), batch, config=config, generator=at or generator(len(batch))))
 
 
 def perception(model: GenRep, batch: Batch, config: ObjectiveConfig = CONFIG, lessons: Lessons | None = None) -> dict[str, Tensor]:
-    return perception_losses(model, batch, config=config, generator=generator(len(batch)), lessons=lessons)
+    return model.answer(perception_losses(model, batch, config=config, generator=generator(len(batch)), lessons=lessons))
 
 
 def test_where_a_task_learns_from_glimpses_all_images_count_alike() -> None:
     """Of 6 images and 18 glimpses, what both teach is a quarter of the one's loss and three quarters of the other's."""
     model, batch = small_model(proposals=4), batch_of()
-    alone = perception_losses(model, batch, config=CONFIG, generator=generator())
-    beside = perception_losses(model, batch, config=CONFIG, generator=generator(), glimpses=18)
+    alone = model.answer(perception_losses(model, batch, config=CONFIG, generator=generator()))
+    beside = model.answer(perception_losses(model, batch, config=CONFIG, generator=generator(), glimpses=18))
     torch.testing.assert_close(alone["task"] - beside["task"], 0.75 * (alone["detection"] + alone["segmentation"]))
     more = batch_of(18)
     torch.testing.assert_close(glimpse_loss(model, more, config=CONFIG, beside=6), 0.75 * glimpse_loss(model, more, config=CONFIG))
@@ -168,7 +169,7 @@ def test_representation_alignment_is_one_minus_the_cosine() -> None:
 
 def test_no_gradient_reaches_the_teacher() -> None:
     model, teacher = small_model(), small_model(seed=1)
-    generation_losses(model, teacher, batch_of(), config=CONFIG, generator=generator())["generation"].backward()
+    model.answer(generation_losses(model, teacher, batch_of(), config=CONFIG, generator=generator()))["generation"].backward()
     assert all(parameter.grad is None for parameter in teacher.parameters())
     assert all(model.denoiser.get_parameter(name).grad is not None for name in ("modulator.mean", "modulator.embed.weight", "trunk.embedding.classes"))
 
@@ -179,13 +180,13 @@ def test_no_gradient_reaches_the_teacher() -> None:
 def test_shares_of_conditions_and_semantics(monkeypatch: pytest.MonkeyPatch) -> None:
     """A tenth of the draws see no classes; .8 the clean image's semantics, of which the trunk is told, too, .1 their own, the rest none."""
     num, model, teacher = 500, small_model(), make_teacher(small_model(seed=3))
-    noised, modulated = Spy(monkeypatch, model.denoiser, "noised_pass"), Spy(monkeypatch, model.denoiser, "modulate")
+    trunk, modulated = Spy(monkeypatch, model.denoiser.trunk, "forward"), Spy(monkeypatch, model.denoiser, "modulate")
     batch = batch_of(num)
     with torch.no_grad():
-        generation_losses(model, teacher, batch, config=CONFIG, generator=generator(num))
+        model.answer(generation_losses(model, teacher, batch, config=CONFIG, generator=generator(num)))
         clean = model.denoiser.modulator.semantics(teacher.clean_features(model.encode(batch.image)).taps[-1].mean((-2, -1)))
-        own = model.denoiser.modulator.semantics(noised.result.pooled)
-    _, t, y = noised.arguments
+        own = model.denoiser.modulator.semantics(pool(trunk.result.features))
+    _, t, y = trunk.arguments
     told, sem = batch.classes.repeat_interleave(3, 0), modulated.arguments[3]
     y, beside = y.split([4, 64], dim=1)
     none = {"y": ~y.any(1), "sem": ~sem.any(1)}
@@ -205,14 +206,14 @@ def test_shares_of_conditions_and_semantics(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_most_of_perceptions_images_are_clean_and_the_others_lightly_noised(monkeypatch: pytest.MonkeyPatch) -> None:
     model, num = small_model(), 400
-    features = Spy(monkeypatch, model.denoiser, "features")
+    trunk = Spy(monkeypatch, model.denoiser.trunk, "forward")
     batch = batch_of(num)
     with torch.no_grad():
         perception(model, batch)
-    xt, t = features.arguments
+    xt, t, y = trunk.arguments
     noisy = t > 0
     assert abs(float(noisy.float().mean()) - CONFIG.noisy_fraction) < 0.1 and t.max() <= CONFIG.noisy_t_max
-    assert torch.equal(xt[~noisy], batch.image[~noisy, :1]) and (xt[noisy] != batch.image[noisy, :1]).any()
+    assert y is None and torch.equal(xt[~noisy], batch.image[~noisy, :1]) and (xt[noisy] != batch.image[noisy, :1]).any()
 
 
 def test_a_heads_pass_sees_neither_label_nor_semantics() -> None:

@@ -14,15 +14,17 @@ from small_models import small_model
 from torch import Tensor
 from toy_runs import OBJECTS, STEPS1, STEPS2, UNSTEADY, assert_same_model_tensors, config, load_rectangles, rows
 
+from genrep.backbones import Asking
 from genrep.config import Config
 from genrep.datasets import ArrayDataset, labelled_rows
 from genrep.model import GenRep
 from genrep.storage import verify_folder
-from genrep.training import RunFolder, loop, train
+from genrep.training import RunFolder, step_losses, train
 from genrep.training import data as data_module
 from genrep.training.data import RunData
 from genrep.training.loop import Session
 from genrep.training.records import Silent
+from genrep.training.runtime import Interrupted
 
 pytestmark = pytest.mark.usefixtures("toy_world")
 
@@ -31,6 +33,9 @@ def glimpsing(**changes: Any) -> Config:
     """A second look, and glimpses in both stages."""
     train = {"stage1_glimpses": 3, "glimpses": 2, "log_every": 1, **changes}
     return replace(config(), model=replace(config().model, proposals=3), train=replace(config().train, **train))
+
+
+SMALL: dict[str, Any] = {"lr": 1e-6, "bf16": False, "clip_norm": 1e6, "weight_decay": 0.0, "muon_decay": 0.0}
 
 
 def session(run: Path, settings: Config | None = None) -> Session:
@@ -47,13 +52,13 @@ def weights(sitting: Session) -> dict[str, Tensor]:
 )
 def test_a_non_finite_loss_is_named_and_leaves_the_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, job: str, term: str, step: int) -> None:
     sitting = session(tmp_path / "run")
-    losses = getattr(loop, f"{job}_losses")
+    losses = getattr(step_losses, f"{job}_losses")
 
-    def spoilt(*arguments: Any, **options: Any) -> dict[str, Tensor]:
-        found: dict[str, Tensor] = losses(*arguments, **options)
+    def spoilt(*arguments: Any, **options: Any) -> Asking[dict[str, Tensor]]:
+        found: dict[str, Tensor] = yield from losses(*arguments, **options)
         return {name: value * torch.nan if name in (term, job) else value for name, value in found.items()} if sitting.progress.step == step else found
 
-    monkeypatch.setattr(loop, f"{job}_losses", spoilt)
+    monkeypatch.setattr(step_losses, f"{job}_losses", spoilt)
     before = [weights(sitting)]
 
     def watch() -> bool:
@@ -68,13 +73,13 @@ def test_a_non_finite_loss_is_named_and_leaves_the_weights(tmp_path: Path, monke
 
 def test_a_non_finite_gradient_leaves_the_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sitting = session(tmp_path / "run")
-    losses = loop.perception_losses
+    losses = step_losses.perception_losses
 
-    def spoilt(model: GenRep, *arguments: Any, **options: Any) -> dict[str, Tensor]:
-        found = losses(model, *arguments, **options)
+    def spoilt(model: GenRep, *arguments: Any, **options: Any) -> Asking[dict[str, Tensor]]:
+        found = yield from losses(model, *arguments, **options)
         return {**found, "perception": found["perception"] + (0 * model.denoiser.trunk.embedding.null).sqrt().sum()}
 
-    monkeypatch.setattr(loop, "perception_losses", spoilt)
+    monkeypatch.setattr(step_losses, "perception_losses", spoilt)
     before = weights(sitting)
     with pytest.raises(FloatingPointError, match="the gradient is not finite at step 0; the weights are untouched"):
         sitting.run_to_end(lambda: False)
@@ -150,6 +155,38 @@ def test_the_run_is_the_same_to_the_bit_however_many_graphs_compute_at_once(tmp_
         assert_same_model_tensors(runs[0], run)
         timeless = [[{name: value for name, value in row.items() if name not in UNSTEADY} for row in rows(each)] for each in (runs[0], run)]
         assert timeless[0] == timeless[1]
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_one_pass_makes_the_run_that_two_make(tmp_path: Path) -> None:
+    """Up to rounding; and to the bit however many graphs compute at once, though it is interrupted."""
+    together = glimpsing(one_pass=True, bf16=False)
+    two, whole = (train(settings, tmp_path / name) for name, settings in (("two", glimpsing(bf16=False)), ("whole", together)))
+    turns = iter([False] * (STEPS1 + 2))
+    with pytest.raises(Interrupted):
+        train(glimpsing(one_pass=True, bf16=False, side_by_side=1), tmp_path / "halves", stop=lambda: next(turns, True))
+    assert_same_model_tensors(whole, train(glimpsing(one_pass=True, bf16=False, side_by_side=1), tmp_path / "halves"))
+    for mine, other in zip(rows(whole), rows(two), strict=True):
+        for name in ("loss/perception", "loss/generation", "loss/glimpses", "align/cosine", "grad_norm"):
+            assert mine[name] == other[name] == "" or float(mine[name]) == pytest.approx(float(other[name]), rel=2e-2, abs=1e-3), name
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_probing_changes_nothing_and_a_small_step_does_what_gradients_say(tmp_path: Path) -> None:
+    unprobed, probed, one_pass = (
+        train(glimpsing(probe_every=every, one_pass=one, **SMALL), tmp_path / f"{every}{one}") for every, one in ((0, False), (2, False), (2, True))
+    )
+    assert_same_model_tensors(unprobed, probed)
+    for run in (probed, one_pass):
+        found = [row for row in rows(run) if row["align/actual_perception"]]
+        assert [int(row["step"]) % 2 for row in found] == [0] * ((STEPS1 + STEPS2) // 2)
+        for job in ("perception", "generation"):
+            pairs = [(float(row[f"align/predicted_{job}"]), float(row[f"align/actual_{job}"])) for row in found if row[f"align/predicted_{job}"]]
+            assert pairs and (job == "perception") == any(int(row["step"]) <= STEPS1 for row in found if row[f"align/actual_{job}"])
+            for predicted, actual in pairs:
+                assert actual == pytest.approx(predicted, rel=0.1, abs=2e-5)
+    with pytest.raises(ValueError, match="`probe_every` must be a multiple of `log_every` = 1, or 0; found -1"):
+        glimpsing(probe_every=-1)
 
 
 @pytest.mark.usefixtures("one_thread")

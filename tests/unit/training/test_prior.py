@@ -51,6 +51,8 @@ def test_a_finished_run_draws_unless_it_was_told_not_to_learn(tmp_path: Path, nu
     assert bool(model.denoiser.modulator.prior.learnt) == bool(num_steps)
 
 
-def test_fewer_than_no_steps_are_an_error() -> None:
+def test_fewer_than_no_steps_or_no_images_are_an_error() -> None:
     with pytest.raises(ValueError, match="`prior_steps` must be at least 0; found -1"):
         ObjectiveConfig(prior_steps=-1)
+    with pytest.raises(ValueError, match="`prior_images` must be at least 1; found 0"):
+        ObjectiveConfig(prior_images=0)

@@ -1,0 +1,122 @@
+"""The losses of one step: each by itself, or all with one pass of the trunk."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property, partial
+
+import torch
+from torch import Tensor
+
+from genrep.backbones import Asking, answer
+from genrep.config import Config
+from genrep.model import GenRep
+from genrep.objective import Lessons, generation_losses, glimpse_loss, perception_losses
+from genrep.randomness import SampleGenerator
+from genrep.training.distillation import Teacher
+from genrep.types import Batch
+
+Terms = Mapping[str, Tensor]
+"""Losses by name, and what they are made of."""
+
+
+def autocast(device: torch.device, bf16: bool) -> AbstractContextManager[object]:
+    """Without torch's cache of casts, which threads would share: who fills it first would show in the last digits."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=bf16, cache_enabled=False)
+
+
+def require_finite(terms: Mapping[str, Tensor], step: int) -> None:
+    """Stop before a non-finite loss reaches the weights.
+
+    Raises:
+        FloatingPointError: names the term and the step.
+    """
+    for name, value in terms.items():
+        if not bool(torch.isfinite(value)):
+            raise FloatingPointError(
+                f"loss term `{name}` is {float(value.detach())} at step {step}; the weights are untouched. Lower `train.lr`, or set `train.bf16 false`."
+            )
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """Images of a step, and the positions in their stream that their random numbers depend on."""
+
+    batch: Batch
+    positions: Tensor
+
+
+@dataclass
+class StepLosses:
+    """Losses on the images that a step drew.
+
+    Args:
+        jobs: which losses.
+        teach: what generation teaches of these images; asked once in stage 2, though a loss may be asked twice: what is remembered counts its visits.
+        glimpses: how many images are glimpsed beside these.
+    """
+
+    jobs: Sequence[str]
+    teacher: Teacher
+    config: Config
+    drawn: Drawn
+    teach: Callable[[Drawn], Lessons | None]
+    stage: int
+    step: int
+    glimpses: int
+    terms: dict[str, Tensor] = field(default_factory=dict)
+    """All that has been computed, for the record."""
+
+    def __post_init__(self) -> None:
+        self.bf16 = self.config.train.bf16
+
+    @contextmanager
+    def measuring(self) -> Iterator[None]:
+        """Without gradients, half precision and record."""
+        terms = dict(self.terms)
+        self.bf16 = False
+        try:
+            with torch.no_grad():
+                yield
+        finally:
+            self.bf16, self.terms = self.config.train.bf16, terms
+
+    def separate(self) -> dict[str, list[Callable[[GenRep], Tensor]]]:
+        """Each loss by itself; there may be more to it."""
+        return {job: [partial(self.one, job)] for job in self.jobs}
+
+    def one(self, job: str, model: GenRep) -> Tensor:
+        """One loss, with its own pass of the trunk."""
+        with autocast(model.device, self.bf16):
+            found = model.answer(self._asking(job, model))
+        return self._kept(found)[job]
+
+    def all(self, models: Sequence[GenRep]) -> list[Tensor]:
+        """All losses, with one pass of the trunk, each of its own twin."""
+        with autocast(models[0].device, self.bf16):
+            found = answer([model.denoiser.trunk for model in models], [self._asking(job, model) for job, model in zip(self.jobs, models, strict=True)])
+        return [self._kept(terms)[job] for job, terms in zip(self.jobs, found, strict=True)]
+
+    def glimpsed(self, batch: Batch, model: GenRep, *, beside: int) -> Tensor:
+        """The part of perception's loss that needs none; see `glimpse_loss`."""
+        with autocast(model.device, self.bf16):
+            found = glimpse_loss(model, batch, config=self.config.objective, beside=beside)
+        return self._kept({"glimpses": found})["glimpses"]
+
+    def _asking(self, job: str, model: GenRep) -> Asking[dict[str, Tensor]]:
+        batch, objective = self.drawn.batch, self.config.objective
+        generator = SampleGenerator(self.config.train.seed, self.drawn.positions, f"stage{self.stage}/{job}")
+        if job == "generation":
+            return generation_losses(model, self.teacher.model, batch, config=objective, generator=generator, labeller=self.teacher.labeller)
+        return perception_losses(model, batch, config=objective, generator=generator, lessons=self._lessons, glimpses=self.glimpses)
+
+    @cached_property
+    def _lessons(self) -> Lessons | None:
+        return self.teach(self.drawn) if self.stage == 2 else None
+
+    def _kept(self, found: Terms) -> Terms:
+        require_finite(found, self.step)
+        self.terms.update({name: value.detach() for name, value in found.items()})
+        return found
