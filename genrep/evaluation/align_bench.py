@@ -115,8 +115,10 @@ def cost_figures(config: Config, data: ArrayDataset, *, num_rounds: int = ENOUGH
         losses = rig.losses(num).separate()
         given = _Given(rig.model, GenRepRule(), weights=WEIGHTS, aligned=ALIGNED_SETS["trunk"])
         given.remember(losses)
-        spent = cpu_seconds({"step": rig.step(num), "align": partial(given, losses)}, num_rounds)
-        how = f"adding up, Gramian and combination of gradients that are there, over losses, gradients, alignment and optimizers; {Rig.what}"
+        spent = cpu_seconds({"step": rig.step(num), "summed": rig.summed(num), "align": partial(given, losses)}, num_rounds)
+        how = f"losses, gradients, clipping and optimizers, aligned and merely added up in `.grad`; {Rig.what}"
+        figures.append(of_rounds(f"joint step / the same without alignment, batch {num} + {num}", spent["step"] / spent["summed"], 1 + bound, num_rounds, how))
+        how = f"laying into the buffer, Gramian and combination of gradients that are there, over the joint step; {Rig.what}"
         figures.append(of_rounds(f"alignment / joint step, batch {num} + {num}", spent["align"] / spent["step"], bound, num_rounds, how))
     return [*figures, *_beside_torchjd(given, losses, num_rounds)]
 

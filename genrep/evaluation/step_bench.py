@@ -61,13 +61,29 @@ class Rig:
 
     def step(self, num: int, *, jobs: Sequence[str] = JOBS, one_pass: bool = False) -> Callable[[], object]:
         """The gradient and the optimizers; the weights stay."""
-        fill, optimizers = self.gradient(num, jobs=jobs, one_pass=one_pass), make_optimizers(self.model, replace(self._config.train, muon=False))
+        fill, optimizers = self.gradient(num, jobs=jobs, one_pass=one_pass), self._optimizers()
 
         def run() -> None:
             fill()
             take_step(optimizers, 0.0)
 
         return run
+
+    def summed(self, num: int) -> Callable[[], object]:
+        """A step that adds the losses up, as if there were nothing to align."""
+        losses, optimizers = self.losses(num).separate(), self._optimizers()
+
+        def run() -> None:
+            self.model.zero_grad()
+            for (loss,) in losses.values():
+                loss(self.model).backward()
+            torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+            take_step(optimizers, 0.0)
+
+        return run
+
+    def _optimizers(self) -> tuple[torch.optim.Optimizer, ...]:
+        return make_optimizers(self.model, replace(self._config.train, muon=False))
 
 
 def time_figures(config: Config, data: ArrayDataset, *, num_rounds: int = ENOUGH_ROUNDS, progress: Progress = silent) -> list[Figure]:
