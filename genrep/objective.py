@@ -219,7 +219,7 @@ def generation_losses(
     y = y * (draw[:, 1:2] >= config.null_fraction)
     xt = model.schedule.noised(x0, t, generator.normal(num, *x0.shape[1:]).flatten(0, 1))
     pooled = pool(taught)
-    if torch.is_grad_enabled():
+    if torch.is_grad_enabled():  # what is only measured leaves no trace
         model.denoiser.modulator.observe(pooled)
     clean = model.denoiser.modulator.semantics(pooled).repeat_interleave(num, 0) * (draw[:, 2:] < config.sem_clean)
     noised = model.denoiser.noised((yield Pass(xt, t, model.denoiser.condition(y, clean))), xt, t)

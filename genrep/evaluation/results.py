@@ -16,7 +16,7 @@ from genrep.evaluation.dots import dot_plots
 from genrep.evaluation.evaluate import DETAILS
 from genrep.evaluation.figures import Figure
 from genrep.evaluation.report import duration, number
-from genrep.evaluation.suites import SUITES, Suite, finished, suite_figures, values_of
+from genrep.evaluation.suites import SUITES, Suite, finished, seeds_of, suite_figures
 from genrep.storage import read_json, write_json, write_text
 from genrep.training.run_folder import RunFolder
 
@@ -106,9 +106,9 @@ def _sections(page: Path) -> Iterator[Section]:
         figures = suite_figures(name, suite, folder)
         claims = [figure for figure in figures if figure.target is not None and figure.value is not None]
         plots = page / f"{name}.svg"
-        values = {key: {arm: list(values_of(suite, arm, key, folder).values()) for arm in suite.arms} for key in suite.shown}
-        known = {key: of_arms for key, of_arms in values.items() if any(of_arms.values())}
-        write_text(plots, dot_plots(known, [arm for arm in suite.arms if any(of_arms[arm] for of_arms in known.values())], label=f"Every seed of suite {name}"))
+        values = seeds_of(suite, folder)
+        run_arms = [arm for arm in suite.arms if any(of_arms[arm] for of_arms in values.values())]
+        write_text(plots, dot_plots(values, run_arms, label=f"Every seed of suite {name}"))
         pictures = {run.rsplit("-", 1)[0]: f"{page.name}/{RUNS}/{name}/{run}/{PICTURE}" for run in runs if (folder / run / PICTURE).is_file()}
         yield Section(
             name, suite, claims, _rows(suite, figures, runs), f"{page.name}/{plots.name}", pictures, [read_json(folder / run / RECORD) for run in runs]

@@ -175,9 +175,11 @@ def suite_figures(name: str, suite: Suite, folder: Path) -> list[Figure]:
     return claims + [figure for arm in suite.arms for key in suite.shown if (figure := _shown(suite, arm, key, measured))]
 
 
-def values_of(suite: Suite, arm: str, key: str, folder: Path) -> dict[int, float]:
-    """A figure of an arm's finished runs by seed."""
-    return _values(suite, arm, key, _measured(suite, folder))
+def seeds_of(suite: Suite, folder: Path) -> dict[str, dict[str, list[float]]]:
+    """Of each shown figure that any finished run has, of each arm, a number for each finished seed."""
+    measured = _measured(suite, folder)
+    found = {key: {arm: list(_values(suite, arm, key, measured).values()) for arm in suite.arms} for key in suite.shown}
+    return {key: of_arms for key, of_arms in found.items() if any(of_arms.values())}
 
 
 def _measured(suite: Suite, folder: Path) -> dict[str, dict[str, float]]:

@@ -114,7 +114,7 @@ class JointGradient(Generic[M]):
         self.state: State = aligner.init(len(weights))
         self.views: list[dict[str, Tensor]] = []
         """Each loss's gradients by the names of the parameters it reaches, after the first step; looking into its row of the buffer."""
-        self.own: list[dict[str, Tensor]] = []
+        self.kept: list[dict[str, Tensor]] = []
         """The same of the last step, unaligned, where it was asked for; of several processes, this one's part."""
         self._missing: list[set[str]] = []
         self._locks = [Lock() for _ in weights]
@@ -131,7 +131,7 @@ class JointGradient(Generic[M]):
             losses: for each name in `weights`, a function of the loss's model (called once, twice in the first step), or up to two,
                 parts whose sum is the loss.
             whole: a further part of every loss, in one graph; in the place of one of the two.
-            keep: leave copies of the losses' gradients in `own`.
+            keep: leave copies of the losses' gradients in `kept`.
         Raises:
             ValueError: other losses than there are weights for, too many parts, or a loss that reaches no parameter.
         """
@@ -159,7 +159,7 @@ class JointGradient(Generic[M]):
                 for name in self._missing[i]:
                     self.views[i][name].zero_()
                 self._exchange.send(i)
-        self.own = [{name: view.clone() for name, view in views.items()} for views in self.views] if keep else []
+        self.kept = [{name: view.clone() for name, view in views.items()} for views in self.views] if keep else []
         return self._combine(total(torch.stack(values).double()))
 
     def _models_of(self, i: int, num: int) -> list[_Own[M]]:

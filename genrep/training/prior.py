@@ -21,7 +21,7 @@ BATCH_SIZE, LR, NULL_FRACTION = 512, 8e-3, 0.1
 def learn_prior(teacher: Teacher, stream: Stream, *, seed: int) -> None:
     """Fit the p(sem | classes) of the teacher's modulator to the images that it was trained on, and the classes that generation was told of them.
 
-    It is a part of a few hundred thousand weights that sees vectors, not images: seconds, of which most go into the images' semantics.
+    It is a part of a few hundred thousand weights that sees vectors, not images: with the defaults a minute or two on a CPU.
     """
     prior = teacher.model.denoiser.modulator.prior
     assert isinstance(prior, SemanticPrior)

@@ -32,7 +32,7 @@ class Probe:
         """Of metrics.csv: of each loss the change that was predicted, the inner product of its gradient with what the weights did, and the one that came."""
         now = dict(self._joint.model.named_parameters())
         moved = {name: now[name].detach().double() - before.double() for name, before in self._weights.items()}
-        along = [torch.stack([(gradient * moved[name]).sum() for name, gradient in own.items()]).sum() for own in self._joint.own]
+        along = [torch.stack([(gradient * moved[name]).sum() for name, gradient in own.items()]).sum() for own in self._joint.kept]
         row: Row = {}
         for job, predicted, came in zip(self._parts, total(torch.stack(along)).tolist(), (self._values() - self._before).tolist(), strict=True):
             row |= {f"align/predicted_{job}": float(f"{predicted:.6g}"), f"align/actual_{job}": float(f"{came:.6g}")}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from unittest import mock
 
 import pytest
@@ -11,15 +13,38 @@ from small_models import TRUNK
 from toy_runs import config
 
 from genrep.evaluation import step_bench
-from genrep.evaluation.step_bench import PeakMemory, memory_figures, time_figures
+from genrep.evaluation.step_bench import PeakMemory, Rig, memory_figures, time_figures
+
+SECONDS = {"perception": 1.0, "generation": 3.0, "one pass": 3.8, "a pass each": 5.0}
+
+
+def timed(work: Mapping[str, Callable[[], object]], num_rounds: int) -> dict[str, float]:
+    """Everything is done once, and has taken what is written above."""
+    assert num_rounds == 7
+    for run in work.values():
+        run()
+    return {name: SECONDS[name] for name in work}
 
 
 def test_a_joint_step_is_set_beside_its_two_halves() -> None:
-    with mock.patch.multiple(step_bench, SMALL_DIT=TRUNK, OF_TWO_STEPS={2: {"one pass": 0.97, "a pass each": 1.01}}):
-        figures = time_figures(config(), rectangles(8, size=16), num_rounds=1)
-    assert [figure.name for figure in figures] == [f"joint step / two steps, {way}, batch 2 + 2" for way in ("one pass", "a pass each")]
-    for figure in figures:
-        assert figure.value > 0 and figure.met is None and "too few to judge" in figure.how
+    with mock.patch.multiple(step_bench, SMALL_DIT=TRUNK, OF_TWO_STEPS={2: {"one pass": 0.97, "a pass each": 1.01}}, cpu_seconds=timed):
+        found = {figure.name: (figure.value, figure.met) for figure in time_figures(config(), rectangles(8, size=16))}
+    assert found == {"joint step / two steps, one pass, batch 2 + 2": (0.95, True), "joint step / two steps, a pass each, batch 2 + 2": (1.25, False)}
+
+
+def test_a_step_is_what_training_does() -> None:
+    """The gradients of one pass and of two are the same; steps that the bench calls by a job leave the other's parameters alone."""
+    with mock.patch.object(step_bench, "SMALL_DIT", TRUNK):
+        rig = Rig(replace(config(), train=replace(config().train, bf16=False)), rectangles(8, size=16))
+    found = []
+    for options in ({"one_pass": True}, {"one_pass": False}):
+        rig.gradient(4, **options)()
+        found.append({name: p.grad.clone() for name, p in rig.model.named_parameters() if p.grad is not None})
+    assert found[0].keys() == found[1].keys()
+    for name, gradient in found[0].items():
+        torch.testing.assert_close(gradient, found[1][name], rtol=1e-3, atol=1e-5)
+    rig.step(4, jobs=["generation"])()
+    assert not any(p.grad is not None for p in rig.model.heads.parameters()) and any(p.grad is not None for p in rig.model.projector.parameters())
 
 
 def test_memory_of_both_passes_at_once_is_more() -> None:
