@@ -104,12 +104,8 @@ class Denoiser(nn.Module):
         shift = self.modulate(first, xt, t, no_semantics).x0_hat - base[:, 0]
         return base + shift[:, None]
 
-    def features(self, xt: Tensor, t: Tensor) -> Features:
-        """What the heads see: a pass that knows neither the label nor semantics (y = null)."""
-        return self.trunk(xt, t, None).features
-
     def clean_features(self, x0: Tensor) -> Features:
-        """`features` of a noise-free pass."""
+        """What the heads see: a noise-free pass that knows neither the label nor semantics (y = null)."""
         return self.trunk.clean_features(x0)
 
     def _x0(self, hidden: Hidden, xt: Tensor, t: Tensor) -> Tensor:

@@ -46,10 +46,6 @@ class GenRep(GenerativeModel):
         """Tokens of an early tap on noised input, projected to be compared with the teacher's (L_rep_align)."""
         return self.projector(tap.flatten(2).transpose(1, 2))
 
-    def features(self, xt: Tensor, t: Float[Tensor, " b"]) -> Features:
-        """What the heads see of a pass: null condition, no semantics."""
-        return self.scanned(self.denoiser.features(xt, t))
-
     def clean_features(self, x0: Tensor) -> Features:
         """The noise-free pass: t = 0."""
         return self.scanned(self.denoiser.clean_features(x0))

@@ -87,10 +87,10 @@ def test_says_float32_under_autocast() -> None:
     torch.testing.assert_close(denoised.x0_hat, exact.x0_hat, rtol=0, atol=0.1)
 
 
-def test_features_are_those_of_the_null_condition() -> None:
+def test_without_a_condition_features_are_those_of_null() -> None:
     """They depend on no class embedding but null, and not on the modulator."""
     denoiser = small_model().denoiser
-    features = denoiser.features(xt(), T)
+    features = denoiser.trunk(xt(), T, None).features
     total = sum(((tap**2).sum() for tap in (*features.taps, *features.stem)), torch.zeros(()))
     total.backward()
     embedding = denoiser.trunk.embedding
