@@ -21,6 +21,16 @@ settings.register_profile("steady", deadline=None, derandomize=True)
 settings.load_profile("steady")
 
 
+def pytest_fixture_setup() -> None:
+    """Weights of a fixture do not depend on what was drawn before."""
+    torch.manual_seed(0)
+
+
+def pytest_runtest_call() -> None:
+    """Weights of a test do not depend on which tests ran before it in its process."""
+    torch.manual_seed(0)
+
+
 def _refuse_network(target: object) -> None:
     """Only loopback addresses and local sockets are reachable."""
     if isinstance(target, tuple) and target[0] != "localhost" and not ip_address(target[0]).is_loopback:
