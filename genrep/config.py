@@ -112,7 +112,7 @@ class EvalConfig:
     num_samples: int = 1_000
     """Class-conditional samples, equal shares of the classes."""
     num_scene_samples: int = 0
-    """Samples of the class sets of test scenes, where images hold several classes; 0: none."""
+    """Samples with the objects of test scenes, where images hold several classes; 0: none."""
     sampler: Sampler = field(default_factory=lambda: Ancestral(num_steps=25))
     guidance: float | None = None
     """Guidance scale; None: fixed on validation data among `guidance_grid`."""

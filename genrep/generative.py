@@ -34,7 +34,7 @@ Watch = Callable[[Tensor, Tensor], None]
 class GenerativeModel(nn.Module):
     """A class-conditional diffusion model: `generate`, `log_likelihood`, `posterior`, `evidence`, `nll`.
 
-    Shapes: images [b 3 h w] in [-1, 1], conditions [b k] as 0/1 class sets with zeros = null.
+    Shapes: images [b 3 h w] in [-1, 1], conditions [b k], how many objects of each class, zeros = null.
     """
 
     def __init__(self, config: ModelConfig) -> None:
@@ -83,17 +83,17 @@ class GenerativeModel(nn.Module):
         return self.codec.encode(image.to(next(self.parameters()).dtype))
 
     def condition(self, classes: Int[Tensor, " b"] | Float[Tensor, "b k"]) -> Float[Tensor, "b k"]:
-        """The condition y from labels [b] (-1: null) or class sets [b k].
+        """The condition y from labels [b] (-1: null) or numbers of objects of each class [b k].
 
         Raises:
-            ValueError: a label out of range, a set of the wrong length.
+            ValueError: a label out of range, numbers for another number of classes, or negative ones.
         """
         num = len(self.class_names)
-        if classes.ndim == 2 and classes.shape[1] == num:
+        if classes.ndim == 2 and classes.shape[1] == num and bool((classes >= 0).all()):
             return classes.float().to(self.device)
         if classes.ndim != 1 or not bool(((classes >= -1) & (classes < num)).all()):
             values = sorted(set(classes.flatten().tolist()))[:5]
-            raise ValueError(f"`classes` must be labels in -1..{num - 1} or sets [b, {num}]; found shape {list(classes.shape)}, values {values}.")
+            raise ValueError(f"`classes` must be labels in -1..{num - 1} or counts [b, {num}] from 0; found shape {list(classes.shape)}, values {values}.")
         return nn.functional.one_hot(classes.long() + 1, num + 1)[:, 1:].float().to(self.device)
 
     @torch.no_grad()
@@ -113,7 +113,7 @@ class GenerativeModel(nn.Module):
         """Images of the given classes; image i is a function of (weights, condition, seed, index[i]).
 
         Args:
-            classes: labels (-1: any) or class sets.
+            classes: labels (-1: any) or numbers of objects of each class.
             index: seeds within `seed`, default 0 to b - 1.
             sampler: default `Ancestral(num_steps=25)`.
             guidance: 1 follows the condition as learnt, above 1 exaggerates it (two passes per step).
@@ -282,7 +282,7 @@ class GenerativeModel(nn.Module):
         """-log p(image | class), absolute, on the CPU; a bound for a trained network by all methods but `flow`.
 
         Args:
-            classes: labels (-1: any) or class sets; None: any.
+            classes: labels (-1: any) or numbers of objects of each class; None: any.
             method: one of `posteriors.likelihood.METHODS`: integral, bound or flow.
             index: of each image's random numbers within `seed`, default 0 to b - 1.
             options: of the method, such as `num_draws`.

@@ -32,7 +32,7 @@ class Batch:
     label: Int[Tensor, " b"]
     """The one class of the image; -1: unlabelled, or several classes."""
     classes: Float[Tensor, "b k"]
-    """Class set as 0/1; a row of zeros: unknown. It is also the condition `y` of the denoiser, zeros being null."""
+    """How many objects there are of each class; a row of zeros: unknown. It is also the condition `y` of the denoiser, zeros being null."""
     object_labels: Int[Tensor, "b n"]
     """Class of each object in order of painting (far to near); -1: empty slot."""
     boxes_cxcywh: Float[Tensor, "b n 4"]
@@ -109,7 +109,7 @@ class Seen:
     """What a task takes images to hold."""
 
     classes: Float[Tensor, "b k"]
-    """The classes as 0/1, where it is sure of all of them; else zeros."""
+    """How many objects of each class, where it is sure of all of them; else zeros."""
     num_objects: Int[Tensor, " b"]
 
 

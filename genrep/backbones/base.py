@@ -82,8 +82,8 @@ class Backbone(nn.Module, ABC):
 
     @abstractmethod
     def suffix(self, hidden: Hidden, y: Float[Tensor, "b _"] | None) -> Hidden:
-        """The part that does; y is a class set as 0/1, zeros = null, and semantics behind it, zeros = none, where the trunk is told of them; None: null for
-        all, and no class embedding is touched."""
+        """The part that does; y is how many objects of each class, zeros = null, and semantics behind it, zeros = none, where the trunk is told of them;
+        None: null for all, and no class embedding is touched."""
 
     @abstractmethod
     def decode(self, hidden: Hidden) -> Float[Tensor, "b c h w"]:

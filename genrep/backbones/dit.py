@@ -81,7 +81,7 @@ def position_codes(grid: tuple[int, int], width: int) -> Float[Tensor, "n d"]:
 
 
 class ClassEmbedding(nn.Module):
-    """A condition as one vector: of its classes the sum of embeddings / sqrt(count), plus a "set" vector where the count is above 1; null is its own.
+    """A condition as one vector: the sum of its objects' embeddings by class / sqrt(count), plus a "set" vector where the count is above 1; null is its own.
 
     What stands behind the classes are semantics, added by a linear map that is zero at initialisation.
 

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from genrep.types import Batch
 
 CLASSES_HELP = (
-    "rows of the grid: class names or numbers; `+` puts several into one image, `@x0:y0:x1:y1` says where, in pixels of the model; default: every class"
+    "rows of the grid: class names or numbers; `+` puts several into one image, `boot+boot` two of a class, `@x0:y0:x1:y1` says where, in pixels of the "
+    "model; default: every class"
 )
 
 
@@ -65,14 +66,12 @@ def _read_box(place: str, image_size: tuple[int, int]) -> tuple[float, ...]:
     return x0, y0, x1, y1
 
 
-def class_sets(rows: Sequence[Sequence[Asked]], num_classes: int) -> Tensor:
-    """One 0/1 row [k] per row of the grid."""
+def class_counts(rows: Sequence[Sequence[Asked]], num_classes: int) -> Tensor:
+    """How many objects of each class each row of the grid asks for, [rows k]."""
     import torch
 
-    sets = torch.zeros(len(rows), num_classes)
-    for i, row in enumerate(rows):
-        sets[i, [asked.label for asked in row]] = 1.0
-    return sets
+    labels = [torch.tensor([asked.label for asked in row]) for row in rows]
+    return torch.stack([label.bincount(minlength=num_classes).float() for label in labels])
 
 
 def layout(rows: Sequence[Sequence[Asked]], num_classes: int, image_size: tuple[int, int]) -> Batch | None:
@@ -102,7 +101,7 @@ def layout(rows: Sequence[Sequence[Asked]], num_classes: int, image_size: tuple[
         image=torch.zeros(num, 3, height, width),
         index=torch.arange(num),
         label=torch.full((num,), UNLABELLED),
-        classes=class_sets(rows, num_classes),
+        classes=class_counts(rows, num_classes),
         object_labels=labels,
         boxes_cxcywh=boxes,
         has_objects=torch.tensor([all(row) for row in placed]),

@@ -72,7 +72,7 @@ class ArrayDataset(Dataset):
             image=image.expand(-1, 3, -1, -1),
             index=indices,
             label=label,
-            classes=class_sets(label, objects, len(self.class_names)),
+            classes=class_counts(label, objects, len(self.class_names)),
             object_labels=objects,
             boxes_cxcywh=of(self.boxes_cxcywh),
             has_objects=of(self.has_objects),
@@ -162,12 +162,13 @@ def unlocated(name: str, class_names: tuple[str, ...], pixels: UInt8[Tensor, "n 
     )
 
 
-def class_sets(label: Int[Tensor, " b"], object_labels: Int[Tensor, "b o"], num_classes: int) -> Float[Tensor, "b k"]:
-    """The set of classes of each image as 0/1, from its label and its objects; zeros where nothing is known."""
-    classes = torch.zeros(len(label), num_classes + 1)
-    classes.scatter_(1, torch.where(object_labels == UNLABELLED, num_classes, object_labels), 1.0)
-    classes.scatter_(1, torch.where(label == UNLABELLED, num_classes, label)[:, None], 1.0)
-    return classes[:, :num_classes]
+def class_counts(label: Int[Tensor, " b"], object_labels: Int[Tensor, "b o"], num_classes: int) -> Float[Tensor, "b k"]:
+    """How many objects of each class an image holds, at least one of its label's; zeros where nothing is known."""
+    counts, labelled = torch.zeros(2, len(label), num_classes + 1)
+    slots = torch.where(object_labels == UNLABELLED, num_classes, object_labels)
+    counts.scatter_add_(1, slots, torch.ones(slots.shape))
+    labelled.scatter_(1, torch.where(label == UNLABELLED, num_classes, label)[:, None], 1.0)
+    return torch.maximum(counts, labelled)[:, :num_classes]
 
 
 def boxes_of(instance_mask: UInt8[Tensor, "n h w"], num_objects: int) -> Float[Tensor, "n o 4"]:

@@ -1,4 +1,4 @@
-"""Pictures with COCO annotations: boxes, polygons, run lengths; a class set and masks follow from the objects."""
+"""Pictures with COCO annotations: boxes, polygons, run lengths; numbers of each class and masks follow from the objects."""
 
 from __future__ import annotations
 

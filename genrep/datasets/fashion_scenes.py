@@ -1,4 +1,4 @@
-"""`fashion-scenes`: two to four garments on a 32 x 32 canvas, with class set, boxes, masks and depth order.
+"""`fashion-scenes`: two to four garments on a 32 x 32 canvas, with classes, boxes, masks and depth order.
 
 A scene depends on (seed, split, index) alone. It is drawn as a whole, and drawn again as a whole (with the same number of
 garments) until at least half of every garment is visible. Slots are in order of painting, far to near.

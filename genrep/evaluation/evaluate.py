@@ -189,7 +189,7 @@ def _measure_samples(work: Evaluation, name: str) -> None:
 
 
 def _measure_scenes(work: Evaluation, name: str) -> None:
-    """Samples of the class sets of a set whose images hold several classes."""
+    """Samples with the objects of the images of a set, where these hold several."""
     train = work.data.split(name, "train")
     if bool((train.label != UNLABELLED).any()):
         work.notes.append(f"samples of class sets: not measured, {name} has images of one class.")

@@ -59,7 +59,7 @@ class Studio:
         return Samples(image, label, *self.judge(image))
 
     def made(self, classes: Int[Tensor, " n"] | Float[Tensor, "n k"], guidance: float, *, seed: int) -> Float[Tensor, "n 3 h w"]:
-        """Images of these classes, or class sets; each process makes its part of them, and has all."""
+        """Images of these classes, or with so many objects of each; each process makes its part of them, and has all."""
         mine = torch.arange(len(classes))[part(len(classes))]
         options = {"batch_size": self.config.batch_size, "bf16": self.bf16, **self.options}
         return gathered(self.model.generate(classes[mine], index=mine, seed=seed, guidance=guidance, **options))
@@ -139,18 +139,18 @@ def class_kid(real: Float[Tensor, "n d"], of_real: Int[Tensor, " n"], made: Floa
 
 
 def measure_scenes(studio: Studio, val: ArrayDataset, test: ArrayDataset, *, guidance: float) -> Measured:
-    """Samples of the class sets of test images: how well a judge of class sets finds what was asked for, and KID in its features.
+    """Samples with the objects of test images: how well a judge of class sets finds the classes that were asked for, and KID in its features.
 
     Args:
         studio: its judge is one of class sets.
     """
     num = min(studio.config.num_scene_samples, len(test))
     batch = test.batch(torch.arange(num))
-    made = studio.made(batch.classes, guidance, seed=_TEST_SEED)
+    made, wanted = studio.made(batch.classes, guidance, seed=_TEST_SEED), batch.classes.clamp(max=1)
     of_made, of_real = studio.judge(made)[0], studio.features(test, len(test))[0]
     figures = {
-        **bootstrap_mean(f1(studio.judge.sets(made), batch.classes)).named("scenes_f1"),
-        **bootstrap_mean(f1(studio.judge.sets(batch.image), batch.classes)).named("scenes_f1_real"),
+        **bootstrap_mean(f1(studio.judge.sets(made), wanted)).named("scenes_f1"),
+        **bootstrap_mean(f1(studio.judge.sets(batch.image), wanted)).named("scenes_f1_real"),
         **kid(of_real, of_made).named("scenes_kid"),
         **kid(of_real, studio.features(val, num)[0]).named("scenes_kid_real"),
     }

@@ -17,7 +17,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from genrep.datasets.base import ArrayDataset, class_sets
+from genrep.datasets.base import ArrayDataset, class_counts
 from genrep.randomness import permutation
 from genrep.storage import load_tensors, save_tensors, verify_folder, write_folder, write_json
 from genrep.types import UNLABELLED
@@ -93,7 +93,7 @@ def _targets(train: ArrayDataset) -> Tensor:
     """
     if not _of_sets(train):
         return train.label
-    sets = class_sets(train.label.long(), train.object_labels.long(), len(train.class_names))
+    sets = class_counts(train.label.long(), train.object_labels.long(), len(train.class_names)).clamp(max=1)
     unknown = int((sets.sum(1) == 0).sum())
     if unknown:
         raise ValueError(f"the judge needs a label for every image of `{train.name}`; found {unknown} without. Measure on a labelled set.")

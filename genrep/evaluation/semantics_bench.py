@@ -22,7 +22,7 @@ def semantics_figures(model: GenRep, data: ArrayDataset, *, times: tuple[float, 
     how semantics are distributed, drawn ones of the image's classes add to it, paired by image; and how much semantics vary.
 
     Args:
-        data: images with a class or a class set, on which denoising is conditioned.
+        data: images with a class, or several, on which denoising is conditioned.
         times: noise times in (0, 1).
     """
     batch = data.batch(torch.arange(len(data)))

@@ -121,7 +121,7 @@ class Detection(Task[DetectionOutput, list[Detections]]):
         probs = look.class_logits.softmax(-1)
         prob, label = probs.gather(1, best[..., None].expand(-1, -1, probs.shape[-1])).max(-1)
         sure = there.any(1) & ((prob > confidence) | ~there).all(1)
-        return Seen((F.one_hot(label, probs.shape[-1]) * (there & sure[:, None])[..., None]).amax(1).float(), there.sum(1))
+        return Seen((F.one_hot(label, probs.shape[-1]) * (there & sure[:, None])[..., None]).sum(1).float(), there.sum(1))
 
     def object_logits(self, output: DetectionOutput, batch: Batch) -> Float[Tensor, "b n k"]:
         """What the head says of each annotated object: mean class logits of the proposals matched to it, of its tokens where there is none."""

@@ -85,14 +85,13 @@ def object_log_likelihoods(
     if not len(row):
         return ObjectLikelihoods(row, slot, truth, candidates, scores.new_zeros(candidates.shape), scores.new_zeros(0))
     label = batch.object_labels[row, slot]
-    others = (batch.object_labels[row] == label[:, None]).sum(1) > 1
-    sets = replace_class(batch.classes[row], label, keep=others, candidates=candidates)
+    held = replace_class(batch.classes[row], label, candidates)
     x0 = teacher.encode(batch.image)[row]
     region = (batch.instance_mask[row] == slot[:, None, None] + 1).float()
     maps = estimator.maps(
         teacher.denoiser.candidates,
         x0,
-        sets,
+        held,
         schedule=teacher.schedule,
         generator=SampleGenerator(seed, index[row] * IGNORE + slot, "objects"),
     )

@@ -82,7 +82,7 @@ def test_images_follow_seed_class_and_guidance() -> None:
     assert torch.equal(model.generate(sets, sampler=few), image)
 
 
-def test_conditions_are_sets(unchecked: None) -> None:
+def test_conditions_are_labels_or_counts(unchecked: None) -> None:
     model = small_model()
     assert model.condition(torch.tensor([2, -1])).tolist() == [[0, 0, 1, 0], [0, 0, 0, 0]]
     assert model.condition(torch.tensor([[1.0, 0.0, 1.0, 0.0]])).tolist() == [[1, 0, 1, 0]]
@@ -90,9 +90,10 @@ def test_conditions_are_sets(unchecked: None) -> None:
         (torch.tensor([1, 4]), r"values \[1, 4\]"),
         (torch.tensor([-2]), r"values \[-2\]"),
         (torch.ones(2, 3), r"shape \[2, 3\]"),
+        (-torch.ones(1, 4), r"values \[-1.0\]"),
         (torch.ones(1, 1, 4), r"shape \[1, 1, 4\]"),
     ):
-        with pytest.raises(ValueError, match=rf"`classes` must be labels in -1..3 or sets \[b, 4\]; found .*{finding}"):
+        with pytest.raises(ValueError, match=rf"`classes` must be labels in -1..3 or counts \[b, 4\] from 0; found .*{finding}"):
             model.condition(bad)
 
 

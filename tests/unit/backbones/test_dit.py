@@ -99,8 +99,9 @@ def test_features_are_what_the_specification_says() -> None:
 def test_one_class_is_a_set_of_one_and_null_is_not_the_empty_set() -> None:
     embedding = awake(ClassEmbedding(3, 8))
     classes, of_set = embedding.classes, embedding.set
-    y = torch.tensor([[0.0, 1.0, 0.0], [1.0, 0.0, 1.0], [1.0, 1.0, 1.0], [0.0, 0.0, 0.0]])
-    expected = torch.stack([classes[1], (classes[0] + classes[2]) / 2**0.5 + of_set, classes.sum(0) / 3**0.5 + of_set, embedding.null])
+    y = torch.tensor([[0.0, 1.0, 0.0], [1.0, 0.0, 1.0], [1.0, 1.0, 1.0], [0.0, 2.0, 0.0], [0.0, 0.0, 0.0]])
+    of_several = [(classes[0] + classes[2]) / 2**0.5, classes.sum(0) / 3**0.5, classes[1] * 2**0.5]
+    expected = torch.stack([classes[1], *(each + of_set for each in of_several), embedding.null])
     torch.testing.assert_close(embedding(y), expected)
     assert embedding.null.abs().min() > 0
 

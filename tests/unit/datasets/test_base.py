@@ -4,7 +4,7 @@ import pytest
 import torch
 from rectangles import rectangles
 
-from genrep.datasets.base import boxes_of, labelled_rows
+from genrep.datasets.base import boxes_of, class_counts, labelled_rows
 
 
 def test_boxes_of_masks() -> None:
@@ -33,6 +33,12 @@ def test_rows_are_samples_by_index_by_truth_value_and_by_slice() -> None:
     assert torch.equal(picked.image, data.batch(where).image) and torch.equal(picked.boxes_cxcywh, data.batch(where).boxes_cxcywh)
     assert torch.equal(data.rows(slice(3)).pixels, data.first(3).pixels)
     assert len(data.rows(torch.tensor([True, False] * 3))) == 3
+
+
+def test_objects_are_counted_and_a_label_is_one_at_least() -> None:
+    objects = torch.tensor([[1, 1, 2], [1, -1, -1], [-1, -1, -1], [-1, -1, -1]])
+    counts = class_counts(torch.tensor([-1, 1, 0, -1]), objects, 3)
+    assert counts.tolist() == [[0, 2, 1], [0, 1, 0], [1, 0, 0], [0, 0, 0]]
 
 
 def test_slots_are_added_and_cut_where_they_are_empty() -> None:

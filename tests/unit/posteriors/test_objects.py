@@ -12,20 +12,19 @@ from genrep.schedules import RectifiedFlow, expand
 from genrep.types import Denoised
 
 
-def test_own_class_gives_back_the_set_whether_or_not_it_is_kept() -> None:
-    classes = (torch.rand(6, 4, generator=torch.Generator().manual_seed(0)) < 0.5).float()
+def test_own_class_gives_back_what_the_image_holds() -> None:
+    classes = (3 * torch.rand(6, 4, generator=torch.Generator().manual_seed(0))).floor()
     label = torch.tensor([0, 1, 2, 3, 0, 1])
-    classes[torch.arange(6), label] = 1
-    for keep in (torch.zeros(6), torch.ones(6)):
-        sets = replace_class(classes, label, keep=keep.bool(), candidates=torch.arange(4).expand(6, 4))
-        torch.testing.assert_close(sets[torch.arange(6), label], classes, rtol=0, atol=0)
+    classes[torch.arange(6), label] += 1
+    held = replace_class(classes, label, torch.arange(4).expand(6, 4))
+    assert torch.equal(held[torch.arange(6), label], classes) and torch.equal(held.sum(2), classes.sum(1, keepdim=True).expand(6, 4))
 
 
-def test_replaces_or_adds() -> None:
-    classes = torch.tensor([[1.0, 1.0, 0.0, 0.0]]).expand(2, 4)
-    sets = replace_class(classes, torch.tensor([0, 0]), keep=torch.tensor([False, True]), candidates=torch.tensor([[1, 2], [1, 2]]))
-    assert sets.tolist() == [[[0, 1, 0, 0], [0, 1, 1, 0]], [[1, 1, 0, 0], [1, 1, 1, 0]]]
-    assert classes[0].tolist() == [1, 1, 0, 0]
+def test_one_object_is_replaced_the_others_stay() -> None:
+    classes = torch.tensor([[1.0, 1.0, 0.0, 0.0], [2.0, 1.0, 0.0, 0.0]])
+    held = replace_class(classes, torch.tensor([0, 0]), torch.tensor([[1, 2], [1, 2]]))
+    assert held.tolist() == [[[0, 2, 0, 0], [0, 1, 1, 0]], [[1, 2, 0, 0], [1, 1, 1, 0]]]
+    assert classes.tolist() == [[1, 1, 0, 0], [2, 1, 0, 0]]
 
 
 def test_log_likelihood_sums_over_the_region() -> None:
@@ -36,7 +35,7 @@ def test_log_likelihood_sums_over_the_region() -> None:
 
 
 def test_an_object_is_told_from_its_alternatives_whatever_else_is_there() -> None:
-    """Two objects side by side, each a patch of its class's grey; the denoiser knows the set {a, b} as a left of b."""
+    """Two objects side by side, each a patch of its class's grey; the denoiser knows {a, b} as a left of b."""
     grey, schedule = torch.tensor([-0.9, -0.3, 0.3, 0.9]), RectifiedFlow()
 
     def denoise(xt: torch.Tensor, t: torch.Tensor, y: torch.Tensor) -> Denoised:
@@ -51,9 +50,8 @@ def test_an_object_is_told_from_its_alternatives_whatever_else_is_there() -> Non
     for a in (0, 1, 2):
         x0 = torch.cat([grey[a].expand(1, 1, 4, 4), grey[3].expand(1, 1, 4, 4)], dim=3) + 0.1**0.5 * noise
         classes = torch.zeros(1, 4).index_fill(1, torch.tensor([a, 3]), 1.0)
-        candidates = torch.arange(3)[None]
-        sets = replace_class(classes, torch.tensor([a]), keep=torch.tensor([False]), candidates=candidates)
-        maps = DenoisingGap(budget=16).maps(one_by_one(denoise), x0, sets, schedule=schedule, generator=SampleGenerator(0, torch.tensor([0])))
+        held = replace_class(classes, torch.tensor([a]), torch.arange(3)[None])
+        maps = DenoisingGap(budget=16).maps(one_by_one(denoise), x0, held, schedule=schedule, generator=SampleGenerator(0, torch.tensor([0])))
         found = object_log_likelihood(maps, left_region)
         exact = -((x0[:, :, :, :4] - grey[:3].reshape(1, 3, 1, 1)) ** 2).sum((-2, -1)) / 0.2
         torch.testing.assert_close(found.log_softmax(1).exp(), exact.log_softmax(1).exp(), rtol=0, atol=0.05)

@@ -43,7 +43,7 @@ Likelihoods = Callable[..., tuple[distillation.ObjectLikelihoods, Tensor]]
 
 @pytest.fixture
 def likelihoods(monkeypatch: pytest.MonkeyPatch) -> Likelihoods:
-    """`object_log_likelihoods` with an estimator that prefers the second candidate everywhere, and the sets it was asked about."""
+    """`object_log_likelihoods` with an estimator that prefers the second candidate everywhere, and what it was asked about."""
     asked = []
 
     def maps(self: object, denoise: object, x0: Tensor, candidates: Tensor, **_: object) -> Tensor:
@@ -63,7 +63,7 @@ def test_candidates_are_the_heads_favourites_with_the_rest_as_it_is(likelihoods:
     """Objects whose class is not among them are left out: adding it would leak the label."""
     batch = rectangles(4, num_objects=3, size=16).batch(torch.arange(4))
     scores = torch.tensor([4.0, 3.0, 2.0, 1.0]).log_softmax(0).expand(4, 4, 4)
-    found, sets = likelihoods(batch, scores)
+    found, held = likelihoods(batch, scores)
     assert found.candidates.tolist() == [[0, 1]] * len(found.row)
     expected = [(r, s) for r in range(4) for s in range(3) if batch.object_labels[r, s] in (0, 1)]
     assert list(zip(found.row.tolist(), found.slot.tolist(), strict=True)) == expected
@@ -71,19 +71,20 @@ def test_candidates_are_the_heads_favourites_with_the_rest_as_it_is(likelihoods:
     assert torch.equal(found.truth, label)
     for r, (row, own) in enumerate(zip(found.row, label, strict=True)):
         for candidate in (0, 1):
-            others = {int(c) for c in batch.object_labels[row] if c >= 0} - {int(own)}
-            assert set(torch.nonzero(sets[r, candidate]).squeeze(1).tolist()) == others | {candidate}
+            others = [int(c) for c in batch.object_labels[row] if c >= 0]
+            others[others.index(int(own))] = candidate
+            assert held[r, candidate].tolist() == [others.count(k) for k in range(4)]
     pixels = torch.stack([(batch.instance_mask[r] == s + 1).sum() for r, s in zip(found.row, found.slot, strict=True)]).float()
     assert torch.equal(found.area, pixels)
     torch.testing.assert_close(found.log_lik, torch.stack([torch.zeros_like(pixels), pixels], dim=1))
 
 
-def test_a_class_that_another_object_has_stays(likelihoods: Likelihoods) -> None:
+def test_another_object_of_the_class_stays(likelihoods: Likelihoods) -> None:
     batch = rectangles(1, num_objects=2, size=16).batch(torch.arange(1))
-    batch = replace(batch, object_labels=torch.tensor([[2, 2, -1, -1]]), classes=torch.tensor([[0.0, 0.0, 1.0, 0.0]]))
-    found, sets = likelihoods(batch, torch.tensor([0.0, 1.0, 4.0, 3.0]).expand(1, 4, 4))
+    batch = replace(batch, object_labels=torch.tensor([[2, 2, -1, -1]]), classes=torch.tensor([[0.0, 0.0, 2.0, 0.0]]))
+    found, held = likelihoods(batch, torch.tensor([0.0, 1.0, 4.0, 3.0]).expand(1, 4, 4))
     assert found.candidates.tolist() == [[2, 3], [2, 3]]
-    assert sets.tolist() == [[[0, 0, 1, 0], [0, 0, 1, 1]]] * 2
+    assert held.tolist() == [[[0, 0, 2, 0], [0, 0, 1, 1]]] * 2
 
 
 def test_there_are_no_more_candidates_than_classes(likelihoods: Likelihoods) -> None:
