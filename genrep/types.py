@@ -58,6 +58,11 @@ class Batch:
         """Images of which neither class nor objects are known."""
         return (self.label == UNLABELLED) & ~self.has_objects
 
+    @property
+    def single(self) -> Bool[Tensor, " b"]:
+        """Images with a label that hold one object, as far as is known: a posterior of the image is one of its class."""
+        return (self.label != UNLABELLED) & (self.classes.sum(1) == 1)
+
     def rows(self, where: Int[Tensor, " m"] | Bool[Tensor, " b"] | slice) -> Batch:
         """Some rows of the batch, by index, by truth value or by slice."""
         return Batch(**{f.name: getattr(self, f.name)[where] for f in fields(self)})

@@ -41,7 +41,7 @@ def run(args: argparse.Namespace) -> int:
     import torch
 
     from genrep.cli.runs import load_model, refuse_existing
-    from genrep.cli.wishes import class_counts, read_row, read_wishes
+    from genrep.cli.wishes import asked_counts, read_row, read_wishes
     from genrep.evaluation.generation import film
     from genrep.registry import lookup
     from genrep.samplers import SAMPLERS
@@ -54,7 +54,7 @@ def run(args: argparse.Namespace) -> int:
     model = load_model(args.model)
     rows = [read_row(entry, model.class_names, model.image_size) for entry in (args.classes.split(",") if args.classes else model.class_names)]
     names = ["+".join(model.class_names[one.label] for one in row) for row in rows]
-    classes, wishes = class_counts(rows, len(model.class_names)), read_wishes(args, model, rows)
+    classes, wishes = asked_counts(rows, len(model.class_names)), read_wishes(args, model, rows)
     options: dict[str, Any] = {"sampler": sampler, "guidance": args.guidance, "seed": args.seed}
     images = model.generate(classes.repeat_interleave(args.count, 0), wishes=wishes, **options)
     write_grid(model, images, names, args)

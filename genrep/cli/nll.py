@@ -26,7 +26,7 @@ def run(args: argparse.Namespace) -> int:
 
     from genrep.cli.images import find_images, read_all
     from genrep.cli.runs import load_model, refuse_existing
-    from genrep.cli.wishes import class_counts, read_row
+    from genrep.cli.wishes import asked_counts, read_row
     from genrep.metrics.base import Z95, mean_of_repetitions
     from genrep.model_folder import PACKAGED
     from genrep.storage import write_json
@@ -36,7 +36,7 @@ def run(args: argparse.Namespace) -> int:
     pictures, skipped = read_all(find_images(args.images), model)
     images = torch.stack([picture.image for picture in pictures])
     asked = [read_row(args.condition, model.class_names, model.image_size)] if args.condition else []
-    y = class_counts(asked, len(model.class_names)).expand(len(images), -1) if asked else None
+    y = asked_counts(asked, len(model.class_names)).expand(len(images), -1) if asked else None
     options = {"num_probes" if args.method == "flow" else "num_draws": args.draws}
     bits, error = model.nll(images, y, method=args.method, seed=args.seed, **options).bits_per_dimension()
     entries = []

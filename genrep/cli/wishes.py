@@ -66,7 +66,7 @@ def _read_box(place: str, image_size: tuple[int, int]) -> tuple[float, ...]:
     return x0, y0, x1, y1
 
 
-def class_counts(rows: Sequence[Sequence[Asked]], num_classes: int) -> Tensor:
+def asked_counts(rows: Sequence[Sequence[Asked]], num_classes: int) -> Tensor:
     """How many objects of each class each row of the grid asks for, [rows k]."""
     import torch
 
@@ -101,7 +101,7 @@ def layout(rows: Sequence[Sequence[Asked]], num_classes: int, image_size: tuple[
         image=torch.zeros(num, 3, height, width),
         index=torch.arange(num),
         label=torch.full((num,), UNLABELLED),
-        classes=class_counts(rows, num_classes),
+        classes=asked_counts(rows, num_classes),
         object_labels=labels,
         boxes_cxcywh=boxes,
         has_objects=torch.tensor([all(row) for row in placed]),

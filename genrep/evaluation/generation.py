@@ -146,11 +146,11 @@ def measure_scenes(studio: Studio, val: ArrayDataset, test: ArrayDataset, *, gui
     """
     num = min(studio.config.num_scene_samples, len(test))
     batch = test.batch(torch.arange(num))
-    made, wanted = studio.made(batch.classes, guidance, seed=_TEST_SEED), batch.classes.clamp(max=1)
+    made = studio.made(batch.classes, guidance, seed=_TEST_SEED)
     of_made, of_real = studio.judge(made)[0], studio.features(test, len(test))[0]
     figures = {
-        **bootstrap_mean(f1(studio.judge.sets(made), wanted)).named("scenes_f1"),
-        **bootstrap_mean(f1(studio.judge.sets(batch.image), wanted)).named("scenes_f1_real"),
+        **bootstrap_mean(f1(studio.judge.sets(made), batch.classes)).named("scenes_f1"),
+        **bootstrap_mean(f1(studio.judge.sets(batch.image), batch.classes)).named("scenes_f1_real"),
         **kid(of_real, of_made).named("scenes_kid"),
         **kid(of_real, studio.features(val, num)[0]).named("scenes_kid_real"),
     }
@@ -158,7 +158,8 @@ def measure_scenes(studio: Studio, val: ArrayDataset, test: ArrayDataset, *, gui
 
 
 def f1(found: Float[Tensor, "b k"], wanted: Float[Tensor, "b k"]) -> Float[Tensor, " b"]:
-    """2 |found and wanted| / (|found| + |wanted|) of sets as 0/1; 1 where both are empty."""
+    """2 |found and wanted| / (|found| + |wanted|) of sets of classes, those above 0; 1 where both are empty."""
+    found, wanted = (found > 0).float(), (wanted > 0).float()
     sizes = found.sum(1) + wanted.sum(1)
     return torch.where(sizes == 0, 1.0, 2 * (found * wanted).sum(1) / sizes.clamp(min=1))
 

@@ -152,9 +152,8 @@ class Teacher:
         events: list[dict[str, Any]] = []
         if self.model.denoiser.num_classes < 2:
             return events
-        single = val.label != UNLABELLED
-        if "classification" in self.model.heads and int(single.sum()) > 1:
-            events.append(self._fit_images(val.rows(single)))
+        if "classification" in self.model.heads and int(val.single.sum()) > 1:
+            events.append(self._fit_images(val.rows(val.single)))
         several = (val.object_labels != UNLABELLED).sum(1) > 1
         if "detection" in self.model.heads and isinstance(self.config.posterior, DenoisingGap) and bool(several.any()):
             events.append(self._fit_objects(val.rows(several)))
@@ -162,7 +161,7 @@ class Teacher:
 
     def calibrate(self, val: Batch) -> list[dict[str, Any]]:
         """What the finished model keeps: its image posterior calibrated for all budgets, on all of the labelled validation images."""
-        single = val.rows(val.label != UNLABELLED)
+        single = val.rows(val.single)
         if self.teaching.calibration is None or not len(single):
             return []
         estimator = self._piloted(single)

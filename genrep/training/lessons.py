@@ -123,8 +123,8 @@ def _own(teacher: Teacher, batch: Batch, num: int) -> Lessons | None:
 
 
 def _of_one_object(teacher: Teacher, batch: Batch) -> Bool[Tensor, " b"]:
-    """Images with a label, and unannotated ones in which the teacher sees one object."""
-    alone, unknown = batch.label != UNLABELLED, batch.unannotated
+    """Labelled ones, and unannotated ones in which the teacher sees one object."""
+    alone, unknown = batch.single, batch.unannotated
     if bool(unknown.any()):
         model = teacher.model
         seen = model.seen(model.clean_features(model.encode(batch.image[unknown])), SURE)

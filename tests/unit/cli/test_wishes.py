@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from genrep.cli.wishes import Asked, class_counts, layout, read_row
+from genrep.cli.wishes import Asked, asked_counts, layout, read_row
 
 NAMES, SIZE = ("boot", "bag", "t-shirt"), (32, 48)
 
@@ -37,7 +37,7 @@ def test_mistakes_in_a_row_are_named(entry: str, message: str) -> None:
 
 def test_rows_become_numbers_of_objects() -> None:
     rows = [read_row(entry, NAMES, SIZE) for entry in ("bag", "boot+t-shirt", "bag+bag")]
-    assert class_counts(rows, 3).tolist() == [[0, 1, 0], [1, 0, 1], [0, 2, 0]]
+    assert asked_counts(rows, 3).tolist() == [[0, 1, 0], [1, 0, 1], [0, 2, 0]]
 
 
 def test_places_become_what_the_detector_should_see() -> None:

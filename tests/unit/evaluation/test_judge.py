@@ -36,7 +36,16 @@ def test_where_images_hold_several_it_says_which(tmp_path: Path) -> None:
 def test_f1_of_sets() -> None:
     found = torch.tensor([[1.0, 1, 0], [0, 0, 0], [1, 0, 0], [1, 1, 1]])
     wanted = torch.tensor([[1.0, 0, 1], [0, 0, 0], [0, 1, 0], [1, 1, 1]])
-    assert f1(found, wanted).tolist() == [0.5, 1.0, 0.0, 1.0]
+    assert f1(found, wanted).tolist() == f1(found, 3 * wanted).tolist() == [0.5, 1.0, 0.0, 1.0]
+
+
+def test_what_is_there_twice_is_there() -> None:
+    """Of sets a judge learns the same, however many objects a class has."""
+    once = rectangles(16, num_objects=2, size=16)
+    twice = replace(once, object_labels=torch.cat([once.object_labels[:, :2]] * 2, 1))
+    assert twice.batch(torch.arange(16)).classes.max() == 2
+    one, same = (fit_judge(data, seed=0).state_dict() for data in (once, twice))
+    assert all(torch.equal(one[name], same[name]) for name in one)
 
 
 def test_a_seed_is_a_judge_and_the_global_generator_stays() -> None:

@@ -131,6 +131,15 @@ def test_a_learnt_batch_is_seen_as_it_is(learnt: Learnt) -> None:
     assert outputs["segmentation"][0].seen(outputs["segmentation"][1], 0.8) is None
 
 
+def test_objects_of_one_class_are_counted(learnt: Learnt) -> None:
+    head = learnt.model.heads["detection"]
+    output = head(learnt.model.clean_features(learnt.model.encode(learnt.batch.image)))
+    look = output.regions or output
+    alike = replace(look, class_logits=torch.zeros_like(look.class_logits).index_fill(-1, torch.tensor([2]), 20.0))
+    seen = head.seen(replace(output, regions=alike) if output.regions else alike, 0.8)
+    assert seen.num_objects.max() == 3 and torch.equal(seen.classes, seen.num_objects[:, None] * torch.eye(4)[2])
+
+
 def test_segmentation_overfits_a_batch(learnt: Learnt) -> None:
     mask = learnt.model.perceive(learnt.batch.image).semantic_mask
     assert mask is not None

@@ -158,7 +158,7 @@ def test_the_gate_judges_the_head_that_users_get() -> None:
     model = GenRep(replace(small_config(), proposals=3))
     asked = Teacher(make_teacher(model), CONFIG, seed=0)
     found = next(event for event in asked.fit(val) if event["kind"] == "image")
-    single = val.rows(val.label != UNLABELLED)
+    single = val.rows(val.single)
     log_probs = asked.model.perceive(single.image).class_log_probs
     judged = slice(len(single) // 2, None)
     assert log_probs is not None and found["num"] == len(single) // 2
