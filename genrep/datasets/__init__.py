@@ -32,14 +32,15 @@ def load_dataset(
     """The split `train`, `val` or `test` of a data set.
 
     Args:
-        num: only the first so many samples; None is all. Sample i is the same whatever `num` is.
+        num: the first so many samples, or all of a set that has fewer; scenes are composed in any number. None is the usual number. Sample i is the same
+            whatever `num` is.
         root: folder with the four Fashion-MNIST files; None looks in the cache, in Debian's package and, if allowed, the network.
         cache: where downloads and prepared arrays are kept; None is `cache_folder()`.
         seed: of composed scenes.
         allow_network: whether missing files may be fetched.
         verify: False accepts files of other content; only with `root`.
     Raises:
-        ValueError: unknown name or split, `num` out of range, the files are missing or not what they should be.
+        ValueError: unknown name or split, `num` below 1, the files are missing or not what they should be.
     """
     load = lookup(DATASETS, name, "data set")
     origin = Origin(split=split, root=root, cache=cache or cache_folder(), allow_network=allow_network, verify=verify)

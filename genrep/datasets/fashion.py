@@ -16,7 +16,7 @@ _MARGIN_PX = (2, 2, 2, 2)
 def load(origin: Origin, num: int | None, seed: int) -> ArrayDataset:
     """The set as `load_dataset` asks for it; nothing in it is random, so it is the same for every `seed`."""
     garments = load_garments(origin)
-    return centred(garments, checked_num(num, len(garments), NAME))
+    return centred(garments, min(checked_num(num, len(garments), NAME), len(garments)))
 
 
 def centred(garments: Garments, size: int) -> ArrayDataset:

@@ -33,6 +33,7 @@ MIN_VISIBLE_PX = 9
 BRIGHTEST_GROUND = 0.35 * 255
 FULL_COVER = GARMENT_PX**2
 NUM_SCENES = {"train": 60_000, "val": 2_000, "test": 2_000}
+"""How many there are where no number is asked for; there is no end to them."""
 MAX_ATTEMPTS = 300
 _CHUNK = 250
 

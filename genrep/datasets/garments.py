@@ -83,15 +83,15 @@ def load_garments(origin: Origin) -> Garments:
     return Garments(**cached_arrays(origin.cache, f"garments-{origin.split}-{origin.key()}", build))
 
 
-def checked_num(num: int | None, available: int, name: str) -> int:
-    """How many samples were asked for; all of them with None.
+def checked_num(num: int | None, usual: int, name: str) -> int:
+    """How many samples were asked for; the usual number with None.
 
     Raises:
-        ValueError: fewer than 1 or more than there are.
+        ValueError: fewer than 1.
     """
-    if num is not None and not 0 < num <= available:
-        raise ValueError(f"`num` must be from 1 to {available}, the size of this split of `{name}`; found {num}.")
-    return num or available
+    if num is not None and num < 1:
+        raise ValueError(f"`num` must be at least 1, or None for the {usual:,} that this split of `{name}` usually has; found {num}.")
+    return num or usual
 
 
 def garment_masks(pixels: NDArray[np.uint8]) -> NDArray[np.bool_]:

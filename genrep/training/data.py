@@ -55,7 +55,7 @@ class RunData:
         return self._folders[name] is not None
 
     def split(self, name: str, split: str, num: int | None = None) -> ArrayDataset:
-        """A split of a set, or its first `num` samples (of a folder: at most so many).
+        """A split of a set, or its first `num` samples, or all of one that has fewer.
 
         Raises:
             ValueError: it cannot be read, or its classes or image size are not the model's.

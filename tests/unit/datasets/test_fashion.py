@@ -86,15 +86,23 @@ def test_first_samples_are_those_of_the_whole(idx_folder: Path, tmp_path: Path) 
     assert torch.equal(whole.first(6).boxes_cxcywh, part.boxes_cxcywh)
 
 
+def test_pictures_end_and_scenes_do_not(idx_folder: Path, tmp_path: Path) -> None:
+    sizes = {}
+    for name in ("fashion", "fashion-scenes"):
+        usual, more = (load_dataset(name, "test", num=num, root=idx_folder, cache=tmp_path, verify=False) for num in (None, 2_003))
+        assert torch.equal(more.pixels[: len(usual)], usual.pixels)
+        sizes[name] = len(usual), len(more)
+    assert sizes == {"fashion": (30, 30), "fashion-scenes": (2_000, 2_003)}
+
+
 @pytest.mark.parametrize(
     ("name", "split", "num", "message"),
     [
         ("fashoin", "train", None, "unknown data set `fashoin`.*Did you mean `fashion`"),
         ("fashion", "valid", None, "unknown split `valid`.*Did you mean `val`"),
         ("fashion-scenes", "valid", None, "unknown split `valid`.*Did you mean `val`"),
-        ("fashion", "train", 41, "`num` must be from 1 to 40"),
-        ("fashion", "train", 0, "`num` must be from 1 to 40"),
-        ("fashion-scenes", "test", 2001, "`num` must be from 1 to 2000"),
+        ("fashion", "train", 0, "`num` must be at least 1"),
+        ("fashion-scenes", "test", -1, "`num` must be at least 1"),
     ],
 )
 def test_wrong_requests_are_refused(idx_folder: Path, tmp_path: Path, name: str, split: str, num: int | None, message: str) -> None:
