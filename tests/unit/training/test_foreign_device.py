@@ -1,0 +1,26 @@
+"""A device that is not the CPU: nothing is left behind there, and the numbers stay what they are."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PROGRAM = Path(__file__).parents[2] / "foreign_device.py"
+WITHIN = {"weights/denoiser.trunk": 1e-2, "weights/heads": 1e-2, "classes": 1e-3, "boxes": 1e-2, "masks": 0.0, "samples": 0.05}
+"""Convolutions and attention are other kernels there, and the optimizers make much of the last digit of a gradient near 0."""
+
+
+@pytest.mark.slow
+def test_training_and_its_model_stay_on_their_device(tmp_path: Path) -> None:
+    ran = subprocess.run([sys.executable, str(PROGRAM), str(tmp_path)], capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    assert ran.returncode == 0, ran.stderr[-3_000:]
+    mistake, apart = ran.stdout.splitlines()[-2:]
+    assert "aten.add.Tensor of tensors on two devices" in mistake
+    for name, distance in json.loads(apart).items():
+        bound = next((bound for part, bound in WITHIN.items() if name.startswith(part)), float("inf"))
+        assert distance <= bound, name
