@@ -203,6 +203,7 @@ def _of_posteriors(args: argparse.Namespace) -> Sequence[Figure]:
     from genrep.evaluation.judge import load_judge
     from genrep.evaluation.posterior_bench import posterior_figures
     from genrep.evaluation.posterior_cost import cost_figures
+    from genrep.evaluation.posterior_objects import object_figures
     from genrep.evaluation.posterior_uses import prior_figures, stranger_figures, strangers
     from genrep.evaluation.timing import ENOUGH_ROUNDS
     from genrep.evaluation.trained_posterior import NUM_IMAGES, trained_figures
@@ -217,6 +218,9 @@ def _of_posteriors(args: argparse.Namespace) -> Sequence[Figure]:
         test = load_dataset("fashion", "test")
         figures += cost_figures(showcase(), test, num_rounds=2 if args.quick else ENOUGH_ROUNDS, progress=_say)
         figures += prior_figures(model, test, most=largest, progress=_say)
+        if "detection" in model.heads:
+            num_scenes = 6 if args.quick else 300
+            figures += object_figures(model, load_dataset("fashion-scenes", "test", num=num_scenes), num=num_scenes, progress=_say)
         figures += stranger_figures(model, test, strangers(num, model.image_size), num=num, progress=_say)
     return figures
 
