@@ -31,10 +31,20 @@ def run(args: argparse.Namespace) -> int:
 
 
 def how_made(run: Path) -> str:
-    """One line: recipe, images seen, seed, and the machine."""
+    """One line: recipe, images seen, seed, and the machine; and the same of the model that it began from."""
     from genrep.storage import read_json
 
     config, machine = read_json(run / "config.json"), read_json(run / "env.json")
-    train, sets = config["train"], ", ".join(dict.fromkeys(config["data"]["sets"]))
+    train, sets = config["train"], ", ".join(dict.fromkeys(Path(name).name for name in config["data"]["sets"]))
     images = f"{train['stage1_images']:,} + {train['stage2_images']:,} images of {sets}"
-    return f"recipe `{config['name']}`: {images}, seed {train['seed']}, on {machine['device']}, {machine['cpus']} cores"
+    line = f"recipe `{config['name']}`: {images}, seed {train['seed']}, on {machine['device']}, {machine['cpus']} cores"
+    return f"{line}; begun from {_beginning(Path(train['init']))}" if train["init"] else line
+
+
+def _beginning(model: Path) -> str:
+    """What is known of a model folder: its run beside it, else what its card says."""
+    if (model.parent / "env.json").is_file():
+        return how_made(model.parent)
+    card = model / "README.md"
+    lines = card.read_text(encoding="utf-8").splitlines() if card.is_file() else []
+    return next((line.removeprefix("Made by ").removesuffix(".") for line in lines if line.startswith("Made by ")), f"the model `{model.name}`")
