@@ -17,12 +17,11 @@ $(STAMP): pyproject.toml constraints.txt
 demo: setup  ## data, training, evaluation, report: about 12 minutes on 2 cores
 	$(BIN)/genrep demo --out runs/demo
 
-showcase: setup  ## the model that comes with the package: 60 minutes on 2 cores, resumable
+showcase: setup  ## the demo, longer and with depth: 70 minutes on 2 cores, resumable
 	$(BIN)/genrep data fetch
 	$(BIN)/genrep train showcase --out runs/showcase
 	$(BIN)/genrep eval runs/showcase
 	$(BIN)/genrep bench showcase
-	$(BIN)/genrep pack runs/showcase --out genrep/packaged --overwrite
 
 check: setup  ## before every commit, 3 to 4 minutes
 	$(BIN)/ruff format --check .

@@ -51,7 +51,9 @@ RECALL = Target(
     slack=0.05,
 )
 
-TARGETS = {"demo": _common(0.84, 0.40, 0.40, 0.60), "showcase": (*_common(0.88, 0.65, 0.60, 0.85), RECALL)}
+DEPTH = Target("depth/order", "depth order, scenes", 0.85, "share of pairs of touching garments of which the nearer one is told, test scenes")
+
+TARGETS = {"demo": _common(0.84, 0.40, 0.40, 0.60), "showcase": (*_common(0.90, 0.75, 0.65, 0.88), DEPTH, RECALL)}
 """What the recipes should reach on test."""
 
 
