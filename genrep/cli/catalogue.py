@@ -21,7 +21,7 @@ VERBS = {
 
 RECIPE_NOTES = {
     "demo": ("one garment, and scenes of several", "2 CPU cores", "12 minutes"),
-    "showcase": ("the same, longer", "2 CPU cores", "60 minutes"),
+    "showcase": ("the same, longer, and depth", "2 CPU cores", "70 minutes"),
     "few-labels": ("one garment, a hundredth of the labels: an arm of a suite", "1 CPU core", "6 minutes"),
     "all-labels": ("one garment, all labels: an arm of a suite", "1 CPU core", "12 minutes"),
     "tiny": ("the same, too short to learn: to see that everything works", "any", "seconds"),

@@ -80,7 +80,7 @@ def test_every_recipe_is_listed(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["recipes"]) == 0
     out = capsys.readouterr().out
     assert all(f"\n{name} " in out for name in MADE)
-    assert "2 CPU cores" in out and "60 minutes" in out
+    assert "2 CPU cores" in out and "70 minutes" in out
 
 
 def test_bench_writes_figures_and_exits_by_the_targets(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
