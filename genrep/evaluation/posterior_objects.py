@@ -29,7 +29,10 @@ def object_figures(model: GenRep, test: ArrayDataset, *, num: int, progress: Cal
     All classes are candidates. The posterior is calibrated by the labels of one half of the images and measured on the other, both ways.
 
     Args:
-        test: images of several objects, of which the first `num` are used.
+        test: images of several objects, of which the first `num` are used; at least two of them, so that there are two halves.
+    Returns:
+        accuracies, 0 to 1, of the posterior and the head: of all objects and, where there are any, of those whose class another object of their image has.
+    Source: the likelihood of an object's pixels with its class replaced (`posteriors/objects.py`).
     """
     progress("trained model: objects of scenes")
     batch = test.batch(torch.arange(num))

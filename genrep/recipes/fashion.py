@@ -14,8 +14,6 @@ from genrep.samplers import Ancestral, Euler
 SCENES_TWICE = ("fashion", "fashion-scenes", "fashion-scenes")
 """A scene is harder to see than one garment."""
 
-ALL_TASKS = ("classification", "detection", "segmentation", "depth")
-
 SMALL_STEPS = TrainConfig(stage1_batch_size=8, batch_size=8, stage1_glimpses=32, glimpses=32, lr=2.5e-3, perception_weight=0.6, generation_weight=0.4)
 """Many small updates."""
 
@@ -38,16 +36,21 @@ def demo() -> Config:
 
 
 def showcase() -> Config:
-    """The demo, longer, with depth: what two cores make in an hour; the model that comes with the package began from a GPU's (README).
+    """The demo, longer, with depth: what two cores make in an hour; the model that comes with the package began on a GPU (docs/packaged.md).
 
-    `make showcase`: 63 min of training and 3 min 40 s of evaluation on two CPU cores. On test, seed 0, with 60,000 scenes: top-1 .924, AP50 .859, mIoU without
+    `make showcase`: 63 min 53 s of training, 3 min 40 s of evaluation on two CPU cores. On test, seed 0, with 60,000 scenes: top-1 .924, AP50 .859, mIoU without
     background .642, samples recognised .864; what it should reach is in `cli/figures.py::TARGETS`. Semantics are what a noised image shows: drawn
     before the image they made samples of single garments worse here (.763), where two thirds of the images are scenes (CHANGELOG, Findings).
     """
     return Config(
         name="showcase",
         data=DataConfig(sets=SCENES_TWICE, num_train=240_000),
-        model=ModelConfig(trunk=DiTConfig(width=128, class_blocks=3), tasks=ALL_TASKS, modulator="semantic", proposals=8),
+        model=ModelConfig(
+            trunk=DiTConfig(width=128, class_blocks=3),
+            tasks=("classification", "detection", "segmentation", "depth"),
+            modulator="semantic",
+            proposals=8,
+        ),
         objective=ObjectiveConfig(draws=1, segmentation_weight=3.0, distil_every=16, sem_clean=0.25, sem_own=0.5),
         aligner=GenRepRule(balance=True),
         train=replace(SMALL_STEPS, stage1_images=16_000, stage2_images=80_000),

@@ -21,6 +21,8 @@ def test_training_and_its_model_stay_on_their_device(tmp_path: Path) -> None:
     assert ran.returncode == 0, ran.stderr[-3_000:]
     mistake, apart = ran.stdout.splitlines()[-2:]
     assert "aten.add.Tensor of tensors on two devices" in mistake
-    for name, distance in json.loads(apart).items():
+    found = json.loads(apart)
+    assert all(any(name.startswith(part) for name in found) for part in WITHIN)
+    for name, distance in found.items():
         bound = next((bound for part, bound in WITHIN.items() if name.startswith(part)), float("inf"))
         assert distance <= bound, name
