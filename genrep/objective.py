@@ -28,7 +28,7 @@ from genrep.types import Batch, Features
 JOBS = ("perception", "generation")
 """The two losses of a joint step, in the order of the Gramian."""
 
-LESSONS = ("posterior", *PLACEBOS, "own")
+LESSONS = ("posterior", *PLACEBOS, "tempered", "own")
 T_MIN, T_MAX = 1e-3, 1.0 - 1e-3
 
 
@@ -74,8 +74,9 @@ class ObjectiveConfig:
     labeller: str | None = None
     """Folder of a finished model that is asked in the teacher's place, with generation alone, too; None: the teacher, where perception is trained."""
     lesson: str = "posterior"
-    """What teaches perception: `posterior`; a placebo with its entropy, `smoothed` or `shuffled` (`posteriors/placebos.py`), to tell whether knowledge or
-    smoothing helps; or `own`: the classes of unannotated images that the teacher's own head is sure of (`pseudo_confidence`), ungated."""
+    """What teaches perception where the gate is open: `posterior`, together with what the head knows itself (`posteriors/gate.py`); a placebo of it, to tell
+    whether knowledge or smoothing helps: of equal entropy, `smoothed` or `shuffled` (`posteriors/placebos.py`), or `tempered`, without the posterior. Or `own`:
+    the classes of unannotated images that the teacher's own head is sure of (`pseudo_confidence`), ungated."""
     distil_weight: float = 1.0
     distil_every: int = 8
     """Steps between lessons."""
@@ -117,13 +118,13 @@ class ObjectiveConfig:
 
 @dataclass(frozen=True)
 class Lessons:
-    """What generation teaches in a step: posteriors without gradient, and how much the gates let through."""
+    """What generation teaches in a step: targets without gradient, and with which weight."""
 
     image_rows: Int[Tensor, " r"]
     image_probs: Float[Tensor, "r k"]
     image_weight: float
     objects: tuple[tuple[ObjectTargets, float], ...]
-    """Targets, and what the gate of their kind lets through."""
+    """Targets, and their weight."""
 
     @cached_property
     def num(self) -> list[Tensor]:

@@ -91,9 +91,8 @@ def event_text(event: Mapping[str, Any]) -> str:
     if event.get("event") == "evaluation":
         return f"evaluating: {event['part']}"
     if event.get("event") == "gate":
-        teaches = event["teaches"]
-        verdict = f"teaches with {teaches:.2f} of its weight" if teaches else "stays shut"
-        weight = f"fitted weight {event['weight']:.2f} +- {event['standard_error']:.2f}"
+        verdict = "teaches" if event["teaches"] else "stays shut"
+        weight = f"fitted weight {event['weight']:.2f} +- {event['standard_error']:.2f}, the heads' {event['head_weight']:.2f}"
         accuracy = f"right on {event['posterior_accuracy']:.2f} of validation, the heads on {event['head_accuracy']:.2f}"
         return f"step {event['step']}: the posterior of {event['kind']}s {verdict} ({weight}; {accuracy})"
     values = (f"{key} {value:.4g}" if isinstance(value, float) else f"{key} {value}" for key, value in event.items() if key not in ("event", "time"))

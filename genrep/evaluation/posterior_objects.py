@@ -14,7 +14,7 @@ from genrep.metrics.base import bootstrap
 from genrep.model import GenRep
 from genrep.posteriors import DenoisingGap
 from genrep.posteriors.calibration import fit_object_calibration
-from genrep.training.distillation import halves, object_log_likelihoods, object_scores
+from genrep.training.distillation import cross_fitted, object_log_likelihoods, object_scores
 from genrep.types import Batch
 
 BUDGET, BATCH = 8, 10
@@ -53,11 +53,12 @@ def _known(model: GenRep, batch: Batch) -> tuple[Int[Tensor, " r"], Right, Right
     parts = list(_likelihoods(model, batch))
     row, slot, truth, candidates, area, log_lik, scores = (torch.cat([part[i].cpu() for part in parts]) for i in range(7))
     same = (batch.object_labels[row] == batch.object_labels[row, slot][:, None]).sum(1) > 1
-    log_posterior = torch.empty_like(log_lik)
-    first, second = halves(row, len(batch))
-    for fit, judge in ((first, second), (second, first)):
-        found = fit_object_calibration(log_lik[fit], truth[fit], area=area[fit], classes=candidates[fit], num_classes=scores.shape[1])
-        log_posterior[judge] = found.log_posterior(log_lik[judge], area[judge], candidates[judge]).to(log_lik.dtype)
+    _, log_posterior = cross_fitted(
+        row,
+        len(batch),
+        lambda rows: fit_object_calibration(log_lik[rows], truth[rows], area=area[rows], classes=candidates[rows], num_classes=scores.shape[1]),
+        lambda found, rows: found.log_posterior(log_lik[rows], area[rows], candidates[rows]),
+    )
     return row, same, log_posterior.argmax(1) == truth, scores.argmax(1) == batch.object_labels[row, slot]
 
 

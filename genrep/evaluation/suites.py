@@ -82,7 +82,7 @@ class Suite:
         return f"{other}-{seed}" if other else None
 
 
-_RIVALS = ("untaught", "smoothed", "shuffled", "self-trained")
+_RIVALS = ("untaught", "smoothed", "shuffled", "tempered", "self-trained")
 _PLAIN = {"model.modulator": "none", "objective.alignment_weight": "0"}
 _AS_IN_THE_PAPER = {"objective.sem_clean": "0.25", "objective.sem_own": "0.5"}
 """What the noised image shows stands in for semantics when samples are made."""
@@ -96,6 +96,7 @@ SUITES = {
             "untaught": {"objective.posterior": "none"},
             "smoothed": {"objective.lesson": "smoothed"},
             "shuffled": {"objective.lesson": "shuffled"},
+            "tempered": {"objective.lesson": "tempered"},
             "self-trained": {"objective.jobs": "perception", "objective.posterior": "none", "objective.lesson": "own"},
             "taught-plain": _PLAIN,
             "plain": {**_PLAIN, "objective.posterior": "none"},

@@ -151,11 +151,10 @@ def _crossed(log_lik: LogProbs, label: Int[Tensor, " n"]) -> LogProbs:
 
 
 def _together(head: LogProbs, log_posterior: LogProbs, label: Int[Tensor, " n"]) -> LogProbs:
-    """Head and posterior, q * p^w, with w from the other half of the images."""
+    """The product of head and posterior, with exponents from the other half of the images."""
     found = torch.empty_like(head)
     for fit, use in _halves(len(label)):
-        weight = fit_gate(head[fit], log_posterior[fit], label[fit]).weight
-        found[use] = (head[use] + weight * log_posterior[use]).log_softmax(1)
+        found[use] = fit_gate(head[fit], log_posterior[fit], label[fit]).product(head[use], log_posterior[use])
     return found
 
 

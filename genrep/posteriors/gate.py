@@ -3,75 +3,95 @@
 from __future__ import annotations
 
 import dataclasses
-import math
-from collections.abc import Callable
 from dataclasses import dataclass
 
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 FLOOR = -1e4
-"""Log-probabilities below this many nats count as this."""
+"""The head's log-probabilities below this many nats count as this."""
+
+DOUBT = 0.05
+"""Share of the images whose posterior may be of no use at all."""
+
+MOST_STEPS, TOLERANCE = 200, 1e-10
+"""Of Newton's method, which halves a step until the likelihood rises."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Gate:
-    """Weight of the posterior p beside the head q in q * p^weight, normalised.
+    """Exponents of the head q and the posterior p in q^head * p^weight, normalised: what both know together.
+
+    The posterior is doubted: p here is (1 - DOUBT) p + DOUBT / m. The likelihoods of some images are far off, and a posterior
+    that is sure and wrong of one in a hundred would weigh nothing otherwise, however much it knows of the others.
 
     Args:
-        weight: the fitted w.
+        weight: of the posterior, the fitted w.
         standard_error: of w, from the observed information.
+        head: of the head, fitted with w; below 1 where it is surer than it should be.
     """
 
     weight: float
     standard_error: float
+    head: float = 1.0
 
     @property
-    def teaches(self) -> float:
-        """Share of the distillation weight to use: min(1, w), and 0 while w is not two standard errors above 0.
+    def teaches(self) -> bool:
+        """Whether the posterior knows something that the head does not: w is two standard errors above 0.
 
         >>> Gate(weight=0.4, standard_error=0.1).teaches, Gate(weight=0.4, standard_error=0.3).teaches
-        (0.4, 0.0)
+        (True, False)
         """
-        return min(1.0, self.weight) if self.weight > 2 * self.standard_error else 0.0
+        return self.weight > 2 * self.standard_error
+
+    def product(self, head_log_probs: Float[Tensor, "n m"], posterior_log_probs: Float[Tensor, "n m"]) -> Float[Tensor, "n m"]:
+        """log of the normalised product, which teaches where the gate is open."""
+        return (_both(head_log_probs, posterior_log_probs) @ posterior_log_probs.new_tensor([self.head, self.weight])).log_softmax(-1)
 
     def to_dict(self) -> dict[str, float]:
         """Plain numbers, for json."""
         return dataclasses.asdict(self)
 
 
-def fit_gate(head_log_probs: Float[Tensor, "n m"], posterior_log_probs: Float[Tensor, "n m"], labels: Int[Tensor, " n"]) -> Gate:
-    """The w that makes q * p^w, normalised, give the labels the highest probability.
+def _both(head_log_probs: Float[Tensor, "n m"], posterior_log_probs: Float[Tensor, "n m"]) -> Float[Tensor, "n m 2"]:
+    """log q and the doubted log p, side by side."""
+    doubted = ((1 - DOUBT) * posterior_log_probs.exp() + DOUBT / posterior_log_probs.shape[1]).log()
+    return torch.stack([head_log_probs.clamp(min=FLOOR), doubted], -1)
 
-    The log-likelihood is concave in w; a standard normal prior on w keeps the answer finite for a posterior that is flat
-    or never wrong, and is negligible beside some hundred labels.
+
+def fit_gate(head_log_probs: Float[Tensor, "n m"], posterior_log_probs: Float[Tensor, "n m"], labels: Int[Tensor, " n"]) -> Gate:
+    """The v and w that make q^v * p^w, normalised, give the labels the highest probability.
+
+    Both, since a head that has learnt its few labels by heart is too sure of everything: beside such a q, w alone would fall below 0 to make the product less
+    sure, however much p knows. The log-likelihood is concave; a standard normal prior on v - 1 and w keeps the answer finite for a posterior
+    that is flat or never wrong, and is negligible beside some hundred labels.
 
     Args:
         head_log_probs: log q, of images the head was not trained on.
         posterior_log_probs: log p, calibrated on other images than these: on its own, a calibration's biases pass for knowledge.
         labels: true candidates, 0 to m - 1.
     """
-    log_q, log_p = (log_probs.double().clamp(min=FLOOR) for log_probs in (head_log_probs, posterior_log_probs))
-    of_truth = log_p.gather(1, labels[:, None]).sum()
+    log_probs = _both(head_log_probs, posterior_log_probs).double()
+    start = log_probs.new_tensor([1.0, 0.0])
+    of_truth = log_probs[torch.arange(len(labels)), labels]
 
-    def moments(w: float) -> tuple[Tensor, Tensor]:
-        """Mean and variance of log p under q * p^w, [n]."""
-        mixed = (log_q + w * log_p).softmax(-1)
-        mean = (mixed * log_p).sum(-1)
-        return mean, (mixed * (log_p - mean[:, None]).square()).sum(-1)
+    def at(theta: Tensor) -> tuple[float, Tensor, Tensor]:
+        """Log-likelihood with the prior, its slope, and the information, minus its curvature."""
+        mixed = (log_probs @ theta).log_softmax(-1)
+        mean = torch.einsum("nm,nmi->ni", mixed.exp(), log_probs)
+        around = log_probs - mean[:, None]
+        value = mixed[torch.arange(len(labels)), labels].sum() - (theta - start).square().sum() / 2
+        return float(value), (of_truth - mean).sum(0) - (theta - start), torch.einsum("nm,nmi,nmj->ij", mixed.exp(), around, around) + torch.eye(2).to(around)
 
-    def slope(w: float) -> float:
-        return float(of_truth - moments(w)[0].sum()) - w
-
-    at_zero = slope(0.0)
-    weight = _root(slope, min(at_zero, 0.0), max(at_zero, 0.0))
-    information = float(moments(weight)[1].sum()) + 1
-    return Gate(weight=weight, standard_error=1 / math.sqrt(information))
-
-
-def _root(falling: Callable[[float], float], low: float, high: float) -> float:
-    """Where a falling function crosses zero between low and high, by bisection to the last digits."""
-    for _ in range(100):
-        middle = (low + high) / 2
-        low, high = (middle, high) if falling(middle) > 0 else (low, middle)
-    return (low + high) / 2
+    theta = start
+    for _ in range(MOST_STEPS):
+        value, slope, information = at(theta)
+        step = torch.linalg.solve(information, slope)
+        while at(theta + step)[0] < value and float(step.abs().max()) > TOLERANCE:
+            step = step / 2
+        theta = theta + step
+        if float(step.abs().max()) <= TOLERANCE:
+            break
+    covariance = torch.linalg.inv(at(theta)[2])
+    return Gate(weight=float(theta[1]), standard_error=float(covariance[1, 1].sqrt()), head=float(theta[0]))

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from jaxtyping import Float, Int
@@ -22,6 +22,8 @@ from genrep.tasks.detection import Detection
 from genrep.training.pilot import run_pilot
 from genrep.types import IGNORE, UNLABELLED, Batch
 
+C = TypeVar("C", Calibration, ObjectCalibration)
+
 PILOT: dict[str, int] = {"num_parts": 10, "num_draws": 2}
 """A pilot run in training."""
 
@@ -37,11 +39,11 @@ class Teaching:
 
     @property
     def image_weight(self) -> float:
-        return self.image_gate.teaches if self.image_gate else 0.0
+        return float(self.image_gate is not None and self.image_gate.teaches)
 
     @property
     def object_weight(self) -> float:
-        return self.object_gate.teaches if self.object_gate else 0.0
+        return float(self.object_gate is not None and self.object_gate.teaches)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain json values."""
@@ -106,17 +108,34 @@ def object_scores(model: GenRep, batch: Batch) -> Float[Tensor, "b n k"]:
     return head.object_logits(head(model.clean_features(model.encode(batch.image))), batch).log_softmax(-1)
 
 
-def halves(row: Int[Tensor, " r"], num_images: int) -> tuple[slice, slice]:
-    """What to calibrate on, and what to judge the calibrated posterior by: a gate that has seen its judge's labels opens for noise.
+def shortlisted(scores: Float[Tensor, "b n k"], found: ObjectLikelihoods) -> Float[Tensor, "r m"]:
+    """What the head says of each object's candidates: log-probabilities among them."""
+    return scores[found.row, found.slot].gather(1, found.candidates).log_softmax(1)
+
+
+def cross_fitted(
+    row: Int[Tensor, " r"],
+    num_images: int,
+    calibrated: Callable[[Int[Tensor, " s"]], C],
+    posterior: Callable[[C, Int[Tensor, " s"]], Float[Tensor, "s m"]],
+    *,
+    never: int = 0,
+) -> tuple[Int[Tensor, " j"], Float[Tensor, "j m"]]:
+    """Posteriors of validation entries, each by a calibration that has not seen its image: a gate that has seen its judge's labels opens for noise.
 
     Args:
-        row: which of the `num_images` images each entry is of, ascending; an image is in one half as a whole.
-
-    >>> halves(torch.tensor([0, 0, 1, 2, 2, 3]), 4)
-    (slice(0, 3, None), slice(3, 6, None))
+        row: which of the `num_images` images each entry is of, ascending. The images are in two halves, each calibrated for by the other.
+        never: how many of the first images are not judged, but calibrate for both halves: those of the pilot run, which has seen their labels.
+    Returns:
+        which entries are judged, and their log-posteriors; none where one of the halves is empty.
     """
-    cut = int((row < (num_images + 1) // 2).sum())
-    return slice(0, cut), slice(cut, len(row))
+    cut = never + (num_images - never + 1) // 2
+    first, second = torch.nonzero((row >= never) & (row < cut)).squeeze(1), torch.nonzero(row >= cut).squeeze(1)
+    if not len(first) or not len(second):
+        return first[:0], torch.zeros(0, 1)
+    always = torch.nonzero(row < never).squeeze(1)
+    by_other = [posterior(calibrated(torch.cat([always, other])), mine) for mine, other in ((first, second), (second, first))]
+    return torch.cat([first, second]), torch.cat(by_other)
 
 
 def labeller_beside(model: GenRep, folder: str) -> GenRep:
@@ -175,35 +194,47 @@ class Teacher:
 
     @torch.no_grad()
     def _fit_images(self, val: Batch) -> dict[str, Any]:
-        fit, judge = halves(torch.arange(len(val)), len(val))
-        estimator = self._piloted(val.rows(fit))
+        estimator = self._piloted(val)
         log_lik = self.image_likelihoods(estimator, val, val.index)
         log_head = self.model.perceive(val.image).class_log_probs
         assert log_head is not None
         label = val.label.cpu()
-        calibration = _fitted(estimator, {estimator.budget: log_lik[fit]}, label[fit])
-        log_posterior = calibration.log_posterior(log_lik, torch.zeros(log_lik.shape[1]), budget=estimator.budget)
-        gate = fit_gate(log_head[judge], log_posterior[judge], label[judge])
+
+        def calibrated(rows: Int[Tensor, " r"]) -> Calibration:
+            return _fitted(estimator, {estimator.budget: log_lik[rows]}, label[rows])
+
+        def posterior(calibration: Calibration, rows: Int[Tensor, " r"]) -> Float[Tensor, "r k"]:
+            return calibration.log_posterior(log_lik[rows], torch.zeros(log_lik.shape[1]), budget=estimator.budget)
+
+        seen = 0 if estimator is self._posterior else min(self.config.pilot_images, len(val) // 2)
+        judged, log_posterior = cross_fitted(torch.arange(len(val)), len(val), calibrated, posterior, never=seen)
+        gate = fit_gate(log_head[judged], log_posterior, label[judged])
+        calibration = calibrated(torch.arange(len(val)))
         self.teaching = replace(self.teaching, calibration=calibration, image_gate=gate)
         self.model.calibration = calibration
-        return _event("image", gate, calibration.tau, log_posterior[judge], log_head[judge], label[judge])
+        return _event("image", gate, calibration.tau, log_posterior, log_head[judged], label[judged])
 
     @torch.no_grad()
     def _fit_objects(self, val: Batch) -> dict[str, Any]:
         scores = object_scores(self.model, val)
         found = self.object_likelihoods(val, scores, val.index)
-        truth = found.truth.cpu()
-        log_lik, area, candidates = found.log_lik.cpu(), found.area.cpu(), found.candidates.cpu()
-        fit, judge = halves(found.row, len(val))
-        if not len(truth[fit]) or not len(truth[judge]):  # nothing to calibrate on, or nothing to judge by
-            return _event("object", Gate(weight=0.0, standard_error=1.0), 1.0, log_lik, log_lik, truth)
-        calibration = fit_object_calibration(log_lik[fit], truth[fit], area=area[fit], classes=candidates[fit], num_classes=scores.shape[2])
-        log_posterior = calibration.log_posterior(log_lik, area, candidates)
-        log_head = scores[found.row, found.slot].gather(1, found.candidates).log_softmax(1).cpu()
-        gate = fit_gate(log_head[judge], log_posterior[judge], truth[judge])
+        truth, log_lik, area, candidates = (each.cpu() for each in (found.truth, found.log_lik, found.area, found.candidates))
+
+        def calibrated(rows: Int[Tensor, " r"]) -> ObjectCalibration:
+            return fit_object_calibration(log_lik[rows], truth[rows], area=area[rows], classes=candidates[rows], num_classes=scores.shape[2])
+
+        def posterior(calibration: ObjectCalibration, rows: Int[Tensor, " r"]) -> Float[Tensor, "r m"]:
+            return calibration.log_posterior(log_lik[rows], area[rows], candidates[rows])
+
+        judged, log_posterior = cross_fitted(found.row.cpu(), len(val), calibrated, posterior)
+        if not len(judged):  # nothing to calibrate on, or nothing to judge by
+            return _event("object", Gate(weight=0.0, standard_error=1.0), 1.0, log_posterior, log_posterior, truth[judged])
+        calibration = calibrated(torch.arange(len(truth)))
+        log_head = shortlisted(scores, found).cpu()[judged]
+        gate = fit_gate(log_head, log_posterior, truth[judged])
         self.teaching = replace(self.teaching, object_calibration=calibration, object_gate=gate)
         self.model.object_calibration = calibration
-        return _event("object", gate, calibration.tau, log_posterior[judge], log_head[judge], truth[judge])
+        return _event("object", gate, calibration.tau, log_posterior, log_head, truth[judged])
 
     @torch.no_grad()
     def _piloted(self, val: Batch) -> PosteriorEstimator:
@@ -253,6 +284,7 @@ def _event(kind: str, gate: Gate, tau: float, log_posterior: Tensor, log_head: T
         "event": "gate",
         "kind": kind,
         "weight": gate.weight,
+        "head_weight": gate.head,
         "standard_error": gate.standard_error,
         "teaches": gate.teaches,
         "tau": tau,

@@ -10,11 +10,12 @@ from torch import Tensor, nn
 
 from genrep.objective import Lessons
 from genrep.posteriors import DenoisingGap
+from genrep.posteriors.gate import Gate
 from genrep.posteriors.placebos import PLACEBOS
 from genrep.processes import first_rows, gathered
 from genrep.randomness import SampleGenerator
 from genrep.tasks.base import ObjectTargets
-from genrep.training.distillation import Teacher, object_scores
+from genrep.training.distillation import Teacher, object_scores, shortlisted
 from genrep.types import IGNORE, UNLABELLED, Batch
 
 SURE = 0.9
@@ -133,32 +134,41 @@ def _of_one_object(teacher: Teacher, batch: Batch) -> Bool[Tensor, " b"]:
 
 
 def _image_targets(teacher: Teacher, batch: Batch, positions: Int[Tensor, " r"]) -> Float[Tensor, "r k"]:
-    """Class posteriors of images of one object, or their placebo."""
-    calibration, estimator = teacher.teaching.calibration, teacher.config.posterior
-    assert calibration and estimator
+    """What head and posterior know together of the class of images of one object, or a placebo of it."""
+    calibration, estimator, gate = teacher.teaching.calibration, teacher.config.posterior, teacher.teaching.image_gate
+    assert calibration and estimator and gate
     estimator = replace(estimator, **calibration.gap) if isinstance(estimator, DenoisingGap) else estimator
     log_lik = teacher.image_likelihoods(estimator, batch, positions).to(batch.image.device)
-    probs = calibration.log_posterior(log_lik, log_lik.new_zeros(log_lik.shape[1]), budget=estimator.budget).exp()
-    if teacher.config.lesson not in PLACEBOS:
-        return probs
-    guess = teacher.model.perceive(batch.image).class_log_probs
-    assert guess is not None
-    favourite = torch.where(batch.label == UNLABELLED, guess.argmax(1).to(batch.label.device), batch.label)
-    return PLACEBOS[teacher.config.lesson](probs, favourite, SampleGenerator(teacher.seed, positions, "placebo"))
+    log_posterior = calibration.log_posterior(log_lik, log_lik.new_zeros(log_lik.shape[1]), budget=estimator.budget)
+    log_head = teacher.model.perceive(batch.image).class_log_probs
+    assert log_head is not None
+    log_head = log_head.to(log_posterior)
+    favourite = torch.where(batch.label == UNLABELLED, log_head.argmax(1), batch.label)
+    return _taught(teacher, gate, log_head, log_posterior, favourite, positions)
 
 
 def _object_targets(teacher: Teacher, batch: Batch, rows: Int[Tensor, " m"], positions: Int[Tensor, " b"]) -> ObjectTargets:
-    """Posteriors of the objects of some images over their shortlists, or their placebo."""
-    assert teacher.teaching.object_calibration
+    """The same of the objects of some images, over their shortlists."""
+    calibration, gate = teacher.teaching.object_calibration, teacher.teaching.object_gate
+    assert calibration and gate
     if not len(rows):
         return ObjectTargets(rows, rows, rows.new_zeros(0, 1), batch.classes.new_zeros(0, 1))
     part = batch.rows(rows)
-    found = teacher.object_likelihoods(part, object_scores(teacher.model, part), positions[rows])
-    probs = teacher.teaching.object_calibration.log_posterior(found.log_lik, found.area, found.candidates).exp()
-    if teacher.config.lesson in PLACEBOS:
-        stream = SampleGenerator(teacher.seed, positions[rows][found.row] * IGNORE + found.slot, "placebo")
-        probs = PLACEBOS[teacher.config.lesson](probs, found.truth, stream)
+    scores = object_scores(teacher.model, part)
+    found = teacher.object_likelihoods(part, scores, positions[rows])
+    log_posterior = calibration.log_posterior(found.log_lik, found.area, found.candidates)
+    entries = positions[rows][found.row] * IGNORE + found.slot
+    probs = _taught(teacher, gate, shortlisted(scores, found), log_posterior, found.truth, entries)
     return ObjectTargets(rows[found.row], found.slot, found.candidates, probs)
+
+
+def _taught(teacher: Teacher, gate: Gate, log_head: Tensor, log_posterior: Tensor, favourite: Tensor, entries: Tensor) -> Float[Tensor, "r m"]:
+    """The product of head and posterior, or what stands in for it."""
+    lesson = teacher.config.lesson
+    if lesson == "tempered":
+        return gate.product(log_head, torch.zeros_like(log_posterior)).exp()
+    probs = gate.product(log_head, log_posterior).exp()
+    return PLACEBOS[lesson](probs, favourite, SampleGenerator(teacher.seed, entries, "placebo")) if lesson in PLACEBOS else probs
 
 
 def _only_objects(batch: Batch, rows: Int[Tensor, " r"], probs: Float[Tensor, "r k"]) -> ObjectTargets:

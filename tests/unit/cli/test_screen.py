@@ -19,7 +19,8 @@ GATE = {
     "step": 60,
     "weight": 0.5,
     "standard_error": 0.1,
-    "teaches": 0.5,
+    "head_weight": 0.8,
+    "teaches": True,
     "posterior_accuracy": 0.7,
     "head_accuracy": 0.6,
 }
@@ -58,14 +59,14 @@ def test_the_live_table_shows_the_last_row() -> None:
         live.refresh()
     console.file.close()
     shown = console.export_text()
-    for text in ["data", "60 of 100, stage 2", "denoise 0.250", "cosine 0.12", "the posterior of objects teaches with 0.50 of its weight", "wrote end"]:
+    for text in ["data", "60 of 100, stage 2", "denoise 0.250", "cosine 0.12", "the posterior of objects teaches (fitted weight", "wrote end"]:
         assert text in shown
 
 
 def test_durations_and_events() -> None:
     assert [duration(s) for s in (59.6, 3600.0, 5400.0)] == ["1 min 00 s", "1 h 00 min", "1 h 30 min"]
     assert event_text({"event": "checkpoint", "step": 3, "time": 1.0}) == "checkpoint: step 3"
-    assert "stays shut (fitted weight 0.50 +- 0.10; right on 0.70 of validation, the heads on 0.60)" in event_text({**GATE, "teaches": 0.0})
+    assert "stays shut (fitted weight 0.50 +- 0.10, the heads' 0.80; right on 0.70 of validation, the heads on 0.60)" in event_text({**GATE, "teaches": False})
 
 
 def test_targets_are_set_beside_the_figures(capsys: pytest.CaptureFixture[str]) -> None:

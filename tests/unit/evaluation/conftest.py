@@ -22,8 +22,18 @@ from genrep.training import RunFolder, data
 MakeRun = Callable[..., Path]
 
 GATES = [
-    {"event": "gate", "kind": kind, "weight": weight, "standard_error": 0.03, "teaches": teaches, "tau": 0.2, "posterior_accuracy": 0.6, "head_accuracy": 0.8}
-    for kind, weight, teaches in (("image", 0.18, 0.18), ("object", 0.01, 0.0))
+    {
+        "event": "gate",
+        "kind": kind,
+        "weight": weight,
+        "standard_error": 0.03,
+        "head_weight": 0.7,
+        "teaches": teaches,
+        "tau": 0.2,
+        "posterior_accuracy": 0.6,
+        "head_accuracy": 0.8,
+    }
+    for kind, weight, teaches in (("image", 0.18, True), ("object", 0.01, False))
 ]
 
 

@@ -14,10 +14,10 @@ from genrep.randomness import SampleGenerator
 
 
 def experts(num: int, weight: float) -> tuple[Tensor, Tensor, Tensor]:
-    """log q, log p and labels drawn from q * p^weight, normalised."""
+    """log q, log p and labels drawn from the product of q and the doubted p to the power of `weight`."""
     draws = SampleGenerator(1, torch.arange(num))
     log_q, log_p = (2 * draws.normal(5).double()).log_softmax(1), (2 * draws.normal(5).double()).log_softmax(1)
-    chosen = (log_q + weight * log_p).softmax(1).cumsum(1)
+    chosen = Gate(weight=weight, standard_error=1.0).product(log_q, log_p).exp().cumsum(1)
     return log_q, log_p, (chosen < draws.uniform(1)).sum(1).clamp(max=4)
 
 
@@ -36,14 +36,38 @@ def test_standard_error_is_the_spread_of_the_fit() -> None:
 
 def test_is_the_maximum_of_the_likelihood() -> None:
     log_q, log_p, labels = experts(2000, 0.7)
-    gate = fit_gate(log_q, log_p, labels)
+    gate = fit_gate(3 * log_q, log_p, labels)
 
-    def log_posterior_of(w: float) -> float:
-        picked = (log_q + w * log_p).log_softmax(1).gather(1, labels[:, None])
-        return float(picked.sum()) - w**2 / 2
+    def log_posterior_of(v: float, w: float) -> float:
+        picked = Gate(weight=w, standard_error=1, head=v).product(3 * log_q, log_p).gather(1, labels[:, None])
+        return float(picked.sum()) - (w**2 + (v - 1) ** 2) / 2
 
-    best = log_posterior_of(gate.weight)
-    assert best > log_posterior_of(gate.weight - 1e-3) and best > log_posterior_of(gate.weight + 1e-3)
+    best = log_posterior_of(gate.head, gate.weight)
+    assert all(best > log_posterior_of(gate.head + v, gate.weight + w) for v, w in ((1e-3, 0), (-1e-3, 0), (0, 1e-3), (0, -1e-3)))
+
+
+@pytest.mark.parametrize("too_sure", [0.5, 3.0, 30.0])
+def test_a_head_that_is_too_sure_does_not_hide_what_the_posterior_knows(too_sure: float) -> None:
+    log_q, log_p, labels = experts(2000, 0.5)
+    gate = fit_gate((too_sure * log_q).log_softmax(1), log_p, labels)
+    assert gate.teaches and abs(gate.weight - 0.5) < 3 * gate.standard_error
+    assert gate.head == pytest.approx(1 / too_sure, rel=0.2)
+
+
+@pytest.mark.parametrize("nats", [30.0, 3000.0])
+def test_a_posterior_that_is_sure_and_wrong_of_a_few_teaches_what_it_knows_of_the_others(nats: float) -> None:
+    log_q, log_p, labels = experts(400, 0.5)
+    wrong = torch.arange(400) % 100 == 0
+    log_p[wrong] = (nats * torch.nn.functional.one_hot((labels[wrong] + 1) % 5, 5).double()).log_softmax(1)
+    gate, without = fit_gate(log_q, log_p, labels), fit_gate(log_q[~wrong], log_p[~wrong], labels[~wrong])
+    assert gate.teaches and abs(gate.weight - without.weight) < 2 * gate.standard_error
+
+
+def test_a_head_that_is_not_sure_enough_does_not_pass_for_a_posterior_that_knows() -> None:
+    """What the posterior repeats of the head makes the product surer; that alone is no knowledge."""
+    log_q, noise, labels = experts(2000, 0.0)
+    gate = fit_gate((0.5 * log_q).log_softmax(1), (0.5 * log_q + noise).log_softmax(1), labels)
+    assert not gate.teaches and gate.head == pytest.approx(2, rel=0.2)
 
 
 def test_a_posterior_that_repeats_the_head_does_not_teach() -> None:
@@ -94,8 +118,8 @@ def test_noise_calibrated_on_other_images_keeps_the_gate_shut() -> None:
     assert opened["other"] <= 0.1 and opened["own"] > 0.5
 
 
-@pytest.mark.parametrize(("weight", "error", "teaches"), [(3.0, 1.0, 1.0), (0.5, 0.2, 0.5), (0.5, 0.25, 0.0), (-1.0, 0.1, 0.0)])
-def test_teaches_two_standard_errors_above_zero(weight: float, error: float, teaches: float) -> None:
+@pytest.mark.parametrize(("weight", "error", "teaches"), [(3.0, 1.0, True), (0.5, 0.2, True), (0.5, 0.25, False), (-1.0, 0.1, False)])
+def test_teaches_two_standard_errors_above_zero(weight: float, error: float, teaches: bool) -> None:
     gate = Gate(weight=weight, standard_error=error)
     assert gate.teaches == teaches
-    assert gate.to_dict() == {"weight": weight, "standard_error": error}
+    assert gate.to_dict() == {"weight": weight, "standard_error": error, "head": 1.0}

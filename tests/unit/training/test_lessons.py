@@ -14,7 +14,7 @@ from genrep.model import GenRep
 from genrep.objective import LESSONS, ObjectiveConfig
 from genrep.posteriors.placebos import PLACEBOS, entropy, smoothed
 from genrep.randomness import SampleGenerator
-from genrep.training.distillation import Teaching
+from genrep.training.distillation import Teaching, object_scores
 from genrep.training.lessons import Memory, give_lessons
 from genrep.types import UNLABELLED, Batch, Perception, Seen
 
@@ -45,7 +45,7 @@ def test_image_lessons_are_the_calibrated_posterior_of_some_labelled_images() ->
     batch = replace(batch_of(8), label=torch.tensor([UNLABELLED, 1, 2, 3, 0, UNLABELLED, 1, 2]))
     positions = torch.arange(100, 108)
     lessons = give_lessons(opened, batch, positions)
-    assert lessons is not None and lessons.image_rows.tolist() == [1, 2, 3] and lessons.image_weight == 0.5
+    assert lessons is not None and lessons.image_rows.tolist() == [1, 2, 3] and lessons.image_weight == 1
     torch.testing.assert_close(lessons.image_probs.sum(1), torch.ones(3))
     assert not lessons.image_probs.requires_grad and lessons.image_probs.std() > 1e-3
     rows = torch.tensor([2, 3])
@@ -65,7 +65,7 @@ def test_the_posterior_of_an_image_of_one_object_is_that_of_the_object() -> None
     lessons = give_lessons(teacher(teaching(image=OPEN)), batch, torch.arange(6))
     assert lessons is not None and lessons.image_rows.tolist() == [0, 2]
     ((targets, weight),) = lessons.objects
-    assert weight == 0.5 and targets.row.tolist() == [0, 2] and targets.slot.tolist() == [0, 0]
+    assert weight == 1 and targets.row.tolist() == [0, 2] and targets.slot.tolist() == [0, 0]
     assert targets.candidates.tolist() == [[0, 1, 2, 3]] * 2 and torch.equal(targets.probs, lessons.image_probs)
 
 
@@ -75,7 +75,7 @@ def test_object_lessons_are_for_images_of_several_objects() -> None:
     lessons = give_lessons(opened, batch, positions)
     assert lessons is not None and len(lessons.image_rows) == 0
     ((targets, weight),) = lessons.objects
-    assert weight == 0.5
+    assert weight == 1
     assert set(targets.row.tolist()) <= {3, 4, 5} and (batch.object_labels[targets.row, targets.slot] != UNLABELLED).all()
     torch.testing.assert_close(targets.probs.sum(1), torch.ones(len(targets.row)))
     assert not targets.probs.requires_grad
@@ -139,6 +139,27 @@ def test_what_is_remembered_teaches_again_without_the_network(monkeypatch: pytes
     assert give_lessons(opened, batch, positions, num=0, memory=memory, which=which) is None
 
 
+def test_what_is_taught_is_what_head_and_posterior_know_together() -> None:
+    batch, positions = batch_of(), torch.arange(6)
+    state = teaching(image=replace(OPEN, head=0.3), objects=replace(OPEN, head=0.3))
+    opened = teacher(state)
+    lessons = give_lessons(opened, batch, positions)
+    rows = lessons.image_rows
+    log_head = opened.model.perceive(batch.image[rows]).class_log_probs
+    log_lik = opened.image_likelihoods(CONFIG.posterior, batch.rows(rows), positions[rows])
+    log_posterior = state.calibration.log_posterior(log_lik, torch.zeros(4), budget=2)
+    torch.testing.assert_close(lessons.image_probs, state.image_gate.product(log_head, log_posterior).exp(), rtol=1e-3, atol=1e-4)
+    tempered = give_lessons(teacher(state, replace(CONFIG, lesson="tempered")), batch, positions)
+    torch.testing.assert_close(tempered.image_probs, (0.3 * log_head).softmax(1), rtol=1e-3, atol=1e-4)
+    assert (tempered.image_probs - lessons.image_probs).abs().max() > 1e-3
+    (_, (one, _)), (_, (other, _)) = lessons.objects, tempered.objects
+    part = batch.rows(torch.arange(6))
+    scores = object_scores(opened.model, part)
+    among = scores[other.row, other.slot].gather(1, other.candidates)
+    torch.testing.assert_close(other.probs, (0.3 * among.log_softmax(1)).softmax(1), rtol=1e-3, atol=1e-4)
+    assert torch.equal(one.candidates, other.candidates) and (one.probs - other.probs).abs().max() > 1e-3
+
+
 @pytest.mark.parametrize("name", PLACEBOS)
 def test_placebos_have_the_entropy_of_what_they_stand_in_for(name: str) -> None:
     batch, positions = batch_of(), torch.arange(6)
@@ -170,7 +191,7 @@ def test_a_shuffled_posterior_says_nothing_of_the_class() -> None:
 
 
 def test_lessons_are_known_by_name() -> None:
-    assert LESSONS == ("posterior", "smoothed", "shuffled", "own")
+    assert LESSONS == ("posterior", "smoothed", "shuffled", "tempered", "own")
     with pytest.raises(ValueError, match=r"found `smooth`\. Did you mean `smoothed`?"):
         ObjectiveConfig(lesson="smooth")
     with pytest.raises(ValueError, match=r"`pseudo_confidence` must lie between 0 and 1; found 1\.5"):
