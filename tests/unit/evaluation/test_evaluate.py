@@ -44,7 +44,7 @@ def test_tables_say_what_was_measured_on_what(run: Path) -> None:
     details = json.loads((run / "eval_details.json").read_text())
     assert [details[task]["set"] for task in ("classification", "detection", "segmentation", "generation")] == ["fashion", *["fashion-scenes"] * 2, "fashion"]
     assert details["generation"]["judge"].startswith("fashion-judge-v") and details["generation"]["resize"] == "none"
-    assert {gate["kind"]: gate["teaches"] for gate in details["gates"]} == {"image": 0.18, "object": 0.0}
+    assert {gate["kind"]: (gate["weight"], gate["teaches"]) for gate in details["gates"]} == {"image": (0.18, True), "object": (0.01, False)}
     assert {row["guidance"] for row in details["generation"]["guidance_tried"]} == {1.0, 2.0}
     assert sum(map(sum, details["classification"]["confusion"])) == details["classification"]["n"] == 16
 
