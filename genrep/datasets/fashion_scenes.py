@@ -9,7 +9,6 @@ not depend on the order of summation, the batch they are made in, or the machine
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -23,7 +22,6 @@ from genrep.datasets.base import ArrayDataset, boxes_of
 from genrep.datasets.garments import FASHION_CLASSES, MAX_OBJECTS, Garments, Origin, checked_num, load_garments
 from genrep.randomness import SampleGenerator
 from genrep.registry import lookup
-from genrep.threads import side_by_side
 from genrep.types import UNLABELLED
 
 NAME = "fashion-scenes"
@@ -75,13 +73,7 @@ def _as_dataset(arrays: dict[str, Tensor]) -> ArrayDataset:
 
 def _arrays(garments: Garments, indices: Int[Tensor, " n"], *, seed: int, split: str) -> dict[str, Tensor]:
     """All of the data set that differs from scene to scene."""
-
-    def part(chunk: Int[Tensor, " b"]) -> dict[str, Tensor]:
-        return _annotated(garments, _draw(garments, chunk, seed=seed, split=split))
-
-    threads = torch.get_num_threads()
-    with side_by_side(threads), ThreadPoolExecutor(threads) as pool:
-        parts = list(pool.map(part, indices.split(_CHUNK)))
+    parts = [_annotated(garments, _draw(garments, chunk, seed=seed, split=split)) for chunk in indices.split(_CHUNK)]
     return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
 

@@ -24,7 +24,7 @@ from genrep.datasets.depth_pairs import read_inv_depth
 from genrep.datasets.images import read_picture
 from genrep.evaluation.figures import Figure, at_most, plain
 from genrep.evaluation.timing import ENOUGH_ROUNDS, Progress, cpu_seconds, silent
-from genrep.threads import side_by_side
+from genrep.training.runtime import side_by_side
 from genrep.training.stream import Ahead
 
 BATCH = 256

@@ -15,7 +15,6 @@ from genrep.model import GenRep
 from genrep.objective import JOBS, Lessons
 from genrep.processes import anyone, in_turn, is_first, joined, together, total, world
 from genrep.registry import lookup
-from genrep.threads import side_by_side
 from genrep.training.beginning import begin_from
 from genrep.training.checkpoint import Progress, load_checkpoint, save_checkpoint
 from genrep.training.data import RunData, filled, left_out
@@ -27,7 +26,7 @@ from genrep.training.prior import learn_prior
 from genrep.training.probe import Probe
 from genrep.training.records import Records, Row, Screen, Silent, loss_columns, open_run, peak_memory_gb, write_log
 from genrep.training.run_folder import RunFolder
-from genrep.training.runtime import Interrupted, check_batches, default_device
+from genrep.training.runtime import Interrupted, check_batches, default_device, side_by_side
 from genrep.training.step_losses import Drawn, StepLosses, Terms, autocast
 from genrep.training.step_report import PART_COLUMN, StepReport, parts_of
 from genrep.training.stream import Ahead, Stream, annotated, by_objects, with_annotated

@@ -1,7 +1,9 @@
-"""The machine: its device, and what is split among processes."""
+"""The machine: devices and threads, and what is split among processes."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -27,6 +29,17 @@ def default_device() -> torch.device:
     if torch.cuda.is_available():
         return torch.device("cuda", torch.cuda.current_device()) if together() else torch.device("cuda")
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+@contextmanager
+def side_by_side(num: int) -> Iterator[None]:
+    """Share the CPU's threads among `num` Python threads, so that each computes with its part of the cores."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(max(1, before // num))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def check_batches(config: Config) -> None:
