@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from genrep.backbones import Asking, answer
 from genrep.generative import GenerativeModel
 from genrep.model_config import ModelConfig
+from genrep.posteriors.gate import Gate
 from genrep.registry import lookup
 from genrep.tasks import TASKS, Task, run_tasks
 from genrep.tasks.base import SCAN_WIDTH, Scan
@@ -34,6 +35,8 @@ class GenRep(GenerativeModel):
         self.scan = Scan(trunk.spec) if glimpses else None
         spec = replace(trunk.spec, scan=SCAN_WIDTH if glimpses else 0)
         self.heads = nn.ModuleDict({name: heads[name](spec, len(self.class_names), **options.get(name, {})) for name in TASKS if name in heads})
+        self.gate: Gate | None = None
+        """What the head and the generative side weigh beside each other, fitted with the calibration."""
         self.projector = nn.Sequential(nn.Linear(width, width), nn.SiLU(), nn.Linear(width, width))
 
     def tasks(self) -> Iterator[tuple[str, Task[Any, Any]]]:
@@ -99,6 +102,22 @@ class GenRep(GenerativeModel):
             semantic_mask=None if mask is None else mask.cpu(),
             inv_depth=None if inv_depth is None else inv_depth.cpu(),
         )
+
+    def combined(
+        self, image: Float[Tensor, "b 3 h w"], *, budget: int | None = None, seed: int = 0, index: Int[Tensor, " b"] | None = None, bf16: bool = False
+    ) -> Float[Tensor, "b k"]:
+        """log p(class | image) of the head and the generative side together, on the CPU: their product, each to the power that validation labels ask for.
+
+        Args:
+            budget, seed, index: of `posterior`.
+        Raises:
+            ValueError: the model has no gate, as it was trained without a posterior or by an earlier version.
+        """
+        if self.gate is None:
+            raise ValueError("this model does not know what its head and its posterior weigh beside each other: train it with a posterior, by this version.")
+        head = self.perceive(image, bf16=bf16).class_log_probs
+        assert head is not None, "a gate is fitted where there is a head"
+        return self.gate.product(head, self.posterior(image, budget=budget, seed=seed, index=index, bf16=bf16))
 
     def save_pretrained(self, folder: Path | str, *, results: Mapping[str, float] | None = None, recipe: str = "", half: bool = False) -> None:
         """Write a model folder: config.json, model.safetensors, README.md (model card), manifest.json.

@@ -10,6 +10,7 @@ from genrep.model import GenRep
 from genrep.model_config import ModelConfig
 from genrep.overrides import from_dict, to_dict
 from genrep.posteriors.calibration import Calibration, ObjectCalibration
+from genrep.posteriors.gate import Gate
 from genrep.storage import load_tensors, read_json, save_tensors, verify_folder, write_folder, write_json, write_text
 
 PACKAGED = Path(__file__).parent / "packaged"
@@ -45,8 +46,8 @@ seen = model.perceive(images)
 
 
 def state_of(model: GenRep) -> dict[str, Any]:
-    """What of a model is not a tensor: its configuration and its calibrations, as plain json values."""
-    parts = {"calibration": model.calibration, "object_calibration": model.object_calibration}
+    """What of a model is not a tensor: its configuration, its calibrations and its gate, as plain json values."""
+    parts = {"calibration": model.calibration, "object_calibration": model.object_calibration, "gate": model.gate}
     return {"config": to_dict(model.config), **{name: part.to_dict() if part else None for name, part in parts.items()}}
 
 
@@ -114,4 +115,5 @@ def load_model(folder: Path) -> GenRep:
     model.load_state_dict(tensors)
     model.calibration = Calibration.from_dict(stored["calibration"]) if stored["calibration"] else None
     model.object_calibration = ObjectCalibration.from_dict(stored["object_calibration"]) if stored["object_calibration"] else None
+    model.gate = Gate.from_dict(stored["gate"]) if stored.get("gate") else None  # older models have none
     return model.eval()

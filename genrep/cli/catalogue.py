@@ -15,6 +15,7 @@ VERBS = {
     "recipes": "list the recipes with hardware and time",
     "config": "print every field of a recipe with its meaning",
     "data": "fetch the embedded data, or check a folder of your own",
+    "calibrate": "fit anew what a finished run's posterior needs, on validation labels",
     "pack": "make a finished, measured run a model folder to share",
     "bench": "set a run's figures beside their targets",
 }

@@ -65,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def second_opinions(model: GenRep, images: Tensor, seen: Perception, args: argparse.Namespace) -> list[dict[str, Any]]:
-    """What the generative side says of each image: class probabilities, how far the head's are from them, and how likely the image is at all."""
+    """What the generative side says of each image: class probabilities, these and the head's combined, how far apart they are, and how likely the image is."""
     import torch
 
     from genrep.metrics.base import Z95
@@ -73,10 +73,12 @@ def second_opinions(model: GenRep, images: Tensor, seen: Perception, args: argpa
     log_probs = model.posterior(images, budget=args.posterior)
     bits, error = model.nll(images).bits_per_dimension()
     entries: list[dict[str, Any]] = []
-    for of, value, half in zip(log_probs.exp().tolist(), bits.tolist(), (Z95 * error).tolist(), strict=True):
-        probs = dict(sorted(zip(model.class_names, of, strict=True), key=lambda pair: -pair[1]))
+    for of, value, half in zip(log_probs, bits.tolist(), (Z95 * error).tolist(), strict=True):
         likely = {"value": value, "low": value - half, "high": value + half}
-        entries.append({"posterior": probs, "posterior_budget": args.posterior, "bits_per_dimension": likely})
+        entries.append({"posterior": by_class(model, of), "posterior_budget": args.posterior, "bits_per_dimension": likely})
+    if seen.class_log_probs is not None and model.gate is not None:
+        for entry, both in zip(entries, model.gate.product(seen.class_log_probs, log_probs), strict=True):
+            entry["combined"] = by_class(model, both)
     if seen.class_log_probs is not None:
         divergence = torch.nn.functional.kl_div(log_probs, seen.class_log_probs, log_target=True, reduction="none").sum(1)
         for entry, apart in zip(entries, divergence.tolist(), strict=True):
@@ -84,6 +86,11 @@ def second_opinions(model: GenRep, images: Tensor, seen: Perception, args: argpa
             if args.abstain_above is not None:
                 entry["abstains"] = apart > args.abstain_above
     return entries
+
+
+def by_class(model: GenRep, log_probs: Tensor) -> dict[str, float]:
+    """Probabilities [k] by name, the likeliest first."""
+    return dict(sorted(zip(model.class_names, log_probs.exp().tolist(), strict=True), key=lambda pair: -pair[1]))
 
 
 def explain(model: GenRep, images: Tensor, opinions: Sequence[Mapping[str, Any]], stems: Sequence[Path]) -> list[dict[str, Any]]:
@@ -112,8 +119,7 @@ def write_entry(model: GenRep, picture: Picture, seen: tuple[Perception, int], s
     entry: dict[str, Any] = {"file": str(picture.path), "size": list(picture.size), "changes": picture.changes}
     known: dict[str, Any] = {}
     if perception.class_log_probs is not None:
-        probs = zip(model.class_names, perception.class_log_probs[i].exp().tolist(), strict=True)
-        entry["class_probabilities"] = dict(sorted(probs, key=lambda pair: -pair[1]))
+        entry["class_probabilities"] = by_class(model, perception.class_log_probs[i])
     if perception.detections is not None:
         found = one_per_place(perception.detections[i], min_score)
         known |= {"boxes_xyxy_px": found.boxes_xyxy_px, "labels": found.labels.tolist(), "scores": found.scores.tolist()}

@@ -27,7 +27,8 @@ from genrep.randomness import SampleGenerator
 NUM_IMAGES, NUM_IMAGES_QUICK, NUM_BITS, NUM_DELETED, BATCH = 500, 30, 100, 200, 50
 BUDGETS, BUDGETS_QUICK = (2, 4, 8, 16, 32, 64, 128), (2, 4)
 DEFAULT = "gap"
-"""What `GenRep.posterior` uses."""
+USUAL = 8
+"""What `GenRep.posterior` uses, and its budget."""
 OF_TRAINING, REFERENCE = 4, 64
 """Budget of the lessons, and 16 times as much."""
 CLOSE_TO_HEAD, CLOSE_BITS, CLOSE_BF16, CLOSE_REFERENCE = 0.03, 0.02, 0.005, 0.02
@@ -108,10 +109,15 @@ def trained_figures(
             progress(f"trained model: {name}, {estimator.budget} evaluations per class")
             found[name, estimator.budget] = _outcome(model, shown, estimator)
     how = f"{len(shown.label)} test images, bootstrap interval; calibrated on the other half"
+    rows = {"head": Outcome(shown.head, 1.0), **{f"{name}, {budget} per class": outcome for (name, budget), outcome in found.items()}}
+    if model.gate:
+        budget = max(budget for name, budget in found if name == DEFAULT and budget <= USUAL)
+        together = Outcome(model.combined(shown.image, budget=budget), 1 + found[DEFAULT, budget].passes)
+        rows[f"head and {DEFAULT} combined, as stored, {budget} per class"] = together
     progress("trained model: likelihoods")
     judged = [*_aims(shown, found, how), _bf16(model, shown, quick=quick), *_bits(model, shown, quick=quick), *_evidence(model, judge, shown, quick=quick)]
     judged = [replace(figure, met=None, how=f"{figure.how}; too few to judge a target by") for figure in judged] if quick else judged
-    return judged + _grid(shown, found, how)
+    return judged + _grid(shown, rows, how)
 
 
 def _shown(model: GenRep, test: ArrayDataset, num: int) -> Shown:
@@ -236,11 +242,11 @@ def _evidence(model: GenRep, judge: Judge, shown: Shown, *, quick: bool) -> list
     return more + [plain(f"deletion by {name}: log-odds lost", value, "nats", how) for name, value in found.lost.items()]
 
 
-def _grid(shown: Shown, found: Mapping[tuple[str, int], Outcome], how: str) -> list[Figure]:
+def _grid(shown: Shown, rows: Mapping[str, Outcome], how: str) -> list[Figure]:
     """Accuracy, nll, calibration error and F of the head and of everything else."""
     figures = []
-    rows = {"head": (shown.head, 1.0), **{f"{name}, {budget} per class": (outcome.log_posterior, outcome.passes) for (name, budget), outcome in found.items()}}
-    for name, (log_probs, passes) in rows.items():
+    for name, outcome in rows.items():
+        log_probs, passes = outcome.log_posterior, outcome.passes
         figures += [
             plain(f"trained model, {name}: accuracy", bootstrap_mean(_right(log_probs, shown.label)), "0 to 1", how),
             plain(f"trained model, {name}: nll", bootstrap_mean(_surprise(log_probs, shown.label)), "nats", how),

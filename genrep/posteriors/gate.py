@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -52,6 +53,11 @@ class Gate:
     def to_dict(self) -> dict[str, float]:
         """Plain numbers, for json."""
         return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, float]) -> Gate:
+        """The inverse of `to_dict`."""
+        return cls(**values)
 
 
 def _both(head_log_probs: Float[Tensor, "n m"], posterior_log_probs: Float[Tensor, "n m"]) -> Float[Tensor, "n m 2"]:

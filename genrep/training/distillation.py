@@ -53,7 +53,7 @@ class Teaching:
     def from_dict(cls, values: Mapping[str, Any]) -> Teaching:
         """The inverse of `to_dict`."""
         kinds: dict[str, Any] = {"calibration": Calibration.from_dict, "object_calibration": ObjectCalibration.from_dict}
-        return cls(**{name: kinds.get(name, lambda v: Gate(**v))(value) if value else None for name, value in values.items()})
+        return cls(**{name: kinds.get(name, Gate.from_dict)(value) if value else None for name, value in values.items()})
 
 
 @dataclass(frozen=True)
@@ -172,46 +172,50 @@ class Teacher:
         if self.model.denoiser.num_classes < 2:
             return events
         if "classification" in self.model.heads and int(val.single.sum()) > 1:
-            events.append(self._fit_images(val.rows(val.single)))
+            events.append(self._fit_images(val.rows(val.single), bf16=self.bf16))
         several = (val.object_labels != UNLABELLED).sum(1) > 1
         if "detection" in self.model.heads and isinstance(self.config.posterior, DenoisingGap) and bool(several.any()):
             events.append(self._fit_objects(val.rows(several)))
         return events
 
     def calibrate(self, val: Batch) -> list[dict[str, Any]]:
-        """What the finished model keeps: its image posterior calibrated for all budgets, on all of the labelled validation images."""
+        """What the finished model keeps: its image posterior calibrated for all budgets, on all labelled validation images, and its gate; or nothing."""
         single = val.rows(val.single)
-        if self.teaching.calibration is None or not len(single):
+        if self.model.denoiser.num_classes < 2 or "classification" not in self.model.heads or len(single) < 2:
             return []
-        estimator = self._piloted(single)
-        several = isinstance(estimator, DenoisingGap)  # the others' errors do not fall so simply
-        budgets = (estimator.budget, 4 * estimator.budget)[: 1 + several]
-        log_lik = {n: self.model.log_likelihood(single.image, estimator=replace(estimator, budget=n), seed=self.seed, index=single.index) for n in budgets}
-        label = single.label.cpu()
-        found = _fitted(estimator, log_lik, label)
-        self.teaching, self.model.calibration = replace(self.teaching, calibration=found), found
-        return [{"event": "calibration", "tau": found.tau, "noisiness": found.noisiness, "num": len(label)}]
+        event = self._fit_images(single, times=(1, 4), bf16=False)
+        calibration = self.teaching.calibration
+        assert calibration is not None
+        kept = ("tau", "weight", "standard_error", "head_weight")
+        return [{"event": "calibration", **{name: event[name] for name in kept}, "noisiness": calibration.noisiness, "num": len(single)}]
 
     @torch.no_grad()
-    def _fit_images(self, val: Batch) -> dict[str, Any]:
+    def _fit_images(self, val: Batch, *, times: tuple[int, ...] = (1,), bf16: bool) -> dict[str, Any]:
+        """Calibration and gate of an image's class.
+
+        Args:
+            times: what multiples of the estimator's budget are fitted together, ascending; the last judges.
+        """
         estimator = self._piloted(val)
-        log_lik = self.image_likelihoods(estimator, val, val.index)
+        times = times if isinstance(estimator, DenoisingGap) else times[:1]  # the others' errors do not fall so simply
+        at = [replace(estimator, budget=n * estimator.budget) for n in times]
+        log_lik = {one.budget: self.image_likelihoods(one, val, val.index, bf16=bf16) for one in at}
+        most = at[-1].budget
         log_head = self.model.perceive(val.image).class_log_probs
         assert log_head is not None
         label = val.label.cpu()
 
         def calibrated(rows: Int[Tensor, " r"]) -> Calibration:
-            return _fitted(estimator, {estimator.budget: log_lik[rows]}, label[rows])
+            return _fitted(estimator, {budget: values[rows] for budget, values in log_lik.items()}, label[rows])
 
         def posterior(calibration: Calibration, rows: Int[Tensor, " r"]) -> Float[Tensor, "r k"]:
-            return calibration.log_posterior(log_lik[rows], torch.zeros(log_lik.shape[1]), budget=estimator.budget)
+            return calibration.log_posterior(log_lik[most][rows], torch.zeros(log_head.shape[1]), budget=most)
 
         seen = 0 if estimator is self._posterior else min(self.config.pilot_images, len(val) // 2)
         judged, log_posterior = cross_fitted(torch.arange(len(val)), len(val), calibrated, posterior, never=seen)
-        gate = fit_gate(log_head[judged], log_posterior, label[judged])
-        calibration = calibrated(torch.arange(len(val)))
+        calibration, gate = calibrated(torch.arange(len(val))), fit_gate(log_head[judged], log_posterior, label[judged])
         self.teaching = replace(self.teaching, calibration=calibration, image_gate=gate)
-        self.model.calibration = calibration
+        self.model.calibration, self.model.gate = calibration, gate
         return _event("image", gate, calibration.tau, log_posterior, log_head[judged], label[judged])
 
     @torch.no_grad()
@@ -258,8 +262,8 @@ class Teacher:
         assert self.config.posterior
         return self.config.posterior
 
-    def image_likelihoods(self, estimator: PosteriorEstimator, batch: Batch, index: Tensor) -> Float[Tensor, "b k"]:
-        return self.model.log_likelihood(batch.image, estimator=estimator, seed=self.seed, index=index, bf16=self.bf16)
+    def image_likelihoods(self, estimator: PosteriorEstimator, batch: Batch, index: Tensor, *, bf16: bool) -> Float[Tensor, "b k"]:
+        return self.model.log_likelihood(batch.image, estimator=estimator, seed=self.seed, index=index, bf16=bf16)
 
     def object_likelihoods(self, batch: Batch, scores: Tensor, index: Tensor) -> ObjectLikelihoods:
         assert isinstance(self.config.posterior, DenoisingGap)

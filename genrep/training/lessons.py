@@ -138,7 +138,7 @@ def _image_targets(teacher: Teacher, batch: Batch, positions: Int[Tensor, " r"])
     calibration, estimator, gate = teacher.teaching.calibration, teacher.config.posterior, teacher.teaching.image_gate
     assert calibration and estimator and gate
     estimator = replace(estimator, **calibration.gap) if isinstance(estimator, DenoisingGap) else estimator
-    log_lik = teacher.image_likelihoods(estimator, batch, positions).to(batch.image.device)
+    log_lik = teacher.image_likelihoods(estimator, batch, positions, bf16=teacher.bf16).to(batch.image.device)
     log_posterior = calibration.log_posterior(log_lik, log_lik.new_zeros(log_lik.shape[1]), budget=estimator.budget)
     log_head = teacher.model.perceive(batch.image).class_log_probs
     assert log_head is not None

@@ -158,6 +158,7 @@ class Session:
             self.joint.state = state or self.joint.state
             self.teacher.model.calibration = self.teacher.teaching.calibration
             self.teacher.model.object_calibration = self.teacher.teaching.object_calibration
+            self.teacher.model.gate = self.teacher.teaching.image_gate
         self.records.cut(self.progress.step)
         for line in damaged:
             self.records.event({"event": "damaged_checkpoint", "what": line})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,7 +18,7 @@ import pytest
 from PIL import Image
 
 from genrep.recipes import RECIPES
-from genrep.storage import sha256_of, verify_folder
+from genrep.storage import read_json, sha256_of, verify_folder
 
 pytestmark = pytest.mark.slow
 
@@ -112,11 +113,26 @@ def test_a_second_opinion_and_a_likelihood(run: Path, genrep: Genrep, work: Path
         assert sum(entry["posterior"].values()) == pytest.approx(1, abs=1e-5) and entry["posterior_budget"] == 2
         pairs = [(q, entry["posterior"][name]) for name, q in entry["class_probabilities"].items()]
         assert entry["divergence"] == pytest.approx(sum(q * math.log(q / p) for q, p in pairs), abs=1e-4)
+        assert sum(entry["combined"].values()) == pytest.approx(1, abs=1e-5) and list(entry["combined"].values()) == sorted(
+            entry["combined"].values(), reverse=True
+        )
         assert entry["abstains"] is (entry["divergence"] > 0.02)
     out, _ = genrep("nll", "noise.png", "black.png", "--model", "runs/tiny", "--draws", "8", "--class", "bag", "--out", "bits.json")
     assert "mean of 2 images" in out and "wrote bits.json: bits per dimension of 8-bit pixels" in out
     for entry in json.loads((work / "bits.json").read_text())["images"]:
         assert entry["low"] < entry["bits_per_dimension"] < entry["high"] and f"{entry['bits_per_dimension']:.4f}  [{entry['low']:.4f}" in out
+
+
+def test_a_run_is_calibrated_anew(genrep: Genrep, run: Path, work: Path) -> None:
+    """Its weights stay, and so does what it sees."""
+    shutil.copytree(run, work / "runs" / "again")
+    before, weights = (of(work / "runs" / "again" / "model" / name) for of, name in ((read_json, "config.json"), (sha256_of, "model.safetensors")))
+    out, _ = genrep("calibrate", "runs/again", "--images", "24")
+    after = read_json(work / "runs" / "again" / "model" / "config.json")
+    assert "calibration: tau" in out and "num 24" in out and "wrote runs/again/model" in out
+    assert sha256_of(work / "runs" / "again" / "model" / "model.safetensors") == weights and after["config"] == before["config"]
+    assert after["calibration"] != before["calibration"] and after["gate"] != before["gate"]
+    assert "must be at least 2" in genrep("calibrate", "runs/again", "--images", "1", code=2)[1]
 
 
 def test_generation_is_a_function_of_its_arguments(run: Path, genrep: Genrep, work: Path) -> None:

@@ -14,6 +14,7 @@ from genrep.model import GenRep
 from genrep.model_folder import PACKAGED
 from genrep.posteriors import DenoisingGap
 from genrep.posteriors.calibration import Calibration, ObjectCalibration
+from genrep.posteriors.gate import Gate
 from genrep.samplers import Ancestral
 from genrep.schedules import CosineVP
 from genrep.storage import MANIFEST, read_json, sha256_of, write_json
@@ -25,6 +26,7 @@ FILES = ("config.json", "model.safetensors", "README.md", MANIFEST)
 def model() -> GenRep:
     model = small_model(schedule=CosineVP(max_logsnr=18.0), prediction="v", tasks=("segmentation", "classification"))
     model.calibration = Calibration(tau=0.3, bias=(0.1, 0.2, 0.3, 0.4))
+    model.gate = Gate(weight=0.3, standard_error=0.1, head=0.8)
     model.object_calibration = ObjectCalibration(tau=0.2, gamma=0.5, bias=(0.0, 0.0, 0.1, -0.1))
     return model
 
@@ -43,7 +45,7 @@ def reseal(folder: Path) -> None:
 def test_a_loaded_model_is_the_saved_one(model: GenRep, folder: Path) -> None:
     found = GenRep.from_pretrained(folder)
     assert found.config == model.config and not found.training
-    assert (found.calibration, found.object_calibration) == (model.calibration, model.object_calibration)
+    assert (found.calibration, found.object_calibration, found.gate) == (model.calibration, model.object_calibration, model.gate)
     image = rectangles(3, size=16).batch(torch.arange(3)).image
     seen, expected = found.perceive(image), model.perceive(image)
     assert torch.equal(seen.class_log_probs, expected.class_log_probs) and torch.equal(seen.semantic_mask, expected.semantic_mask)
@@ -56,7 +58,17 @@ def test_a_loaded_model_is_the_saved_one(model: GenRep, folder: Path) -> None:
 def test_a_model_without_calibration_comes_back_without(tmp_path: Path) -> None:
     small_model().save_pretrained(tmp_path / "model")
     found = GenRep.from_pretrained(tmp_path / "model")
-    assert found.calibration is None and found.object_calibration is None
+    assert found.calibration is None and found.object_calibration is None and found.gate is None
+    with pytest.raises(ValueError, match="weigh beside each other"):
+        found.combined(rectangles(1, size=16).batch(torch.arange(1)).image)
+
+
+def test_a_folder_of_before_gates_were_kept_still_loads(folder: Path) -> None:
+    stored = read_json(folder / "config.json")
+    del stored["gate"]
+    write_json(folder / "config.json", stored)
+    reseal(folder)
+    assert GenRep.from_pretrained(folder).gate is None
 
 
 def test_the_folder_holds_four_files_and_a_card_with_the_figures(folder: Path) -> None:

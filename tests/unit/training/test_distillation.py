@@ -19,7 +19,7 @@ from torch import Tensor
 from genrep.model import GenRep
 from genrep.posteriors import DenoisingGap
 from genrep.posteriors.calibration import Calibration, fit_calibration
-from genrep.posteriors.gate import fit_gate
+from genrep.posteriors.gate import Gate, fit_gate
 from genrep.training import distillation
 from genrep.training.distillation import Teacher, Teaching, cross_fitted, object_log_likelihoods, object_scores
 from genrep.training.lessons import give_lessons
@@ -219,7 +219,21 @@ def test_a_pilot_run_finds_only_what_the_configuration_leaves_open() -> None:
 
 def test_a_finished_model_knows_what_a_budget_is_worth() -> None:
     val, asked = batch_of(40), teacher()
-    assert asked.calibrate(val) == []
-    asked.fit(val)
+    assert asked.calibrate(replace(val, label=torch.full((40,), UNLABELLED))) == [] and asked.model.calibration is None
     (event,) = asked.calibrate(val)
     assert event["num"] == 20 and asked.model.calibration is asked.teaching.calibration and asked.model.calibration.noisiness > 0
+    gate = asked.model.gate
+    assert gate is asked.teaching.image_gate and gate is not None and (event["weight"], event["head_weight"]) == (gate.weight, gate.head)
+
+
+def test_a_finished_model_combines_its_two_sides() -> None:
+    """By the product of powers that the gate fitted, with the doubted posterior; other powers give another answer."""
+    val, asked = batch_of(40), teacher()
+    asked.calibrate(val)
+    model, image = asked.model, val.image[:6]
+    posterior, head = model.posterior(image, budget=6), model.perceive(image).class_log_probs
+    model.gate = Gate(weight=0.7, standard_error=0.1, head=0.4)
+    expected = head.exp() ** 0.4 * (0.95 * posterior.exp() + 0.05 / 4) ** 0.7
+    torch.testing.assert_close(model.combined(image, budget=6).exp(), expected / expected.sum(1, keepdim=True))
+    model.gate = Gate(weight=0.0, standard_error=0.1)
+    torch.testing.assert_close(model.combined(image, budget=6), head)

@@ -146,7 +146,7 @@ def test_what_is_taught_is_what_head_and_posterior_know_together() -> None:
     lessons = give_lessons(opened, batch, positions)
     rows = lessons.image_rows
     log_head = opened.model.perceive(batch.image[rows]).class_log_probs
-    log_lik = opened.image_likelihoods(CONFIG.posterior, batch.rows(rows), positions[rows])
+    log_lik = opened.image_likelihoods(CONFIG.posterior, batch.rows(rows), positions[rows], bf16=False)
     log_posterior = state.calibration.log_posterior(log_lik, torch.zeros(4), budget=2)
     torch.testing.assert_close(lessons.image_probs, state.image_gate.product(log_head, log_posterior).exp(), rtol=1e-3, atol=1e-4)
     tempered = give_lessons(teacher(state, replace(CONFIG, lesson="tempered")), batch, positions)

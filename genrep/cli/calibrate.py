@@ -1,0 +1,38 @@
+"""Fit anew, on validation labels, what the posterior of a finished run needs: its calibration, and what it weighs beside the head. The weights stay."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+TAKES_OVERRIDES = False
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What `calibrate` accepts."""
+    parser.add_argument("run", type=Path, metavar="RUN", help="folder of a finished run; its model folder is written anew")
+    parser.add_argument("--images", type=int, metavar="N", help="validation images of each set, the first ones; default: as many as training fits on")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Fit, write, and say what was found."""
+    from genrep.cli.runs import model_folder
+    from genrep.cli.screen import event_text
+    from genrep.evaluation.evaluate import finished_run
+    from genrep.objective import ObjectiveConfig
+    from genrep.training.data import RunData
+    from genrep.training.distillation import Teacher
+
+    if args.images is not None and args.images < 2:
+        raise ValueError(f"`--images` must be at least 2; found {args.images}.")
+    model_folder(args.run)
+    folder, config, model = finished_run(args.run)
+    objective = config.objective if config.objective.posterior else ObjectiveConfig()
+    val = RunData(config).first_validation(args.images or objective.gate_images).to(model.device)
+    events = Teacher(model, objective, seed=config.train.seed).calibrate(val)
+    if not events:
+        raise ValueError(f"{args.run} cannot be calibrated: that takes two classes, a classification head, and validation images of one label.")
+    model.save_pretrained(folder.model, recipe=f"recipe `{config.name}`")
+    print("\n".join(map(event_text, events)))
+    print(f"wrote {folder.model}")
+    return 0
