@@ -27,7 +27,6 @@ from genrep.schedules import Schedule
 from genrep.types import Batch, Denoise, Denoised
 
 T = TypeVar("T")
-
 Watch = Callable[[Tensor, Tensor], None]
 
 
@@ -179,23 +178,25 @@ class GenerativeModel(nn.Module):
     def log_likelihood(
         self,
         image: Float[Tensor, "b 3 h w"],
+        classes: Int[Tensor, "b m"] | None = None,
         *,
         estimator: PosteriorEstimator | None = None,
         seed: int = 0,
         index: Int[Tensor, " b"] | None = None,
         batch_size: int = 64,
         bf16: bool = False,
-    ) -> Float[Tensor, "b k"]:
-        """log p(image | class) of every single class, nats, up to a constant per image; uncalibrated, on the CPU.
+    ) -> Float[Tensor, "b m"]:
+        """log p(image | class), nats, up to a constant per image; uncalibrated, on the CPU.
 
         Args:
+            classes: which ones, of each image; default: all.
             index: of each image's random numbers within `seed`, default 0 to b - 1.
         """
-        every_class = torch.eye(len(self.class_names), device=self.device)
+        classes = torch.arange(len(self.class_names)).expand(len(image), -1) if classes is None else classes.cpu()
+        asked = nn.functional.one_hot(classes, len(self.class_names)).to(self.device, torch.float32)
 
         def find(x0: Tensor, rows: Tensor, generator: SampleGenerator) -> Tensor:
-            candidates = every_class.expand(len(x0), -1, -1)
-            return (estimator or DenoisingGap(budget=8))(self.denoiser.candidates, x0, candidates, schedule=self.schedule, generator=generator)
+            return (estimator or DenoisingGap(budget=8))(self.denoiser.candidates, x0, asked[rows], schedule=self.schedule, generator=generator)
 
         return torch.cat([part.cpu() for part in self._in_parts(image, find, "posterior", seed, index, batch_size, bf16)])
 
@@ -240,8 +241,7 @@ class GenerativeModel(nn.Module):
         estimator = estimator or DenoisingGap(budget=8, **calibration.gap)
         estimator = estimator if budget is None else replace(estimator, budget=budget)
         log_lik = self.log_likelihood(image, estimator=estimator, seed=seed, index=index, batch_size=batch_size, bf16=bf16)
-        log_prior = torch.zeros(len(self.class_names)) if log_prior is None else log_prior
-        return calibration.log_posterior(log_lik, log_prior, budget=estimator.budget)
+        return calibration.log_posterior(log_lik, log_lik.new_zeros(log_lik.shape[1]) if log_prior is None else log_prior, budget=estimator.budget)
 
     @torch.no_grad()
     def evidence(

@@ -85,6 +85,11 @@ class GenRep(GenerativeModel):
         return next((seen for _, head, output in run_tasks(self.tasks(), features) if (seen := head.seen(output, confidence))), None)
 
     @torch.no_grad()
+    def results(self, features: Features) -> dict[str, Any]:
+        """What each task makes of images, by its name."""
+        return {name: head.results(output) for name, head, output in run_tasks(self.tasks(), features)}
+
+    @torch.no_grad()
     def perceive(self, image: Float[Tensor, "b 3 h w"], *, batch_size: int = 256, bf16: bool = False) -> Perception:
         """Classes, objects and masks of images, on the CPU."""
         return Perception.cat([self._perceive(part, bf16) for part in image.split(batch_size)])
@@ -92,8 +97,7 @@ class GenRep(GenerativeModel):
     def _perceive(self, image: Tensor, bf16: bool) -> Perception:
         x0 = self.encode(image.to(self.device))
         with torch.autocast(x0.device.type, torch.bfloat16, enabled=bf16):
-            features = self.clean_features(x0)
-            found = {name: head.results(output) for name, head, output in run_tasks(self.tasks(), features)}
+            found = self.results(self.clean_features(x0))
         log_probs, mask = found.get("classification"), found.get("segmentation")
         objects, inv_depth = found.get("detection"), found.get("depth")
         return Perception(

@@ -28,7 +28,7 @@ from genrep.types import Batch, Features
 JOBS = ("perception", "generation")
 """The two losses of a joint step, in the order of the Gramian."""
 
-LESSONS = ("posterior", *PLACEBOS, "tempered", "own")
+LESSONS = ("posterior", *PLACEBOS, "tempered")
 T_MIN, T_MAX = 1e-3, 1.0 - 1e-3
 
 
@@ -75,13 +75,17 @@ class ObjectiveConfig:
     """Folder of a finished model that is asked in the teacher's place, with generation alone, too; None: the teacher, where perception is trained."""
     lesson: str = "posterior"
     """What teaches perception where the gate is open: `posterior`, together with what the head knows itself (`posteriors/gate.py`); a placebo of it, to tell
-    whether knowledge or smoothing helps: of equal entropy, `smoothed` or `shuffled` (`posteriors/placebos.py`), or `tempered`, without the posterior. Or `own`:
-    the classes of unannotated images that the teacher's own head is sure of (`pseudo_confidence`), ungated."""
+    whether knowledge or smoothing helps: of equal entropy, `smoothed` or `shuffled` (`posteriors/placebos.py`), or `tempered`, without the posterior."""
+    self_training: bool = False
+    """In every step of stage 2 unannotated images teach perception the classes that the teacher's own head is sure of (`pseudo_confidence`), gate or no gate.
+    Lessons are then for unannotated images that it is unsure of."""
     distil_weight: float = 1.0
     distil_every: int = 8
     """Steps between lessons."""
     distil_images: int = 16
     """Images taught in such a step."""
+    distil_shortlist: int = 0
+    """How many of the head's favourite classes a lesson asks the posterior about, for images of one object; the rest keep what the head gives them. 0: all."""
     distil_visits: int = 5
     """How often the posterior that a lesson found of an image teaches again when the image comes back, at no cost; 0: never."""
     distil_candidates: int = 3
@@ -92,12 +96,9 @@ class ObjectiveConfig:
     """Validation images of each set for that."""
 
     def __post_init__(self) -> None:
+        self._check_lessons()
         if not self.jobs or not set(self.jobs) <= set(JOBS):
             raise ValueError(f"`jobs` must be one or both of {', '.join(JOBS)}; found {self.jobs}.")
-        if not 0 <= self.distil_visits < 256:
-            raise ValueError(f"`distil_visits` must lie in 0..255; found {self.distil_visits}. 0 makes every lesson serve once.")
-        if self.lesson not in LESSONS:
-            raise ValueError(f"`lesson` must be one of {', '.join(LESSONS)}; found `{self.lesson}`.{nearest(self.lesson, LESSONS)}")
         if self.pseudo_confidence is not None and not 0 < self.pseudo_confidence < 1:
             raise ValueError(f"`pseudo_confidence` must lie between 0 and 1; found {self.pseudo_confidence}. `none` switches pseudo-conditions off.")
         if self.prior_images < 1:
@@ -106,10 +107,18 @@ class ObjectiveConfig:
             raise ValueError(f"`prior_steps` must be at least 0; found {self.prior_steps}. 0 leaves p(sem | classes) unlearnt.")
         if self.labeller and (self.pseudo_confidence is None or "generation" not in self.jobs):
             raise ValueError("`labeller` says what generation is conditioned on: it needs generation among `jobs`, and a `pseudo_confidence`.")
-        if self.lesson == "own" and self.pseudo_confidence is None:
-            raise ValueError("`lesson` own needs to know how sure is sure: set `pseudo_confidence`, for example to .9.")
         if not 0 <= self.sem_clean + self.sem_own <= 1:
             raise ValueError(f"`sem_clean` + `sem_own` must lie in [0, 1]; found {self.sem_clean + self.sem_own}.")
+
+    def _check_lessons(self) -> None:
+        if not 0 <= self.distil_visits < 256:
+            raise ValueError(f"`distil_visits` must lie in 0..255; found {self.distil_visits}. 0 makes every lesson serve once.")
+        if self.lesson not in LESSONS:
+            raise ValueError(f"`lesson` must be one of {', '.join(LESSONS)}; found `{self.lesson}`.{nearest(self.lesson, LESSONS)}")
+        if self.self_training and self.pseudo_confidence is None:
+            raise ValueError("`self_training` needs to know how sure is sure: set `pseudo_confidence`, for example to .9.")
+        if self.distil_shortlist < 0 or self.distil_shortlist == 1:
+            raise ValueError(f"`distil_shortlist` must be 0, for all classes, or at least 2; found {self.distil_shortlist}.")
 
     def lesson_size(self, step: int) -> int:
         """Images that may be taught something new in a step."""
@@ -118,18 +127,16 @@ class ObjectiveConfig:
 
 @dataclass(frozen=True)
 class Lessons:
-    """What generation teaches in a step: targets without gradient, and with which weight."""
+    """What perception is taught in a step beside annotations: targets without gradient."""
 
     image_rows: Int[Tensor, " r"]
     image_probs: Float[Tensor, "r k"]
-    image_weight: float
-    objects: tuple[tuple[ObjectTargets, float], ...]
-    """Targets, and their weight."""
+    objects: tuple[ObjectTargets, ...]
 
     @cached_property
     def num(self) -> list[Tensor]:
         """How many are taught in all processes: images, then objects of each kind."""
-        return list(total(torch.tensor([len(self.image_rows), *(len(targets.row) for targets, _ in self.objects)], device=self.image_rows.device)))
+        return list(total(torch.tensor([len(self.image_rows), *(len(targets.row) for targets in self.objects)], device=self.image_rows.device)))
 
 
 def perception_losses(
@@ -190,10 +197,10 @@ def _share(num: Tensor, others: int) -> Tensor:
 
 
 def _distillation(head: Task[Any, Any], output: Any, batch: Batch, lessons: Lessons) -> Tensor:
-    """Gated KL(p || q) of one head, mean over what was taught."""
-    taught = [(head.distil_image(output, lessons.image_rows, lessons.image_probs), lessons.image_weight)]
-    taught += [(head.distil_objects(output, batch, targets), weight) for targets, weight in lessons.objects]
-    parts = [weight * of_one.sum() / num.clamp(min=1) for (of_one, weight), num in zip(taught, lessons.num, strict=True) if of_one is not None]
+    """KL(p || q) of one head, mean over what is taught."""
+    taught = [head.distil_image(output, lessons.image_rows, lessons.image_probs)]
+    taught += [head.distil_objects(output, batch, targets) for targets in lessons.objects]
+    parts = [of_one.sum() / num.clamp(min=1) for of_one, num in zip(taught, lessons.num, strict=True) if of_one is not None]
     return sum(parts, batch.image.new_zeros(()))
 
 

@@ -97,7 +97,7 @@ SUITES = {
             "smoothed": {"objective.lesson": "smoothed"},
             "shuffled": {"objective.lesson": "shuffled"},
             "tempered": {"objective.lesson": "tempered"},
-            "self-trained": {"objective.jobs": "perception", "objective.posterior": "none", "objective.lesson": "own"},
+            "self-trained": {"objective.jobs": "perception", "objective.posterior": "none", "objective.self_training": "true"},
             "taught-plain": _PLAIN,
             "plain": {**_PLAIN, "objective.posterior": "none"},
             "made": _PLAIN_ALONE,

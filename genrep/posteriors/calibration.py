@@ -45,13 +45,17 @@ class Calibration:
         """What log-likelihoods of so many evaluations per class are multiplied by."""
         return self.tau / (1 + self.noisiness / budget)
 
-    def log_posterior(self, log_lik: Float[Tensor, "n k"], log_prior: Float[Tensor, " k"], *, budget: int) -> Float[Tensor, "n k"]:
+    def log_posterior(
+        self, log_lik: Float[Tensor, "n m"], log_prior: Float[Tensor, " k"], *, budget: int, classes: Int[Tensor, "n m"] | None = None
+    ) -> Float[Tensor, "n m"]:
         """log p(y | x) from log p(x | y), nats.
 
         Args:
             budget: evaluations per class behind `log_lik`.
+            classes: of which classes, and among which; default: all.
         """
-        return (self.tau_at(budget) * log_lik + log_lik.new_tensor(self.bias) + log_prior.to(log_lik)).log_softmax(-1)
+        by_class = log_lik.new_tensor(self.bias) + log_prior.to(log_lik)
+        return (self.tau_at(budget) * log_lik + (by_class if classes is None else by_class[classes])).log_softmax(-1)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain numbers and lists, for json."""

@@ -38,12 +38,12 @@ class Teaching:
     object_gate: Gate | None = None
 
     @property
-    def image_weight(self) -> float:
-        return float(self.image_gate is not None and self.image_gate.teaches)
+    def teaches_images(self) -> bool:
+        return self.calibration is not None and self.image_gate is not None and self.image_gate.teaches
 
     @property
-    def object_weight(self) -> float:
-        return float(self.object_gate is not None and self.object_gate.teaches)
+    def teaches_objects(self) -> bool:
+        return self.object_calibration is not None and self.object_gate is not None and self.object_gate.teaches
 
     def to_dict(self) -> dict[str, Any]:
         """Plain json values."""
@@ -262,8 +262,10 @@ class Teacher:
         assert self.config.posterior
         return self.config.posterior
 
-    def image_likelihoods(self, estimator: PosteriorEstimator, batch: Batch, index: Tensor, *, bf16: bool) -> Float[Tensor, "b k"]:
-        return self.model.log_likelihood(batch.image, estimator=estimator, seed=self.seed, index=index, bf16=bf16)
+    def image_likelihoods(
+        self, estimator: PosteriorEstimator, batch: Batch, index: Tensor, *, bf16: bool, classes: Int[Tensor, "b m"] | None = None
+    ) -> Float[Tensor, "b m"]:
+        return self.model.log_likelihood(batch.image, classes, estimator=estimator, seed=self.seed, index=index, bf16=bf16)
 
     def object_likelihoods(self, batch: Batch, scores: Tensor, index: Tensor) -> ObjectLikelihoods:
         assert isinstance(self.config.posterior, DenoisingGap)

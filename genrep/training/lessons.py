@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
+from torch.nn.functional import one_hot
 
 from genrep.objective import Lessons
 from genrep.posteriors import DenoisingGap
@@ -67,45 +68,44 @@ def give_lessons(
 ) -> Lessons | None:
     """Targets for `num` of the images of all processes (default: what the configuration says), of either kind, and for those that are remembered.
 
-    Images of one object are taught by their posterior, whether they are annotated or not; objects among others where they are annotated.
+    Images of one object are taught by their posterior, whether they are annotated or not; objects among others where they are annotated. With self-training
+    unannotated images whose class the teacher's head is sure of are taught that, all of them, and posteriors are for the other unannotated ones.
 
     Args:
         num: 0: nothing new is found.
         memory: of the posteriors of images.
         which: the images' places in it.
     Returns:
-        None while no gate is open, which then costs nothing, and where nobody can be taught.
+        None while no gate is open and there is no self-training, which then costs nothing, and where nobody can be taught.
     """
-    config, state = teacher.config, teacher.teaching
-    num = config.distil_images if num is None else num
-    if config.lesson == "own":
-        return _own(teacher, batch, num) if num else None
-    if state.image_weight <= 0 and state.object_weight <= 0:
-        return None
+    state = teacher.teaching
+    num = teacher.config.distil_images if num is None else num
     rows, probs = positions.new_zeros(0), batch.classes[:0]
-    objects: list[tuple[ObjectTargets, float]] = []
-    if state.image_weight > 0 and state.calibration:
-        rows, probs = _images(teacher, batch, positions, num, memory, positions if which is None else which)
-        objects.append((_only_objects(batch, rows, probs), state.image_weight))
-    if num and state.object_weight > 0 and state.object_calibration:
+    objects: list[ObjectTargets] = []
+    if state.teaches_images or teacher.config.self_training:
+        asked, remembered = (num, memory) if state.teaches_images else (0, None)
+        rows, probs = _images(teacher, batch, positions, asked, remembered, positions if which is None else which)
+        objects.append(_only_objects(batch, rows, probs))
+    if num and state.teaches_objects:
         several = first_rows((batch.object_labels != UNLABELLED).sum(1) > 1, num)
-        objects.append((_object_targets(teacher, batch, several, positions), state.object_weight))
-    return _unless_empty(Lessons(rows, probs, state.image_weight, tuple(objects)))
-
-
-def _unless_empty(lessons: Lessons) -> Lessons | None:
-    """Where nobody is taught in any process, nothing."""
+        objects.append(_object_targets(teacher, batch, several, positions))
+    lessons = Lessons(rows, probs, tuple(objects))
     return lessons if any(lessons.num) else None
 
 
 def _images(
     teacher: Teacher, batch: Batch, positions: Tensor, num: int, memory: Memory | None, which: Int[Tensor, " b"]
 ) -> tuple[Int[Tensor, " r"], Float[Tensor, "r k"]]:
-    """Rows with a posterior, and it: what is remembered, and `num` new ones of the rest."""
+    """Rows with a target, and it: posteriors that are remembered, classes that the head is sure of, and `num` new posteriors of the rest."""
     memory = memory or Memory(0, batch.classes.shape[1], visits=0)
     known, probs = memory.recall(which)
-    if num:
-        fresh = first_rows(_of_one_object(teacher, batch) & ~known, num)
+    own, unknown = teacher.config.self_training, batch.unannotated
+    if num or own:
+        look = _look(teacher, batch)
+        sure = look.sure & ~known
+        probs = torch.where(sure[:, None], one_hot(look.label.clamp(min=0), probs.shape[1]).to(probs), probs)
+        known = known | sure
+        fresh = first_rows(look.alone & ~known & (unknown | (not own)), num)
         found = _image_targets(teacher, batch.rows(fresh), positions[fresh]) if len(fresh) else probs[:0]
         memory.keep(which[fresh], found)
         known, probs = known.index_fill(0, fresh, True), probs.index_copy(0, fresh, found.to(probs))
@@ -113,38 +113,54 @@ def _images(
     return rows, probs[rows]
 
 
-def _own(teacher: Teacher, batch: Batch, num: int) -> Lessons | None:
-    """Self-training: the classes of unannotated images that the teacher's head is sure of."""
-    unknown, probs = batch.unannotated, teacher.model.perceive(batch.image).class_log_probs
-    if probs is None:
-        return None
-    best, label = probs.exp().to(unknown.device).max(1)
-    rows = first_rows(unknown & (best > (teacher.config.pseudo_confidence or 1.0)), num)
-    return _unless_empty(Lessons(rows, torch.nn.functional.one_hot(label[rows], probs.shape[1]).float(), 1.0, ()))
+@dataclass(frozen=True)
+class _Look:
+    """Who may be taught as an image of one object, and of whose class the teacher's head is sure, with self-training."""
+
+    alone: Bool[Tensor, " b"]
+    sure: Bool[Tensor, " b"]
+    label: Int[Tensor, " b"]
+    """The head's favourite where it is sure."""
 
 
-def _of_one_object(teacher: Teacher, batch: Batch) -> Bool[Tensor, " b"]:
-    """Labelled ones, and unannotated ones in which the teacher sees one object."""
-    alone, unknown = batch.single, batch.unannotated
-    if bool(unknown.any()):
-        model = teacher.model
-        seen = model.seen(model.clean_features(model.encode(batch.image[unknown])), SURE)
-        alone = alone if seen is None else alone.masked_scatter(unknown, seen.num_objects == 1)
-    return alone
+def _look(teacher: Teacher, batch: Batch) -> _Look:
+    """At labelled images, and at unannotated ones as the teacher sees them."""
+    alone, unknown, label = batch.single, batch.unannotated, batch.label
+    sure, model, config = torch.zeros_like(unknown), teacher.model, teacher.config
+    if not bool(unknown.any()):
+        return _Look(alone, sure, label)
+    features = model.clean_features(model.encode(batch.image[unknown]))
+    if seen := model.seen(features, SURE):
+        alone = alone.masked_scatter(unknown, seen.num_objects == 1)
+    log_probs = model.results(features).get("classification") if config.self_training else None
+    if log_probs is not None:
+        best, favourite = log_probs.max(1)
+        sure = alone & sure.masked_scatter(unknown, best.exp() > (config.pseudo_confidence or 1.0))
+        label = label.masked_scatter(unknown, favourite)
+    return _Look(alone, sure, label)
 
 
 def _image_targets(teacher: Teacher, batch: Batch, positions: Int[Tensor, " r"]) -> Float[Tensor, "r k"]:
-    """What head and posterior know together of the class of images of one object, or a placebo of it."""
-    calibration, estimator, gate = teacher.teaching.calibration, teacher.config.posterior, teacher.teaching.image_gate
+    """What head and posterior know together of the class of images of one object, or a placebo of it.
+
+    Of a shortlist the posterior divides what the head, as sure as it should be, gives to it.
+    """
+    calibration, estimator, gate, config = teacher.teaching.calibration, teacher.config.posterior, teacher.teaching.image_gate, teacher.config
     assert calibration and estimator and gate
     estimator = replace(estimator, **calibration.gap) if isinstance(estimator, DenoisingGap) else estimator
-    log_lik = teacher.image_likelihoods(estimator, batch, positions, bf16=teacher.bf16).to(batch.image.device)
-    log_posterior = calibration.log_posterior(log_lik, log_lik.new_zeros(log_lik.shape[1]), budget=estimator.budget)
     log_head = teacher.model.perceive(batch.image).class_log_probs
     assert log_head is not None
-    log_head = log_head.to(log_posterior)
-    favourite = torch.where(batch.label == UNLABELLED, log_head.argmax(1), batch.label)
-    return _taught(teacher, gate, log_head, log_posterior, favourite, positions)
+    log_head = log_head.to(batch.image.device)
+    favourite, classes = torch.where(batch.label == UNLABELLED, log_head.argmax(1), batch.label), None
+    if 0 < config.distil_shortlist < log_head.shape[1]:
+        classes = log_head.topk(config.distil_shortlist, dim=1).indices
+    log_lik = teacher.image_likelihoods(estimator, batch, positions, bf16=teacher.bf16, classes=classes).to(log_head)
+    log_posterior = calibration.log_posterior(log_lik, log_head.new_zeros(log_head.shape[1]), budget=estimator.budget, classes=classes)
+    if classes is None:
+        return _taught(teacher, gate, log_head, log_posterior, favourite, positions)
+    probs = (gate.head * log_head).softmax(1)
+    among = _taught(teacher, gate, log_head.gather(1, classes), log_posterior, (classes == favourite[:, None]).int().argmax(1), positions)
+    return probs.scatter(1, classes, among * probs.gather(1, classes).sum(1, keepdim=True))
 
 
 def _object_targets(teacher: Teacher, batch: Batch, rows: Int[Tensor, " m"], positions: Int[Tensor, " b"]) -> ObjectTargets:

@@ -236,26 +236,26 @@ def test_task_is_the_weighted_sum_of_the_heads() -> None:
     assert terms["distil"] == 0 and terms["perception"] == terms["task"]
 
 
-def lessons(batch: Batch, *, image_weight: float, object_weight: float) -> Lessons:
+def lessons(batch: Batch, *, images: bool = True, objects: bool = True) -> Lessons:
     targets = ObjectTargets(torch.tensor([1, 2]), torch.tensor([0, 1]), torch.tensor([[0, 1], [2, 3]]), torch.tensor([[0.9, 0.1], [0.5, 0.5]]))
     probs = normal(2, batch.classes.shape[1]).softmax(1)
-    return Lessons(torch.tensor([0, 3]), probs, image_weight, ((targets, object_weight),))
+    rows = torch.tensor([0, 3]) if images else torch.zeros(0, dtype=torch.long)
+    return Lessons(rows, probs[: len(rows)], (targets,) if objects else ())
 
 
-def test_lessons_are_added_as_far_as_the_gates_are_open() -> None:
+def test_lessons_of_images_and_of_objects_are_added() -> None:
     model, batch = small_model(), batch_of(num_objects=2)
-    found = {
-        weights: perception(model, batch, lessons=lessons(batch, image_weight=weights[0], object_weight=weights[1]))
-        for weights in ((0.0, 0.0), (1.0, 0.0), (0.0, 1.0), (0.5, 0.25))
-    }
     plain = perception(model, batch)
-    assert torch.equal(found[0.0, 0.0]["perception"], plain["perception"])
-    of_images, of_objects = found[1.0, 0.0]["distil"], found[0.0, 1.0]["distil"]
+
+    def distil(config: ObjectiveConfig = CONFIG, **kinds: bool) -> Tensor:
+        found = perception(model, batch, config, lessons(batch, **kinds))
+        torch.testing.assert_close(found["perception"], plain["task"] + found["distil"])
+        return found["distil"]
+
+    of_images, of_objects = distil(objects=False), distil(images=False)
     assert of_images > 0 and of_objects > 0
-    torch.testing.assert_close(found[0.5, 0.25]["distil"], 0.5 * of_images + 0.25 * of_objects)
-    torch.testing.assert_close(found[1.0, 0.0]["perception"], plain["task"] + of_images)
-    doubled = perception(model, batch, replace(CONFIG, distil_weight=2.0), lessons(batch, image_weight=1.0, object_weight=0.0))
-    torch.testing.assert_close(doubled["perception"], plain["task"] + 2 * of_images)
+    torch.testing.assert_close(distil(), of_images + of_objects)
+    torch.testing.assert_close(distil(replace(CONFIG, distil_weight=2.0)), 2 * (of_images + of_objects))
 
 
 # configuration and errors

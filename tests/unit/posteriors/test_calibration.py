@@ -53,6 +53,14 @@ def test_posterior_is_bayes_rule_without_temperature_and_bias() -> None:
     torch.testing.assert_close(found, torch.tensor([[1 / (1 + odds), odds / (1 + odds)]]))
 
 
+def test_the_posterior_among_some_classes_is_that_among_all_given_that_it_is_one_of_them() -> None:
+    log_lik, prior = log_likelihoods(50, 4), torch.tensor([0.1, 0.2, 0.3, 0.4]).log()
+    calibration, classes = Calibration(tau=0.1, bias=(0.0, 0.5, -0.5, 1.0)), torch.tensor([[3, 1]]).expand(50, -1)
+    among = calibration.log_posterior(log_lik.gather(1, classes), prior, budget=1, classes=classes)
+    every = calibration.log_posterior(log_lik, prior, budget=1)
+    torch.testing.assert_close(among, every.gather(1, classes).log_softmax(1))
+
+
 def test_a_constant_per_image_changes_nothing() -> None:
     log_lik, prior = log_likelihoods(500, 4), torch.zeros(4)
     labels = draw((0.05 * log_lik).log_softmax(1))

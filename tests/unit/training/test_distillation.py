@@ -27,10 +27,15 @@ from genrep.training.optimization import make_teacher
 from genrep.types import UNLABELLED, Batch
 
 
-def test_weights_are_what_the_gates_let_through() -> None:
-    assert (Teaching().image_weight, Teaching().object_weight) == (0.0, 0.0)
-    assert (teaching(image=OPEN).image_weight, teaching(image=OPEN).object_weight) == (1.0, 0.0)
-    assert teaching(objects=OPEN).object_weight == 1.0
+def test_what_teaches_is_calibrated_and_has_an_open_gate() -> None:
+    for state, teaches in (
+        (Teaching(), (False, False)),
+        (Teaching(image_gate=OPEN, object_gate=OPEN), (False, False)),
+        (teaching(), (False, False)),
+        (teaching(image=OPEN), (True, False)),
+        (teaching(objects=OPEN), (False, True)),
+    ):
+        assert (state.teaches_images, state.teaches_objects) == teaches
 
 
 @pytest.mark.parametrize("state", [Teaching(), teaching(), teaching(image=OPEN, objects=OPEN)])
@@ -137,7 +142,7 @@ def test_the_gate_opens_for_knowledge_and_not_for_noise(knows: bool, monkeypatch
     monkeypatch.setattr(type(fitted.model), "log_likelihood", log_lik)
     fitted.model.heads.pop("detection")
     (event,) = fitted.fit(val)
-    assert (event["kind"], event["num"]) == ("image", 40) and event["teaches"] == fitted.teaching.image_weight
+    assert (event["kind"], event["num"]) == ("image", 40) and event["teaches"] == fitted.teaching.teaches_images
     assert (event["teaches"] and event["posterior_accuracy"] > 0.8) if knows else not event["teaches"]
     assert fitted.model.calibration == fitted.teaching.calibration is not None
     json.dumps(event, allow_nan=False)
@@ -160,7 +165,7 @@ def test_too_few_objects_leave_the_gate_closed(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(distillation, "object_scores", lambda model, val: outside)
     fitted.config = replace(CONFIG, distil_candidates=2)
     (event,) = fitted.fit(batch)
-    assert (event["num"], event["teaches"]) == (0, 0.0) and fitted.teaching.object_weight == 0
+    assert (event["num"], event["teaches"]) == (0, False) and not fitted.teaching.teaches_objects
     json.dumps([event, fitted.teaching.to_dict()], allow_nan=False)
 
 
@@ -194,7 +199,7 @@ def test_a_pilot_run_on_validation_images_decides_how_to_draw_and_weigh(monkeypa
     assert all(parts is not None and min(parts) > 0 and len(set(parts)) > 1 for parts in found.gap.values())
     assert Calibration.from_dict(json.loads(json.dumps(found.to_dict()))) == found
     used: list[DenoisingGap] = []
-    monkeypatch.setattr(asked.model, "log_likelihood", lambda image, *, estimator, **_: used.append(estimator) or torch.zeros(len(image), 4))
+    monkeypatch.setattr(asked.model, "log_likelihood", lambda image, classes, *, estimator, **_: used.append(estimator) or torch.zeros(len(image), 4))
     asked.teaching = replace(asked.teaching, image_gate=OPEN)
     give_lessons(asked, batch_of(), torch.arange(6))
     asked.model.posterior(val.image[:2], budget=6)

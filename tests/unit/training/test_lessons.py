@@ -8,7 +8,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from teachers import CONFIG, OPEN, batch_of, teacher, teaching
+from teachers import CALIBRATION, CONFIG, OPEN, batch_of, teacher, teaching
 
 from genrep.model import GenRep
 from genrep.objective import LESSONS, ObjectiveConfig
@@ -16,7 +16,7 @@ from genrep.posteriors.placebos import PLACEBOS, entropy, smoothed
 from genrep.randomness import SampleGenerator
 from genrep.training.distillation import Teaching, object_scores
 from genrep.training.lessons import Memory, give_lessons
-from genrep.types import UNLABELLED, Batch, Perception, Seen
+from genrep.types import UNLABELLED, Batch, Seen
 
 
 def forbid(monkeypatch: pytest.MonkeyPatch, model: torch.nn.Module) -> None:
@@ -45,7 +45,7 @@ def test_image_lessons_are_the_calibrated_posterior_of_some_labelled_images() ->
     batch = replace(batch_of(8), label=torch.tensor([UNLABELLED, 1, 2, 3, 0, UNLABELLED, 1, 2]))
     positions = torch.arange(100, 108)
     lessons = give_lessons(opened, batch, positions)
-    assert lessons is not None and lessons.image_rows.tolist() == [1, 2, 3] and lessons.image_weight == 1
+    assert lessons is not None and lessons.image_rows.tolist() == [1, 2, 3]
     torch.testing.assert_close(lessons.image_probs.sum(1), torch.ones(3))
     assert not lessons.image_probs.requires_grad and lessons.image_probs.std() > 1e-3
     rows = torch.tensor([2, 3])
@@ -64,8 +64,8 @@ def test_the_posterior_of_an_image_of_one_object_is_that_of_the_object() -> None
     batch = replace(batch_of(), label=torch.tensor([0, UNLABELLED, 2, 3, 0, 1]))
     lessons = give_lessons(teacher(teaching(image=OPEN)), batch, torch.arange(6))
     assert lessons is not None and lessons.image_rows.tolist() == [0, 2]
-    ((targets, weight),) = lessons.objects
-    assert weight == 1 and targets.row.tolist() == [0, 2] and targets.slot.tolist() == [0, 0]
+    (targets,) = lessons.objects
+    assert targets.row.tolist() == [0, 2] and targets.slot.tolist() == [0, 0]
     assert targets.candidates.tolist() == [[0, 1, 2, 3]] * 2 and torch.equal(targets.probs, lessons.image_probs)
 
 
@@ -74,13 +74,12 @@ def test_object_lessons_are_for_images_of_several_objects() -> None:
     batch, positions = batch_of(), torch.arange(50, 56)
     lessons = give_lessons(opened, batch, positions)
     assert lessons is not None and len(lessons.image_rows) == 0
-    ((targets, weight),) = lessons.objects
-    assert weight == 1
+    (targets,) = lessons.objects
     assert set(targets.row.tolist()) <= {3, 4, 5} and (batch.object_labels[targets.row, targets.slot] != UNLABELLED).all()
     torch.testing.assert_close(targets.probs.sum(1), torch.ones(len(targets.row)))
     assert not targets.probs.requires_grad
     rows = torch.tensor([4])
-    ((alone, _),) = give_lessons(opened, batch.rows(rows), positions[rows]).objects
+    (alone,) = give_lessons(opened, batch.rows(rows), positions[rows]).objects
     torch.testing.assert_close(alone.probs, targets.probs[targets.row == 4], rtol=1e-3, atol=1e-4)
 
 
@@ -101,15 +100,61 @@ def test_an_unannotated_image_is_taught_where_the_teacher_sees_one_object(monkey
     torch.testing.assert_close(alone.image_probs[0], lessons.image_probs[0], rtol=1e-3, atol=1e-4)
 
 
-def test_without_a_posterior_the_head_teaches_itself_what_it_is_sure_of(monkeypatch: pytest.MonkeyPatch) -> None:
-    alone = teacher(config=replace(CONFIG, posterior=None, lesson="own", pseudo_confidence=0.8))
+SELF = replace(CONFIG, self_training=True, pseudo_confidence=0.8, distil_images=3)
+
+
+@pytest.fixture
+def opinions(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The head is sure of the first and the third of four unannotated images, and of the fourth, which shows two objects."""
     probs = torch.tensor([[0.9, 0.1, 0, 0], [0.7, 0.3, 0, 0], [0, 0.05, 0.05, 0.9], [0, 1, 0, 0]])
-    monkeypatch.setattr(GenRep, "perceive", lambda self, image: Perception(probs.log(), None, None))
-    batch = Batch.cat([unannotated(batch_of(6)).rows(slice(3)), batch_of(2).rows(slice(1))])
-    lessons = give_lessons(alone, batch, torch.arange(4))
-    assert lessons is not None and lessons.image_rows.tolist() == [0, 2] and lessons.image_weight == 1 and not lessons.objects
-    assert lessons.image_probs.tolist() == [[1, 0, 0, 0], [0, 0, 0, 1]]
-    assert give_lessons(alone, batch.rows(slice(3, 4)), torch.arange(1)) is None
+    monkeypatch.setattr(GenRep, "results", lambda self, features: {"classification": probs.log()[: len(features.taps[0])]})
+    monkeypatch.setattr(GenRep, "seen", lambda self, features, confidence: Seen(torch.zeros(4, 4), torch.tensor([1, 1, 1, 2])))
+
+
+def four_and_one() -> Batch:
+    return Batch.cat([unannotated(batch_of(6)).rows(slice(4)), batch_of(2).rows(slice(1))])
+
+
+@pytest.mark.usefixtures("opinions")
+@pytest.mark.parametrize("state", [Teaching(), teaching()])
+def test_the_head_teaches_itself_what_it_is_sure_of_gate_or_no_gate(state: Teaching) -> None:
+    alone, batch = teacher(state, replace(SELF, posterior=None)), four_and_one()
+    for num in (None, 0):
+        lessons = give_lessons(alone, batch, torch.arange(5), num=num)
+        assert lessons is not None and lessons.image_rows.tolist() == [0, 2]
+        assert lessons.image_probs.tolist() == [[1, 0, 0, 0], [0, 0, 0, 1]]
+    assert give_lessons(alone, batch.rows(slice(4, 5)), torch.arange(1)) is None
+
+
+@pytest.mark.usefixtures("opinions")
+def test_beside_self_training_posteriors_are_for_what_the_head_is_unsure_of() -> None:
+    """And for unannotated images: of the annotated one the head is told enough."""
+    lessons = give_lessons(teacher(teaching(image=OPEN), SELF), four_and_one(), torch.arange(5))
+    assert lessons is not None and lessons.image_rows.tolist() == [0, 1, 2]
+    assert lessons.image_probs[[0, 2]].tolist() == [[1, 0, 0, 0], [0, 0, 0, 1]] and lessons.image_probs[1].max() < 0.99
+
+
+@pytest.mark.parametrize("lesson", ["posterior", "smoothed"])
+def test_of_a_shortlist_the_posterior_divides_what_the_head_gives_to_it(lesson: str) -> None:
+    """As sure as it should be. A list of all classes is no shortlist."""
+    batch, positions = batch_of(), torch.arange(6)
+    state = teaching(image=replace(OPEN, head=0.3))
+    opened = teacher(state, replace(CONFIG, distil_shortlist=2, lesson=lesson))
+    lessons = give_lessons(opened, batch, positions)
+    rows = lessons.image_rows
+    log_head = opened.model.perceive(batch.image[rows]).class_log_probs
+    assert log_head is not None
+    tempered, classes = (0.3 * log_head).softmax(1), log_head.topk(2).indices
+    among, outside = lessons.image_probs.gather(1, classes), torch.ones_like(tempered).scatter(1, classes, 0.0) > 0
+    torch.testing.assert_close(lessons.image_probs[outside], tempered[outside], rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(among.sum(1), tempered.gather(1, classes).sum(1), rtol=1e-3, atol=1e-4)
+    if lesson == "posterior":
+        log_lik = opened.image_likelihoods(CONFIG.posterior, batch.rows(rows), positions[rows], bf16=False).gather(1, classes)
+        log_posterior = CALIBRATION.log_posterior(log_lik, torch.zeros(4), budget=2, classes=classes)
+        expected = state.image_gate.product(log_head.gather(1, classes), log_posterior).exp()
+        torch.testing.assert_close(among / among.sum(1, keepdim=True), expected, rtol=1e-3, atol=1e-4)
+    every = give_lessons(teacher(state, replace(CONFIG, distil_shortlist=4, lesson=lesson)), batch, positions)
+    assert torch.equal(every.image_probs, give_lessons(teacher(state, replace(CONFIG, lesson=lesson)), batch, positions).image_probs)
 
 
 def test_a_posterior_serves_for_so_many_visits_and_no_more() -> None:
@@ -152,7 +197,7 @@ def test_what_is_taught_is_what_head_and_posterior_know_together() -> None:
     tempered = give_lessons(teacher(state, replace(CONFIG, lesson="tempered")), batch, positions)
     torch.testing.assert_close(tempered.image_probs, (0.3 * log_head).softmax(1), rtol=1e-3, atol=1e-4)
     assert (tempered.image_probs - lessons.image_probs).abs().max() > 1e-3
-    (_, (one, _)), (_, (other, _)) = lessons.objects, tempered.objects
+    (_, one), (_, other) = lessons.objects, tempered.objects
     part = batch.rows(torch.arange(6))
     scores = object_scores(opened.model, part)
     among = scores[other.row, other.slot].gather(1, other.candidates)
@@ -165,7 +210,7 @@ def test_placebos_have_the_entropy_of_what_they_stand_in_for(name: str) -> None:
     batch, positions = batch_of(), torch.arange(6)
     true = give_lessons(teacher(teaching(image=OPEN, objects=OPEN)), batch, positions)
     other = give_lessons(teacher(teaching(image=OPEN, objects=OPEN), replace(CONFIG, lesson=name)), batch, positions)
-    pairs = [(true.image_probs, other.image_probs), *((a.probs, b.probs) for (a, _), (b, _) in zip(true.objects, other.objects, strict=True))]
+    pairs = [(true.image_probs, other.image_probs), *((a.probs, b.probs) for a, b in zip(true.objects, other.objects, strict=True))]
     for posterior, placebo in pairs:
         torch.testing.assert_close(entropy(placebo), entropy(posterior), rtol=1e-3, atol=1e-4)
         assert (placebo - posterior).abs().max() > 1e-3
@@ -191,10 +236,12 @@ def test_a_shuffled_posterior_says_nothing_of_the_class() -> None:
 
 
 def test_lessons_are_known_by_name() -> None:
-    assert LESSONS == ("posterior", "smoothed", "shuffled", "tempered", "own")
+    assert LESSONS == ("posterior", "smoothed", "shuffled", "tempered")
     with pytest.raises(ValueError, match=r"found `smooth`\. Did you mean `smoothed`?"):
         ObjectiveConfig(lesson="smooth")
     with pytest.raises(ValueError, match=r"`pseudo_confidence` must lie between 0 and 1; found 1\.5"):
         ObjectiveConfig(pseudo_confidence=1.5)
     with pytest.raises(ValueError, match="set `pseudo_confidence`"):
-        ObjectiveConfig(lesson="own", pseudo_confidence=None)
+        ObjectiveConfig(self_training=True, pseudo_confidence=None)
+    with pytest.raises(ValueError, match="`distil_shortlist` must be 0, for all classes, or at least 2; found 1"):
+        ObjectiveConfig(distil_shortlist=1)
