@@ -121,6 +121,8 @@ class EvalConfig:
     guidance_interval: tuple[float, float] = (0.3, 0.7)
     """Noise times between which guidance acts."""
     num_guidance_samples: int = 300
+    num_posterior: int = 500
+    """Test images of which the generative side is asked, too, beside the head and together with it, where the model knows what either weighs; 0: none."""
     imagenet: bool = False
     """Distances of samples in ImageNet's features, too; needs `pip install 'genrep[imagenet]'` and minutes on a CPU."""
     batch_size: int = 250

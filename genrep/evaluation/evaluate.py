@@ -18,6 +18,7 @@ from genrep.evaluation.generation import Samples, Studio, measure_generation, me
 from genrep.evaluation.judge import load_judge
 from genrep.evaluation.perception import MEASURES, Figures, Measured, Seen, Tables, see
 from genrep.evaluation.pictures import draw_film, draw_neighbours, draw_samples, draw_scenes
+from genrep.evaluation.sides import measure_sides
 from genrep.metrics.base import wilson
 from genrep.model import GenRep
 from genrep.model_config import ModelConfig
@@ -145,6 +146,10 @@ def _measure_perception(work: Evaluation, seen: list[Seen], homes: Homes) -> Non
                 work.add(task if at_home else f"{one.name}/{task}", found if at_home or found.figures else Measured())
     if (single := homes["classification"]) and "classification/top1" in work.figures:
         _measure_baseline(work, single)
+    home = next((one for one in seen if one.name == single), None)
+    if home and work.config.eval.num_posterior:
+        with work.part("both sides of the model"):
+            work.add("posterior", measure_sides(work.model, home, work.config.eval.num_posterior))
     objects = next((one for one in seen if one.name == homes["detection"]), None)
     if is_first() and objects is not None and (objects.perception.detections is not None or objects.perception.semantic_mask is not None):
         with work.part("pictures of scenes"):

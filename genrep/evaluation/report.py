@@ -153,6 +153,12 @@ def headlines(figures: Mapping[str, float], details: Details) -> list[Headline]:
             beside("classification/logistic_regression_top1", "logistic regression on pixels"),
             on("classification", "test images of"),
         ),
+        (
+            "Top-1 with the generative side",
+            "posterior/combined_top1",
+            beside("posterior/head_top1", "of the same images the head alone"),
+            on("posterior", "test images of"),
+        ),
         ("Calibration error", "classification/ece", beside("classification/nll", "log-loss, nats,"), on("classification", "test images of")),
         ("AP50", "detection/ap50", beside("detection/ap", "AP"), on("detection", "test images of")),
         ("mIoU of objects", "segmentation/miou_foreground", beside("segmentation/miou", "with background"), on("segmentation", "test images of")),

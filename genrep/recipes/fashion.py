@@ -107,5 +107,7 @@ def tiny() -> Config:
         model=ModelConfig(trunk=DiTConfig(width=32, depth=3, num_heads=2, stem_width=8, class_blocks=2, taps=(1, 3)), proposals=4),
         objective=ObjectiveConfig(gate_images=16, distil_images=4, prior_steps=4),
         train=TrainConfig(stage1_images=64, stage2_images=128, stage1_batch_size=16, batch_size=8, stage1_glimpses=4, glimpses=4, log_every=1),
-        eval=EvalConfig(num_test=16, num_samples=20, num_guidance_samples=10, guidance_grid=(1.0, 2.0), sampler=Euler(num_steps=3), batch_size=16),
+        eval=EvalConfig(
+            num_test=16, num_samples=20, num_guidance_samples=10, num_posterior=8, guidance_grid=(1.0, 2.0), sampler=Euler(num_steps=3), batch_size=16
+        ),
     )

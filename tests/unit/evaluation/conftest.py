@@ -16,6 +16,8 @@ from toy_runs import config, load_rectangles
 from genrep.config import Config
 from genrep.evaluation.judge import Judge, load_judge
 from genrep.overrides import to_dict
+from genrep.posteriors.calibration import Calibration
+from genrep.posteriors.gate import Gate
 from genrep.samplers import Euler
 from genrep.training import RunFolder, data
 
@@ -47,12 +49,14 @@ def judge(tmp_path_factory: pytest.TempPathFactory) -> Judge:
 def make_run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MakeRun]:
     """A run folder as training leaves it; arguments are fields of the configuration."""
 
-    def make(*, tasks: tuple[str, ...] = ("classification", "detection", "segmentation"), **changes: Any) -> Path:
+    def make(*, tasks: tuple[str, ...] = ("classification", "detection", "segmentation"), keeps_posterior: bool = False, **changes: Any) -> Path:
         run = RunFolder(tmp_path_factory.mktemp("run") / "toy")
         run.path.mkdir()
         base: Config = config()
         settings = replace(base, eval=replace(base.eval, sampler=Euler(num_steps=2)), **changes)
         model = small_model(tasks=tasks)
+        if keeps_posterior:
+            model.calibration, model.gate = Calibration(tau=0.1, bias=(0.0, 0.1, 0.2, 0.3)), Gate(weight=0.5, standard_error=0.1, head=0.8)
         run.config.write_text(json.dumps(to_dict(replace(settings, model=model.config))))
         run.command.write_text("genrep train toy --note '<b>&'\n")
         run.env.write_text(json.dumps({"torch": "1.2.3"}))

@@ -20,6 +20,7 @@ SINGLE = (
     *INTERVALS,
     *(f"classification/{name}" for name in ("ece", "nll")),
     *(f"detection/{name}" for name in ("ap", "ap50")),
+    *(f"posterior/{side}{name}" for side in ("", "head_", "combined_") for name in ("top1", "ece", "nll")),
     *(f"segmentation/{name}" for name in ("miou", "miou_foreground")),
     *(f"generation/{name}" for name in ("fid", "fid_real", "precision", "recall", "recall_unguided", "recall_real", "judge_accuracy", "guidance", "n")),
 )
@@ -27,7 +28,7 @@ SINGLE = (
 
 @pytest.fixture(scope="module")
 def run(make_run: MakeRun) -> Path:
-    path = make_run()
+    path = make_run(keeps_posterior=True)
     evaluate(path)
     return path
 
@@ -43,6 +44,7 @@ def test_every_figure_is_there(run: Path) -> None:
 def test_tables_say_what_was_measured_on_what(run: Path) -> None:
     details = json.loads((run / "eval_details.json").read_text())
     assert [details[task]["set"] for task in ("classification", "detection", "segmentation", "generation")] == ["fashion", *["fashion-scenes"] * 2, "fashion"]
+    assert details["posterior"] == {"n": 8, "set": "fashion"}
     assert details["generation"]["judge"].startswith("fashion-judge-v") and details["generation"]["resize"] == "none"
     assert {gate["kind"]: (gate["weight"], gate["teaches"]) for gate in details["gates"]} == {"image": (0.18, True), "object": (0.01, False)}
     assert {row["guidance"] for row in details["generation"]["guidance_tried"]} == {1.0, 2.0}
