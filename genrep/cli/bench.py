@@ -24,6 +24,7 @@ OWN = {
     "robustness": "what RUN's model, or the one that comes with genrep, sees in noisy, blurred, faded, coarse, compressed garments; ten minutes",
     "semantics": "whether denoising heeds the semantics it is given: right ones, wrong ones, none; of RUN's model or the one that comes with genrep",
     "scaling": "several processes beside one: whether they make the same weights, what they send each other, and what that costs",
+    "specialists": "what RUN's model sees beside networks for one task each (timm's, torchvision's, diffusers'), trained on its images, as long; hours",
     "sampling": "what sampling costs beside the network, and 20 steps against 250, of RUN's model or the one that comes with genrep",
 }
 """Benchmarks of their own, which need no run."""
@@ -197,6 +198,14 @@ def _of_sampling(args: argparse.Namespace) -> Sequence[Figure]:
     return [*times, batch_figure(model), *quality]
 
 
+def _of_specialists(args: argparse.Namespace) -> Sequence[Figure]:
+    from genrep.evaluation.specialists_bench import specialist_figures
+
+    if args.run is None:
+        raise ValueError("`genrep bench specialists` needs the folder of a finished run: `genrep bench specialists RUN`.")
+    return specialist_figures(args.run, quick=args.quick, progress=_say)
+
+
 def _of_posteriors(args: argparse.Namespace) -> Sequence[Figure]:
     from genrep.cli.runs import load_model
     from genrep.datasets import cache_folder, load_dataset
@@ -235,6 +244,7 @@ MEASURES: dict[str, Callable[[argparse.Namespace], Sequence[Figure]]] = {
     "robustness": _of_robustness,
     "semantics": _of_semantics,
     "scaling": _of_scaling,
+    "specialists": _of_specialists,
     "sampling": _of_sampling,
 }
 """What measures the figures of `OWN`."""

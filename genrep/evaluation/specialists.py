@@ -1,0 +1,163 @@
+"""Networks for one task each, from scratch, by those who know it best: what a joint model's perception is measured against."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from genrep.backbones.dit import stride_for
+from genrep.boxes import to_xyxy_px
+from genrep.types import IGNORE, UNLABELLED, Batch, Detections, Perception
+
+MOST_TOKENS = 192
+"""Of a vision transformer, as many as our trunk has."""
+SMALL_PX = 64
+"""Images whose shorter side is below this enter a ResNet by a convolution of stride 1, as is usual there."""
+
+
+@runtime_checkable
+class Specialist(Protocol):
+    """A network for one task."""
+
+    @property
+    def network(self) -> nn.Module: ...
+
+    def known(self, batch: Batch) -> Tensor:
+        """Which images it can learn from."""
+
+    def loss(self, batch: Batch) -> Tensor:
+        """Of such images, their mean."""
+
+    def see(self, image: Float[Tensor, "b 3 h w"]) -> Perception:
+        """What it sees; its network is in `eval` and nobody asks for gradients."""
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """Cross-entropy on one label per image."""
+
+    network: nn.Module
+
+    def known(self, batch: Batch) -> Tensor:
+        return batch.label != UNLABELLED
+
+    def loss(self, batch: Batch) -> Tensor:
+        return F.cross_entropy(self.network(batch.image), batch.label)
+
+    def see(self, image: Tensor) -> Perception:
+        return Perception(self.network(image).float().log_softmax(1), None, None)
+
+
+@dataclass(frozen=True)
+class Detector:
+    """A detector of torchvision's, with its own losses; it is given pixels in [0, 1]."""
+
+    network: nn.Module
+
+    def known(self, batch: Batch) -> Tensor:
+        return batch.has_objects
+
+    def loss(self, batch: Batch) -> Tensor:
+        size = (batch.image.shape[-2], batch.image.shape[-1])
+        used = batch.object_labels != UNLABELLED
+        boxes = to_xyxy_px(batch.boxes_cxcywh, size)
+        truth = [{"boxes": b[u], "labels": c[u]} for b, c, u in zip(boxes, batch.object_labels, used, strict=True)]
+        losses: dict[str, Tensor] = self.network(list(batch.image / 2 + 0.5), truth)
+        return torch.stack(list(losses.values())).sum()
+
+    def see(self, image: Tensor) -> Perception:
+        found = self.network(list(image / 2 + 0.5))
+        return Perception(None, [Detections(each["boxes"], each["scores"], each["labels"]) for each in found], None)
+
+
+@dataclass(frozen=True)
+class Segmenter:
+    """Cross-entropy on the labelled pixels."""
+
+    network: nn.Module
+
+    def known(self, batch: Batch) -> Tensor:
+        return (batch.semantic_mask != IGNORE).flatten(1).any(1)
+
+    def loss(self, batch: Batch) -> Tensor:
+        return F.cross_entropy(self._logits(batch.image), batch.semantic_mask.long(), ignore_index=IGNORE)
+
+    def see(self, image: Tensor) -> Perception:
+        return Perception(None, None, self._logits(image).argmax(1).to(torch.uint8))
+
+    def _logits(self, image: Tensor) -> Tensor:
+        logits: Tensor = self.network(image)["out"]
+        return logits
+
+
+class SmallUNet(nn.Module):
+    """diffusers' UNet without a time, over maps of 16, 32 and 64 channels."""
+
+    def __init__(self, num_values: int, image_size: tuple[int, int]) -> None:
+        super().__init__()
+        import diffusers
+
+        peer: Any = diffusers
+        down, up = ("DownBlock2D",) * 3, ("UpBlock2D",) * 3
+        widths = {"block_out_channels": (16, 32, 64), "down_block_types": down, "up_block_types": up, "layers_per_block": 1, "norm_num_groups": 8}
+        self.network = peer.UNet2DModel(sample_size=image_size, in_channels=3, out_channels=num_values, add_attention=False, **widths)
+
+    def forward(self, image: Tensor) -> dict[str, Tensor]:
+        return {"out": self.network(image, 0).sample}
+
+
+def _vit(num: int, image_size: tuple[int, int]) -> Specialist:
+    import timm
+
+    stride = stride_for(image_size, MOST_TOKENS)
+    return Classifier(timm.create_model("vit_tiny_patch16_224", img_size=image_size, patch_size=stride, num_classes=num))
+
+
+def _resnet(num: int, image_size: tuple[int, int]) -> Specialist:
+    import timm
+
+    network = timm.create_model("resnet18", num_classes=num)
+    if min(image_size) < SMALL_PX:
+        network.conv1, network.maxpool = nn.Conv2d(3, 64, 3, padding=1, bias=False), nn.Identity()
+    return Classifier(network)
+
+
+def _fcos(num: int, image_size: tuple[int, int]) -> Specialist:
+    from torchvision.models.detection import FCOS
+    from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
+    from torchvision.ops.feature_pyramid_network import LastLevelP6P7
+
+    backbone = resnet_fpn_backbone(
+        backbone_name="resnet18",
+        weights=None,
+        norm_layer=nn.BatchNorm2d,
+        trainable_layers=5,
+        returned_layers=[2, 3, 4],
+        extra_blocks=LastLevelP6P7(256, 256),
+    )
+    return Detector(FCOS(backbone, num, min_size=min(image_size), max_size=max(image_size)))
+
+
+def _lraspp(num: int, image_size: tuple[int, int]) -> Specialist:
+    from torchvision.models.segmentation import lraspp_mobilenet_v3_large
+
+    del image_size
+    return Segmenter(lraspp_mobilenet_v3_large(weights=None, weights_backbone=None, num_classes=num + 1))
+
+
+def _unet(num: int, image_size: tuple[int, int]) -> Specialist:
+    return Segmenter(SmallUNet(num + 1, image_size))
+
+
+SPECIALISTS: dict[str, dict[str, Callable[[int, tuple[int, int]], Specialist]]] = {
+    "classification": {"ViT-Ti": _vit, "ResNet-18": _resnet},
+    "detection": {"FCOS, ResNet-18": _fcos},
+    "segmentation": {"LR-ASPP": _lraspp, "UNet": _unet},
+}
+"""By task and name: what makes one for so many classes and images of a size. timm's, torchvision's, diffusers'."""

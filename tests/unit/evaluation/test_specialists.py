@@ -1,0 +1,124 @@
+"""Networks for one task each: they learn, they are measured as ours is, and a figure says what was compared."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from rectangles import rectangles
+from torch import Tensor, nn
+from toy_runs import OBJECTS, config, load_rectangles
+
+from genrep.boxes import to_xyxy_px
+from genrep.evaluation import specialists_bench
+from genrep.evaluation.specialists import SPECIALISTS
+from genrep.evaluation.specialists_bench import specialist_figures
+from genrep.types import UNLABELLED, Batch, Detections, Perception
+
+MakeRun = Callable[..., Path]
+EVERY = [(task, name) for task, of in SPECIALISTS.items() for name in of]
+
+
+def batch_of(num: int = 8) -> Batch:
+    return rectangles(num, size=32, colour=True).batch(torch.arange(num))
+
+
+@pytest.mark.parametrize(("task", "name"), EVERY)
+def test_each_learns_its_task_from_pictures_and_says_what_it_sees(task: str, name: str) -> None:
+    """A few steps on one batch lower its loss; what it sees has the form in which all is measured."""
+    torch.manual_seed(0)
+    one, batch = SPECIALISTS[task][name](4, (32, 32)), batch_of()
+    optimizer = torch.optim.AdamW(one.network.parameters(), lr=1e-3)
+    losses = []
+    one.network.train()
+    for _ in range(6):
+        loss = one.loss(batch)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < losses[0]
+    assert bool(one.known(batch).all())
+    one.network.eval()
+    with torch.no_grad():
+        found = one.see(batch.image)
+    if task == "classification":
+        assert found.class_log_probs is not None and found.class_log_probs.shape == (8, 4)
+        torch.testing.assert_close(found.class_log_probs.exp().sum(1), torch.ones(8))
+    elif task == "segmentation":
+        assert found.semantic_mask is not None and found.semantic_mask.shape == (8, 32, 32) and found.semantic_mask.max() <= 4
+    else:
+        assert found.detections is not None and len(found.detections) == 8
+        assert all(bool(((each.labels >= 0) & (each.labels < 4)).all()) for each in found.detections)
+
+
+def test_what_is_not_annotated_teaches_nobody() -> None:
+    batch = batch_of(4)
+    hidden = replace(
+        batch,
+        label=batch.label.index_fill(0, torch.tensor([0]), UNLABELLED),
+        has_objects=torch.tensor([True, False, True, True]),
+        semantic_mask=batch.semantic_mask.index_fill(0, torch.tensor([2]), 255),
+    )
+    for task, missing in (("classification", 0), ("detection", 1), ("segmentation", 2)):
+        for make in SPECIALISTS[task].values():
+            assert torch.nonzero(~make(4, (32, 32)).known(hidden)).flatten().tolist() == [missing]
+
+
+class Knowing:
+    """A specialist that is told the truth of all val and test images, or the contrary."""
+
+    def __init__(self, *, right: bool) -> None:
+        sets = [load_rectangles(name, split).with_slots(2) for name in OBJECTS for split in ("val", "test")]
+        self.network, self._right = nn.Linear(1, 1), right
+        self._truth = Batch.cat([data.batch(torch.arange(len(data))) for data in sets])
+
+    def known(self, batch: Batch) -> Tensor:
+        return torch.ones(len(batch), dtype=torch.bool)
+
+    def loss(self, batch: Batch) -> Tensor:
+        return self.network.weight.sum()
+
+    def see(self, image: Tensor) -> Perception:
+        truth = self._truth.rows(torch.stack([(self._truth.image == each).flatten(1).all(1).nonzero()[0, 0] for each in image]))
+        label, mask = truth.label.clamp(min=0), truth.semantic_mask
+        found = []
+        for boxes, labels in zip(to_xyxy_px(truth.boxes_cxcywh, (16, 16)), truth.object_labels, strict=True):
+            used = (labels >= 0) & self._right
+            found.append(Detections(boxes[used], torch.ones(int(used.sum())), labels[used]))
+        log_probs = (9.0 * nn.functional.one_hot(label if self._right else (label + 1) % 4, 4)).log_softmax(1)
+        return Perception(log_probs, found, mask if self._right else torch.zeros_like(mask))
+
+
+@pytest.mark.parametrize("right", [True, False])
+def test_a_run_stands_behind_those_who_know_all_and_before_those_who_know_nothing(right: bool, make_run: MakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    base = config()
+    path = make_run(data=replace(base.data, sets=tuple(OBJECTS)))
+    rival = {task: {"rival": lambda num, image_size: Knowing(right=right)} for task in SPECIALISTS}
+    monkeypatch.setattr(specialists_bench, "SPECIALISTS", rival)
+    figures = {figure.name: figure for figure in specialist_figures(path)}
+    for task, key in specialists_bench.FIGURES.items():
+        apart = figures[f"{task} {key}, joint less rival"]
+        ours, theirs = figures[f"joint: {task} {key}"].value, figures[f"rival: {task} {key}"].value
+        assert ours is not None and theirs == pytest.approx(1.0 if right else 0.0, abs=1e-6)
+        assert apart.value == pytest.approx(ours - theirs)
+        assert apart.met is (ours - theirs >= -0.01) and apart.target == -0.01 and "100% of the labels" in apart.how
+        assert (apart.interval is None) == (task == "detection")
+        assert apart.interval is None or apart.interval[0] <= ours - theirs <= apart.interval[1]
+
+
+def test_with_few_labels_a_run_should_be_ahead_and_a_quick_look_judges_nothing(make_run: MakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    base = config()
+    path = make_run(tasks=("classification",), data=replace(base.data, sets=("fashion",), labelled_fraction=0.1))
+    monkeypatch.setattr(specialists_bench, "QUICK_IMAGES", 32)
+    figures = [figure for figure in specialist_figures(path, quick=True) if figure.target is not None]
+    assert [figure.name for figure in figures] == [f"classification top1, joint less {name}" for name in SPECIALISTS["classification"]]
+    assert all(figure.target == 0 and figure.met is None and "10% of the labels" in figure.how and "too few" in figure.how for figure in figures)
+
+
+def test_a_run_without_a_task_to_compare_is_refused(make_run: MakeRun) -> None:
+    with pytest.raises(ValueError, match="no task that there is a specialist for"):
+        specialist_figures(make_run(tasks=("depth",)))
