@@ -83,8 +83,8 @@ class TrainConfig:
     """Largest norm of the whole aligned gradient."""
     ema_momentum: float = 0.999
     """Largest momentum of the teacher; after n updates min(this, (1 + n) / (10 + n))."""
-    bf16: bool = True
-    """Autocast to bfloat16 in training."""
+    bf16: bool | None = None
+    """Autocast to bfloat16 in training; None: where the device has instructions for it, decided when a run begins and kept in its config.json."""
     checkpoint_every_s: float = 120.0
     """Wall-clock seconds between checkpoints (they do not change the run)."""
     keep_checkpoints: int = 2

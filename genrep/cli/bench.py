@@ -190,9 +190,10 @@ def _of_sampling(args: argparse.Namespace) -> Sequence[Figure]:
     from genrep.evaluation.judge import load_judge
     from genrep.evaluation.sampling_bench import batch_figure, quality_figures, time_figures
     from genrep.evaluation.timing import ENOUGH_ROUNDS
+    from genrep.training import computes_in_bf16
 
     model = load_model(args.run)
-    studio = Studio(model, load_judge(load_dataset("fashion", "train"), cache=cache_folder()), EvalConfig(), bf16=True)
+    studio = Studio(model, load_judge(load_dataset("fashion", "train"), cache=cache_folder()), EvalConfig(), bf16=computes_in_bf16(model.device))
     times = time_figures(model, num_rounds=2 if args.quick else ENOUGH_ROUNDS, progress=_say)
     quality = quality_figures(studio, load_dataset("fashion", "val"), load_dataset("fashion", "test"), quick=args.quick, progress=_say)
     return [*times, batch_figure(model), *quality]

@@ -25,7 +25,7 @@ from genrep.model_config import ModelConfig
 from genrep.overrides import from_dict
 from genrep.processes import in_turn, is_first
 from genrep.storage import read_json, write_json
-from genrep.training import RunFolder, Screen, default_device
+from genrep.training import RunFolder, Screen, computes_in_bf16, default_device
 from genrep.training.data import RunData
 from genrep.training.records import Silent
 from genrep.types import UNLABELLED
@@ -52,6 +52,11 @@ class Evaluation:
     tables: Tables = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def bf16(self) -> bool:
+        """Samples are made as the run was trained, as far as this device has the instructions for it."""
+        return bool(self.config.train.bf16) and computes_in_bf16(self.model.device)
 
     def test(self, name: str) -> ArrayDataset:
         """The test images of one of the run's sets."""
@@ -183,7 +188,7 @@ def _measure_samples(work: Evaluation, name: str) -> None:
             return
     with work.part("judge"):
         judge = in_turn(lambda: load_judge(train, cache=cache_folder()))
-    studio = Studio(work.model, judge, work.config.eval, bf16=work.config.train.bf16)
+    studio = Studio(work.model, judge, work.config.eval, bf16=work.bf16)
     with work.part("samples"):
         found, made = measure_generation(studio, work.data.split(name, "val"), work.test(name))
         work.add("generation", found if work.data.stand_in(name, "test") == "test" else _without_floors(found))
@@ -207,7 +212,7 @@ def _measure_scenes(work: Evaluation, name: str) -> None:
         return
     with work.part("judge of class sets"):
         judge = in_turn(lambda: load_judge(train, cache=cache_folder()))
-        studio = Studio(work.model, judge, work.config.eval, bf16=work.config.train.bf16)
+        studio = Studio(work.model, judge, work.config.eval, bf16=work.bf16)
     with work.part("samples of class sets"):
         guidance = work.figures.get("generation/guidance", 1.0)
         found = measure_scenes(studio, work.data.split(name, "val"), work.test(name), guidance=guidance)

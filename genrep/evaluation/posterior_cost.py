@@ -20,6 +20,7 @@ from genrep.randomness import SampleGenerator
 from genrep.training.distillation import Teacher, Teaching
 from genrep.training.lessons import give_lessons
 from genrep.training.optimization import make_teacher
+from genrep.training.runtime import computes_in_bf16
 
 NUM_IMAGES = 8
 SHARED, ADDED = 0.15, 0.15
@@ -67,19 +68,20 @@ def _of_lessons(config: Config, data: ArrayDataset, num_rounds: int) -> Figure:
     """A lesson, shared among the steps until the next one, beside what a joint step computes: losses and gradients."""
     objective, train = config.objective, config.train
     model = GenRep(config.model)
-    teacher = Teacher(make_teacher(model), objective, seed=0, bf16=True)
+    bf16 = computes_in_bf16(model.device)
+    teacher = Teacher(make_teacher(model), objective, seed=0, bf16=bf16)
     flat = Calibration(tau=1.0, bias=(0.0,) * len(data.class_names))
     teacher.teaching = Teaching(calibration=flat, image_gate=Gate(weight=1.0, standard_error=0.1))
     positions = torch.arange(train.batch_size)
     batch, more = data.batch(positions), data.batch(torch.arange(max(1, train.glimpses)))
 
     def lesson() -> None:
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
             give_lessons(teacher, batch, positions)
 
     def step() -> None:
         generator = SampleGenerator(0, positions, "cost")
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
             losses = [model.answer(perception_losses(model, batch, config=objective, generator=generator))["perception"]]
             losses.append(model.answer(generation_losses(model, teacher.model, batch, config=objective, generator=generator))["generation"])
             losses += [glimpse_loss(model, more, config=objective)] if train.glimpses else []
@@ -88,6 +90,6 @@ def _of_lessons(config: Config, data: ArrayDataset, num_rounds: int) -> Figure:
 
     spent = cpu_seconds({"lesson": lesson, "step": step}, num_rounds)
     taught = min(objective.distil_images, train.batch_size) / train.batch_size / objective.distil_every
-    share = f"one in {objective.distil_every} has a lesson, so that {taught:.0%} of the images are taught"
+    share = f"{'bfloat16' if bf16 else 'float32'}; one in {objective.distil_every} has a lesson, so that {taught:.0%} of the images are taught"
     ratio = spent["lesson"] / spent["step"] / objective.distil_every
     return of_rounds(f"lessons / step, recipe {config.name}", ratio, ADDED, num_rounds, f"of a joint step, on average; {share}")

@@ -26,7 +26,7 @@ from genrep.training.prior import learn_prior
 from genrep.training.probe import Probe
 from genrep.training.records import Records, Row, Screen, Silent, loss_columns, open_run, peak_memory_gb, write_log
 from genrep.training.run_folder import RunFolder
-from genrep.training.runtime import Interrupted, check_batches, default_device, side_by_side
+from genrep.training.runtime import Interrupted, check_batches, decided, default_device, side_by_side
 from genrep.training.step_losses import Drawn, StepLosses, Terms, autocast
 from genrep.training.step_report import PART_COLUMN, StepReport, parts_of
 from genrep.training.stream import Ahead, Stream, annotated, by_objects, with_annotated
@@ -63,7 +63,8 @@ def train(
     run = RunFolder(Path(out))
     with joined():
         if run.model.is_dir():
-            open_run(run, filled(config, RunData(config).training()), command=command, device=default_device())
+            device = default_device()
+            open_run(run, decided(filled(config, RunData(config).training()), run, device), command=command, device=device)
             return run.path
         data = RunData(config, allow_network=allow_network)
         session = Session(data, run, command=command, screen=progress or Silent(), look=look)
@@ -77,10 +78,10 @@ class Session:
     def __init__(self, data: RunData, run: RunFolder, *, command: str, screen: Screen, look: Look | None) -> None:
         sets = in_turn(data.training)
         given, self.data = data.config, data
-        self.config = config = data.config = filled(given, sets)
+        self.run, self.screen, self.device = run, screen if is_first() else Silent(), default_device()
+        self.config = config = data.config = decided(filled(given, sets), run, self.device)
         check_batches(config)
         lines = [*data.lines(sets), *left_out(given, config)]
-        self.run, self.screen, self.device = run, screen if is_first() else Silent(), default_device()
         known, shares = annotated(sets, self.data.shares)
         self.streams = [Ahead(some, seed=config.train.seed, shares=parts) for some, parts in ((known, shares), with_annotated(sets, self.data.shares))]
         self.glimpsed = Ahead(known, seed=config.train.seed + 1, shares=by_objects(known, shares))
@@ -97,7 +98,7 @@ class Session:
         parts = parts_of(self.model, lookup(ALIGNED_SETS, config.train.aligned_set, "aligned set"))
         more = [*loss_columns(config), *(PART_COLUMN + name for name in parts)]
         self.records = Records(run, self.screen, total_steps=self.steps1 + self.steps2, more=more)
-        self.teacher = Teacher(make_teacher(self.model), config.objective, seed=config.train.seed, bf16=config.train.bf16)
+        self.teacher = Teacher(make_teacher(self.model), config.objective, seed=config.train.seed, bf16=bool(config.train.bf16))
         self.memory = Memory(len(self.streams[1]), self.model.denoiser.num_classes, visits=config.objective.distil_visits).to(self.device)
         self.progress = Progress()
         self._restore()
@@ -105,7 +106,9 @@ class Session:
             look(sets, run.picture)
             lines.append(f"a look at the data: {run.picture}")
         where = f"{self.device}, {world()} processes" if together() else str(self.device)
-        self.screen.on_start([*lines, f"{sum(p.numel() for p in self.model.parameters()) / 1e6:.2f} M parameters on {where}"])
+        self.screen.on_start(
+            [*lines, f"{sum(p.numel() for p in self.model.parameters()) / 1e6:.2f} M parameters on {where}, {'bfloat16' if config.train.bf16 else 'float32'}"]
+        )
 
     @property
     def stage(self) -> int:
@@ -218,7 +221,7 @@ class Session:
         objective, step2 = self.config.objective, self.progress.step - self.steps1
         if objective.posterior is None or "perception" not in objective.jobs or step2 not in {round(share * self.steps2) for share in objective.gate_at}:
             return
-        with autocast(self.device, self.config.train.bf16):
+        with autocast(self.device, self.teacher.bf16):
             for event in self.teacher.fit(self.data.first_validation(objective.gate_images).to(self.device)):
                 self.records.event({**event, "step": self.progress.step})
 

@@ -70,7 +70,7 @@ class StepLosses:
     """All that has been computed, for the record."""
 
     def __post_init__(self) -> None:
-        self.bf16 = self.config.train.bf16
+        self.bf16 = bool(self.config.train.bf16)
 
     @contextmanager
     def measuring(self) -> Iterator[None]:
@@ -81,7 +81,7 @@ class StepLosses:
             with torch.no_grad():
                 yield
         finally:
-            self.bf16, self.terms = self.config.train.bf16, terms
+            self.bf16, self.terms = bool(self.config.train.bf16), terms
 
     def separate(self) -> dict[str, list[Callable[[GenRep], Tensor]]]:
         """Each loss by itself; there may be more to it."""

@@ -1,0 +1,43 @@
+"""What is left to the machine is decided once, when a run begins."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from toy_runs import config
+
+from genrep.config import Config
+from genrep.storage import read_json
+from genrep.training import RunFolder, computes_in_bf16, runtime, train
+
+CPU = torch.device("cpu")
+
+
+def with_bf16(value: bool | None) -> Config:
+    return replace(config(), train=replace(config().train, bf16=value))
+
+
+@pytest.mark.parametrize("native", [True, False])
+def test_bfloat16_is_taken_where_the_device_computes_in_it(native: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: native)
+    assert computes_in_bf16(CPU) is native
+    for given, expected in ((None, native), (True, True), (False, False)):
+        assert runtime.decided(with_bf16(given), RunFolder(tmp_path / "new"), CPU).train.bf16 is expected
+
+
+@pytest.mark.usefixtures("toy_world")
+def test_a_run_goes_on_as_it_has_begun_on_a_machine_of_another_kind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And the same command on a finished run changes nothing."""
+    monkeypatch.setattr(runtime, "computes_in_bf16", lambda device: False)
+    turns = iter([False, True])
+    with pytest.raises(runtime.Interrupted):
+        train(with_bf16(None), tmp_path / "run", stop=lambda: next(turns))
+    monkeypatch.setattr(runtime, "computes_in_bf16", lambda device: True)
+    for _ in range(2):
+        run = RunFolder(train(with_bf16(None), tmp_path / "run"))
+        assert read_json(run.config)["train"]["bf16"] is False
+    with pytest.raises(ValueError, match=r"another configuration: `train\.bf16`"):
+        train(with_bf16(True), tmp_path / "run")
