@@ -54,6 +54,9 @@ class TrainConfig:
     """The same for a joint step."""
     side_by_side: int = 2
     """Graphs that compute at once, in threads of a CPU: the losses of a step, and the glimpses."""
+    micro_batches: int = 1
+    """Parts in which the images of a step are computed, one after the other, to need less memory. Each loss's gradient is added up over them before it is
+    aligned, so the numbers are the same up to rounding; graphs take turns, and perception's passes are made once more, without gradients, to count."""
     one_pass: bool = False
     """Both losses take one pass through the trunk together, forth and back: less time where a machine is not full with one of them, but the memory of both.
     The numbers are the same up to rounding."""
@@ -94,6 +97,8 @@ class TrainConfig:
     def __post_init__(self) -> None:
         if self.probe_every < 0 or self.probe_every % self.log_every:
             raise ValueError(f"`probe_every` must be a multiple of `log_every` = {self.log_every}, or 0; found {self.probe_every}.")
+        if self.micro_batches < 1:
+            raise ValueError(f"`micro_batches` must be at least 1; found {self.micro_batches}. 1 computes all images of a step at once.")
         for name in ("stage1_glimpses", "glimpses"):
             if getattr(self, name) < 0:
                 raise ValueError(f"`{name}` must be at least 0; found {getattr(self, name)}. 0 switches glimpses off.")

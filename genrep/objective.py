@@ -18,7 +18,7 @@ from genrep.model import GenRep
 from genrep.parametrization import reverse_kernel, u_error
 from genrep.posteriors import DenoisingGap, PosteriorEstimator
 from genrep.posteriors.placebos import PLACEBOS
-from genrep.processes import share, total
+from genrep.processes import total
 from genrep.randomness import SampleGenerator
 from genrep.registry import nearest
 from genrep.schedules import expand
@@ -205,15 +205,16 @@ def _distillation(head: Task[Any, Any], output: Any, batch: Batch, lessons: Less
 
 
 def generation_losses(
-    model: GenRep, teacher: GenRep, batch: Batch, *, config: ObjectiveConfig, generator: SampleGenerator, labeller: GenRep | None = None
+    model: GenRep, teacher: GenRep, batch: Batch, *, config: ObjectiveConfig, generator: SampleGenerator, labeller: GenRep | None = None, num_all: int = 0
 ) -> Asking[dict[str, Tensor]]:
     """L_genera = L_denoise + weights * (L_rep_align, variational term) on `draws` noised versions of each image.
 
     Args:
         labeller: who says what images without annotations show, in the teacher's place.
+        num_all: images of the step, of which these are some; 0: these.
     Returns:
         the terms `denoise` (mean squared error of u per dimension), `alignment`, `variational`, and their weighted sum
-        `generation`; means over draws and images, of several processes this one's part of them.
+        `generation`; means over draws and all images, these images' part of them.
     Source: equation (10); the modulation is that of (6)-(9), see `modulators.semantic`.
     """
     x0 = model.encode(batch.image)
@@ -240,8 +241,7 @@ def generation_losses(
     terms["alignment"] = (
         representation_alignment(model, noised.features.taps[0], taught.taps[-1].repeat_interleave(num, 0)) if config.alignment_weight else x0.new_zeros(())
     )
-    here = share(len(batch), x0.device)
-    terms = {name: here * term for name, term in terms.items()}
+    terms = {name: len(batch) / (num_all or len(batch)) * term for name, term in terms.items()}
     weighted = terms["denoise"] + config.alignment_weight * terms["alignment"] + config.variational_weight * terms["variational"]
     return {**terms, "generation": weighted}
 

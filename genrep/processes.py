@@ -25,6 +25,9 @@ Result = TypeVar("Result")
 _small: dist.ProcessGroup | None = None
 """For what is counted while gradients are on their way: one does not wait for the other."""
 
+_instead: Callable[[Tensor], Tensor] | None = None
+"""What stands in for `total`."""
+
 
 def rank() -> int:
     """Which of the processes this is, from 0."""
@@ -92,12 +95,25 @@ def speaking() -> Iterator[None]:
 
 def total(value: Tensor) -> Tensor:
     """The sum over all processes, without gradient."""
+    if _instead:
+        return _instead(value.detach())
     if not together():
         return value.detach()
     value = value.detach().clone()
     with speaking():
         dist.all_reduce(value, group=_small)
     return value
+
+
+@contextmanager
+def counted_by(way: Callable[[Tensor], Tensor]) -> Iterator[None]:
+    """Meanwhile `total` is this: where not only other processes have a part of what is counted."""
+    global _instead
+    _instead = way
+    try:
+        yield
+    finally:
+        _instead = None
 
 
 def anyone(here: bool) -> bool:
@@ -118,11 +134,6 @@ def in_turn(work: Callable[[], Result]) -> Result:
     if is_first():
         meet()
     return found
-
-
-def share(num: int, device: torch.device) -> Tensor:
-    """How much of what all processes hold `num` things here are: a mean over these, times that, is this process's part of the mean over all."""
-    return num / total(torch.tensor(num, dtype=torch.float64, device=device)) if together() else torch.ones((), device=device)
 
 
 def gathered(rows: Tensor) -> Tensor:

@@ -15,7 +15,8 @@ from genrep.evaluation.figures import Figure
 from genrep.evaluation.step_bench import WEIGHTS, Rig
 from genrep.evaluation.timing import ENOUGH_ROUNDS, Progress, cpu_seconds, of_rounds, silent
 from genrep.model import GenRep
-from genrep.training.joint_step import ALIGNED_SETS, JointGradient, Loss, _Graph
+from genrep.training.graphs import Graph, Loss
+from genrep.training.joint_step import ALIGNED_SETS, JointGradient
 
 SIZES, SIZES_QUICK = (100_000, 5_000_000, 50_000_000), (100_000,)
 COSINES = (-0.9, -0.1, 0.3, 0.9)
@@ -79,7 +80,7 @@ class _Given(JointGradient[GenRep]):
 
     found: Sequence[tuple[Tensor, Sequence[Tensor]]] = ()
 
-    def _values(self, graphs: Sequence[_Graph[GenRep]]) -> Iterator[list[Tensor]]:
+    def _values(self, graphs: Sequence[Graph[GenRep]]) -> Iterator[list[Tensor]]:
         if not self.found:
             yield from super()._values(graphs)
         for i, (value, gradients) in enumerate(self.found):
@@ -88,10 +89,10 @@ class _Given(JointGradient[GenRep]):
             self._missing[i].clear()
             yield [value]
 
-    def remember(self, losses: Mapping[str, Sequence[Loss[GenRep]]]) -> None:
+    def remember(self, losses: Mapping[str, Loss[GenRep]]) -> None:
         """Compute the gradients once."""
         self(losses)
-        values = [loss(self.model) for (loss,) in losses.values()]
+        values = [loss(self.model) for loss in losses.values()]
         wanted = [[self._named[name] for name in views] for views in self.views]
         self.found = [(value.detach(), torch.autograd.grad(value, some)) for value, some in zip(values, wanted, strict=True)]
 
@@ -123,7 +124,7 @@ def cost_figures(config: Config, data: ArrayDataset, *, num_rounds: int = ENOUGH
     return [*figures, *_beside_torchjd(given, losses, num_rounds)]
 
 
-def _beside_torchjd(given: _Given, losses: Mapping[str, Sequence[Loss[GenRep]]], num_rounds: int) -> list[Figure]:
+def _beside_torchjd(given: _Given, losses: Mapping[str, Loss[GenRep]], num_rounds: int) -> list[Figure]:
     """Against its aggregators that align, on the same gradients: brought into one matrix, aggregated, and brought back."""
     try:
         from torchjd import aggregation

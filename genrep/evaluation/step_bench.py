@@ -51,13 +51,13 @@ class Rig:
     def losses(self, num: int, jobs: Sequence[str] = JOBS) -> StepLosses:
         """On the same images every time."""
         drawn = Drawn(self._data.batch(torch.arange(num)), torch.arange(num))
-        return StepLosses(jobs, self._teacher, self._config, drawn, lambda _: None, stage=2, step=0, glimpses=0)
+        return StepLosses(jobs, self._teacher, self._config, drawn, lambda: None, stage=2, step=0, num_all=num)
 
     def gradient(self, num: int, *, jobs: Sequence[str] = JOBS, one_pass: bool = False) -> Callable[[], object]:
         """Losses, gradients, alignment where there are several jobs, and clipping."""
         joint = JointGradient(self.model, GenRepRule(), weights={job: WEIGHTS[job] for job in jobs}, aligned=ALIGNED_SETS["trunk"], clip_norm=1.0)
         losses = self.losses(num, jobs)
-        return partial(joint, {job: [] for job in jobs}, losses.all) if one_pass else partial(joint, losses.separate())
+        return partial(joint, {job: [] for job in jobs}, [losses.all]) if one_pass else partial(joint, losses.separate())
 
     def step(self, num: int, *, jobs: Sequence[str] = JOBS, one_pass: bool = False) -> Callable[[], object]:
         """The gradient and the optimizers; the weights stay."""
@@ -75,7 +75,7 @@ class Rig:
 
         def run() -> None:
             self.model.zero_grad()
-            for (loss,) in losses.values():
+            for loss in losses.values():
                 loss(self.model).backward()
             torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
             take_step(optimizers, 0.0)

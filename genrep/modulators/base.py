@@ -39,7 +39,7 @@ class Modulator(nn.Module, ABC):
         """The modulated prediction."""
 
     def observe(self, pooled: Float[Tensor, "b d"]) -> None:
-        """Note the pooled features of clean images; asked twice before `settle`, the last counts."""
+        """Note the pooled features of clean images; before `settle` all images of a step, each equally often."""
 
     def settle(self) -> None:
         """Let what was noted count: once after every update."""

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from genrep.layers import wide
 from genrep.modulators.base import Modulator
 from genrep.modulators.prior import SemanticPrior
-from genrep.processes import share, total
+from genrep.processes import total
 from genrep.randomness import SampleGenerator
 from genrep.types import Denoised
 
@@ -128,16 +128,17 @@ class DrawnSemantics(SemanticModulation):
 
     @torch.no_grad()
     def observe(self, pooled: Tensor) -> None:
-        moments = torch.stack([pooled, pooled.square()]).to(self.centre).mean(1)
-        self._noted = total(share(len(pooled), pooled.device).to(moments) * moments)
+        found = torch.stack([pooled, pooled.square(), torch.ones_like(pooled)]).to(self.centre).sum(1)
+        self._noted = found if self._noted is None else self._noted + found
 
     @torch.no_grad()
     def settle(self) -> None:
         if self._noted is None:
             return
+        noted = total(self._noted)
         self.updates += 1
         step = (1 / self.updates).clamp(min=1 - MOMENTUM)
-        moments = torch.stack([self.centre, self.scale.square() + self.centre.square()]).lerp(self._noted, step)
+        moments = torch.stack([self.centre, self.scale.square() + self.centre.square()]).lerp(noted[:2] / noted[2], step)
         self.centre.copy_(moments[0])
         self.scale.copy_((moments[1] - moments[0].square()).clamp(min=SMALLEST_SCALE**2).sqrt())
         self._noted = None

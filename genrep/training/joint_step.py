@@ -2,31 +2,23 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
-from functools import partial
 from itertools import groupby, islice
 from threading import Lock
-from typing import Generic, TypeVar
+from typing import Generic
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from genrep.aligners import Aligner, UPGrad
 from genrep.aligners.base import State
 from genrep.processes import total, world
 from genrep.training.exchange import Exchange
+from genrep.training.graphs import Graph, Loss, Losses, M, Models, Own, twin
 from genrep.training.step_report import StepReport, part_of, report_of
-
-M = TypeVar("M", bound=nn.Module)
-Loss = Callable[[M], Tensor]
-"""A loss, or a part of one, as a function of a model."""
-Losses = Callable[[Sequence[M]], Sequence[Tensor]]
-"""A part of every loss in one graph, as a function of a model for each."""
 
 CHUNK = 256
 HARM = 1e-9
@@ -40,32 +32,6 @@ def gramian(rows: Float[Tensor, "l n"]) -> Float[Tensor, "l l"]:
     return torch.bmm(chunks, chunks.transpose(1, 2)).sum(0, dtype=torch.float64) + rest @ rest.T
 
 
-def twin(model: M) -> M:
-    """A model of the same weights, in the same memory, that has gradients of its own."""
-    same = {id(p): nn.Parameter(p.detach(), requires_grad=p.requires_grad) for p in model.parameters()}
-    return copy.deepcopy(model, {**same, **{id(b): b for b in model.buffers()}})
-
-
-class _Own(Generic[M]):
-    """A model and its trainable parameters."""
-
-    def __init__(self, model: M) -> None:
-        self.model = model
-        self.parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
-
-
-@dataclass(frozen=True)
-class _Graph(Generic[M]):
-    """What computes parts of some of the losses, of which, and with which models."""
-
-    which: Sequence[int]
-    own: Sequence[_Own[M]]
-    losses: Losses[M]
-
-    def __call__(self) -> Sequence[Tensor]:
-        return self.losses([own.model for own in self.own])
-
-
 class JointGradient(Generic[M]):
     """Fills `.grad` with the aligned update direction of several losses.
 
@@ -75,10 +41,10 @@ class JointGradient(Generic[M]):
 
     and the whole is shortened to `clip_norm` where it is longer; how long the aligned part is follows from the Gramian.
 
-    Each loss, and each part of one, has a model of its own: the last loss the model itself, the others twins of it, which have the same weights. So gradients
-    stay apart, and go into the loss's row of the buffer as soon as they are there.
+    Each loss, and each part of one that is computed beside another, has a model of its own: the last loss the model itself, the others twins of it, which
+    have the same weights. So gradients stay apart, and go into the loss's row of the buffer as soon as they are there.
 
-    One loss after the other: the least memory, as each graph is freed before the next is built. Or several graphs side by side in
+    One loss, and one part of it, after the other: the least memory, as each graph is freed before the next is built. Or several graphs side by side in
     threads of their own: losses, and parts of a loss; on a CPU that uses its cores better than threads inside small matrix
     products. Or all losses in one graph. Gradients of a loss's parts are added up before alignment, which is not linear.
 
@@ -107,8 +73,8 @@ class JointGradient(Generic[M]):
         exchange: type[Exchange] = Exchange,
     ) -> None:
         self.model = model
-        self._models = [[_Own(model if i == len(weights) - 1 else twin(model))] for i in range(len(weights))]
-        self._named = self._models[-1][0].parameters
+        self._models = Models(model, len(weights), side_by_side=side_by_side)
+        self._named = self._models.parameters
         self._aligner, self._weights, self._aligned, self._side_by_side = aligner, weights, aligned, side_by_side
         self._clip_norm, self._guard, self._through = clip_norm, guard, exchange
         self.state: State = aligner.init(len(weights))
@@ -124,13 +90,13 @@ class JointGradient(Generic[M]):
         """Names of the losses, in the order of the Gramian."""
         return tuple(self._weights)
 
-    def __call__(self, losses: Mapping[str, Loss[M] | Sequence[Loss[M]]], whole: Losses[M] | None = None, *, keep: bool = False) -> StepReport:
+    def __call__(self, losses: Mapping[str, Loss[M] | Sequence[Loss[M]]], whole: Sequence[Losses[M]] = (), *, keep: bool = False) -> StepReport:
         """Evaluate each loss, run it backward, and leave the update direction in `.grad`.
 
         Args:
-            losses: for each name in `weights`, a function of the loss's model (called once, twice in the first step), or up to two,
-                parts whose sum is the loss.
-            whole: a further part of every loss, in one graph; in the place of one of the two.
+            losses: for each name in `weights`, a function of the loss's model (called once, twice in the first step), or parts whose
+                sum is the loss; side by side up to two.
+            whole: further parts of every loss, each in one graph; they count among these.
             keep: leave copies of the losses' gradients in `kept`.
         Raises:
             ValueError: other losses than there are weights for, too many parts, or a loss that reaches no parameter.
@@ -138,13 +104,7 @@ class JointGradient(Generic[M]):
         if list(losses) != list(self._weights):
             raise ValueError(f"`losses` must be {list(self._weights)}; found {list(losses)}.")
         parts = [(loss,) if callable(loss) else tuple(loss) for loss in losses.values()]
-        if any(len(some) + bool(whole) > 2 for some in parts):
-            raise ValueError("a loss may have two parts at the most: the sum of three would depend on which of them is ready first.")
-        models = [self._models_of(i, len(some) + bool(whole)) for i, some in enumerate(parts)]
-        graphs: list[_Graph[M]] = [_Graph(range(len(parts)), [some[0] for some in models], whole)] if whole else []
-        graphs += [
-            _Graph((i,), [model], partial(_alone, loss)) for i, some in enumerate(parts) for loss, model in zip(some, models[i][bool(whole) :], strict=True)
-        ]
+        graphs = self._models.graphs(parts, whole)
         if not self.views:
             self._lay_out(self._reached(graphs))
         for parameter in self._named.values():
@@ -153,21 +113,16 @@ class JointGradient(Generic[M]):
         values = []
         with self._taking(graphs):
             found = self._values(graphs)
-            first = next(found) if whole else []
+            first = list(islice(found, len(whole)))
             for i, some in enumerate(parts):
-                values.append(torch.stack([*first[i : i + 1], *(value for (value,) in islice(found, len(some)))]).sum())
+                values.append(torch.stack([*(each[i] for each in first), *(value for (value,) in islice(found, len(some)))]).sum())
                 for name in self._missing[i]:
                     self.views[i][name].zero_()
                 self._exchange.send(i)
         self.kept = [{name: view.clone() for name, view in views.items()} for views in self.views] if keep else []
         return self._combine(total(torch.stack(values).double()))
 
-    def _models_of(self, i: int, num: int) -> list[_Own[M]]:
-        """A loss's models, so many: what two graphs gave to one parameter could not be told apart."""
-        self._models[i] += [_Own(twin(self.model)) for _ in range(num - len(self._models[i]))]
-        return self._models[i][:num]
-
-    def _values(self, graphs: Sequence[_Graph[M]]) -> Iterator[list[Tensor]]:
+    def _values(self, graphs: Sequence[Graph[M]]) -> Iterator[list[Tensor]]:
         """Of every graph in order, computed one by one or side by side; the gradients are in the buffer then."""
         if self._side_by_side == 1:
             yield from map(self._run, graphs)
@@ -175,7 +130,7 @@ class JointGradient(Generic[M]):
         with ThreadPoolExecutor(self._side_by_side) as pool:
             yield from pool.map(self._run, graphs)
 
-    def _run(self, graph: _Graph[M]) -> list[Tensor]:
+    def _run(self, graph: Graph[M]) -> list[Tensor]:
         values = graph()
         if reaching := [value for value in values if value.requires_grad]:
             wanted = [own.parameters[name] for i, own in zip(graph.which, graph.own, strict=True) for name in self.views[i]]
@@ -183,13 +138,12 @@ class JointGradient(Generic[M]):
         return [value.detach() for value in values]
 
     @contextmanager
-    def _taking(self, graphs: Sequence[_Graph[M]]) -> Iterator[None]:
+    def _taking(self, graphs: Sequence[Graph[M]]) -> Iterator[None]:
         """Meanwhile gradients go into the buffer."""
         with ExitStack() as hooks:
-            for graph in graphs:
-                for i, own in zip(graph.which, graph.own, strict=True):
-                    for name, view in self.views[i].items():
-                        hooks.enter_context(own.parameters[name].register_post_accumulate_grad_hook(self._into(i, name, view)))
+            for i, own in {(i, own) for graph in graphs for i, own in zip(graph.which, graph.own, strict=True)}:
+                for name, view in self.views[i].items():
+                    hooks.enter_context(own.parameters[name].register_post_accumulate_grad_hook(self._into(i, name, view)))
             yield
 
     def _into(self, i: int, name: str, view: Tensor) -> Callable[[Tensor], None]:
@@ -207,12 +161,14 @@ class JointGradient(Generic[M]):
 
         return take
 
-    def _reached(self, graphs: Sequence[_Graph[M]]) -> dict[str, set[str]]:
-        """Parameters that some part of each loss reaches, in any process."""
+    def _reached(self, graphs: Sequence[Graph[M]]) -> dict[str, set[str]]:
+        """Parameters that some part of each loss reaches, in any process; asked of twins, so that what a model notes of its images is noted once."""
+        twins = {own: Own(twin(own.model)) for graph in graphs for own in graph.own}
         here = torch.zeros(len(self._weights), len(self._named), dtype=torch.int, device=self._device)
         for graph in graphs:
-            wanted = [p for own in graph.own for p in own.parameters.values()]
-            reaching = [value for value in graph() if value.requires_grad]
+            own = [twins[own] for own in graph.own]
+            wanted = [p for each in own for p in each.parameters.values()]
+            reaching = [value for value in graph.losses([each.model for each in own]) if value.requires_grad]
             found = torch.autograd.grad(reaching, wanted, allow_unused=True) if reaching else [None] * len(wanted)
             here[list(graph.which)] += torch.tensor([gradient is not None for gradient in found], device=here.device).view(len(graph.which), -1)
         return {
@@ -278,10 +234,6 @@ class JointGradient(Generic[M]):
     @property
     def _device(self) -> torch.device:
         return next(iter(self._named.values())).device
-
-
-def _alone(loss: Loss[M], models: Sequence[M]) -> list[Tensor]:
-    return [loss(models[0])]
 
 
 def _mix(rows: Float[Tensor, "l n"], factors: Float[Tensor, " l"]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 import torch
@@ -21,6 +21,7 @@ from genrep.training.data import RunData, filled, left_out
 from genrep.training.distillation import Teacher
 from genrep.training.joint_step import ALIGNED_SETS, JointGradient
 from genrep.training.lessons import Memory, give_lessons
+from genrep.training.micro_batches import MicroBatches
 from genrep.training.optimization import lr_at, make_optimizers, make_teacher, take_step, update_teacher
 from genrep.training.prior import learn_prior
 from genrep.training.probe import Probe
@@ -127,9 +128,9 @@ class Session:
 
     @property
     def threads(self) -> int:
-        """How many graphs compute at once: an accelerator is busy with one, and processes must speak in one order."""
-        graphs = (1 if self.one_pass else len(self.jobs)) + (self.glimpses > 0)
-        return 1 if self.device.type != "cpu" or together() else min(self.config.train.side_by_side, graphs)
+        """How many graphs compute at once: an accelerator is busy with one, processes must speak in one order, and micro-batches are there to save memory."""
+        train, graphs = self.config.train, (1 if self.one_pass else len(self.jobs)) + (self.glimpses > 0)
+        return 1 if self.device.type != "cpu" or together() or train.micro_batches > 1 else min(train.side_by_side, graphs)
 
     @property
     def one_pass(self) -> bool:
@@ -230,17 +231,16 @@ class Session:
         train, stage, began = self.config.train, self.stage, time.monotonic()
         size, glimpses = (train.stage1_batch_size if stage == 1 else train.batch_size), self.glimpses
         drawn = self._drawn(self.streams[stage - 1], self.progress.images, size)
-        losses = StepLosses(self.joint.jobs, self.teacher, self.config, drawn, self._lessons, stage=stage, step=self.progress.step, glimpses=glimpses)
-        parts = losses.separate()
-        if glimpses:
-            seen = self._drawn(self.glimpsed, self.progress.step * glimpses, glimpses).batch
-            parts["perception"].append(partial(losses.glimpsed, seen, beside=size))
-        due = train.probe_every and not (self.progress.step + 1) % train.probe_every
-        probe = Probe(self.joint, losses, parts) if due else None
-        whole = losses.all if self.one_pass else None
-        report = self.joint({job: some[1:] if whole else some for job, some in parts.items()}, whole, keep=bool(probe))
+        seen = self._drawn(self.glimpsed, self.progress.step * glimpses, glimpses) if glimpses else None
+        teach, step = cache(partial(self._lessons, drawn)), self.progress.step
+        whole = StepLosses(self.joint.jobs, self.teacher, self.config, drawn, teach, stage, step, num_all=size, seen=seen, num_glimpses=glimpses)
+        losses = MicroBatches(self.model, whole, train.micro_batches)
+        probe = Probe(self.joint, losses) if train.probe_every and not (step + 1) % train.probe_every else None
+        losses.count()
+        parts = losses.together() if self.one_pass else (losses.separate(),)
+        report = self.joint(*parts, keep=bool(probe))
         first, num_steps = (0, self.steps1) if stage == 1 else (self.steps1, self.steps2)
-        lr = lr_at(self.progress.step - first, num_steps, train)
+        lr = lr_at(step - first, num_steps, train)
         self._update(report.update, lr)
         changes = probe.columns() if probe else {}
         update_teacher(self.teacher.model, self.model, updates=self.progress.updates, largest=train.ema_momentum)

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-
 import torch
 from torch import Tensor
 
 from genrep.model import GenRep
 from genrep.processes import total
-from genrep.training.joint_step import JointGradient, Loss
+from genrep.training.joint_step import JointGradient
+from genrep.training.micro_batches import MicroBatches
 from genrep.training.records import Row
-from genrep.training.step_losses import StepLosses
 
 
 class Probe:
@@ -20,11 +18,10 @@ class Probe:
     Args:
         joint: of the step; asked to `keep` its gradients.
         losses: of the step.
-        parts: of every loss, all of them.
     """
 
-    def __init__(self, joint: JointGradient[GenRep], losses: StepLosses, parts: Mapping[str, Sequence[Loss[GenRep]]]) -> None:
-        self._joint, self._losses, self._parts = joint, losses, parts
+    def __init__(self, joint: JointGradient[GenRep], losses: MicroBatches) -> None:
+        self._joint, self._losses = joint, losses
         self._weights = {name: p.detach().clone() for name, p in joint.model.named_parameters()}
         self._before = self._values()
 
@@ -34,11 +31,11 @@ class Probe:
         moved = {name: now[name].detach().double() - before.double() for name, before in self._weights.items()}
         along = [torch.stack([(gradient * moved[name]).sum() for name, gradient in own.items()]).sum() for own in self._joint.kept]
         row: Row = {}
-        for job, predicted, came in zip(self._parts, total(torch.stack(along)).tolist(), (self._values() - self._before).tolist(), strict=True):
+        for job, predicted, came in zip(self._joint.jobs, total(torch.stack(along)).tolist(), (self._values() - self._before).tolist(), strict=True):
             row |= {f"align/predicted_{job}": float(f"{predicted:.6g}"), f"align/actual_{job}": float(f"{came:.6g}")}
         return row
 
     def _values(self) -> Tensor:
         model = self._joint.model
         with self._losses.measuring():
-            return total(torch.stack([torch.stack([part(model).double() for part in parts]).sum() for parts in self._parts.values()]))
+            return total(torch.stack([torch.stack([part(model).double() for part in parts]).sum() for parts in self._losses.separate().values()]))

@@ -61,12 +61,13 @@ def side_by_side(num: int) -> Iterator[None]:
 
 
 def check_batches(config: Config) -> None:
-    """Whether every process has an image of every batch.
+    """Whether every micro-batch of every process has an image; they may differ by one.
 
     Raises:
         ValueError: it has not; the field is named.
     """
     sizes = {name: getattr(config.train, name) for name in ("stage1_batch_size", "batch_size", "stage1_glimpses", "glimpses")}
+    least, parts = world() * config.train.micro_batches, f"{world()} processes x {config.train.micro_batches} micro-batches (`train.micro_batches`)"
     for name, size in sizes.items():
-        if size < world() and (size or not name.endswith("glimpses")):
-            raise ValueError(f"`train.{name}` is {size}, fewer than the {world()} processes; set it to at least {world()}, or start fewer.")
+        if size < least and (size or not name.endswith("glimpses")):
+            raise ValueError(f"`train.{name}` is {size}; of {parts} each needs an image. Set it to at least {least}, or start fewer processes.")

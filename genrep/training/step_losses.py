@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
-from functools import cached_property, partial
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -47,6 +47,10 @@ class Drawn:
     batch: Batch
     positions: Tensor
 
+    def rows(self, rows: slice) -> Drawn:
+        """Some of them."""
+        return Drawn(self.batch.rows(rows), self.positions[rows])
+
 
 @dataclass
 class StepLosses:
@@ -54,18 +58,22 @@ class StepLosses:
 
     Args:
         jobs: which losses.
-        teach: what generation teaches of these images; asked once in stage 2, though a loss may be asked twice: what is remembered counts its visits.
-        glimpses: how many images are glimpsed beside these.
+        teach: what generation teaches of these images; asked whenever perception's loss is, in stage 2.
+        num_all: images of the step, of which these are some.
+        seen: images to be glimpsed beside these.
+        num_glimpses: images that are glimpsed in the step.
     """
 
     jobs: Sequence[str]
     teacher: Teacher
     config: Config
     drawn: Drawn
-    teach: Callable[[Drawn], Lessons | None]
+    teach: Callable[[], Lessons | None]
     stage: int
     step: int
-    glimpses: int
+    num_all: int
+    seen: Drawn | None = None
+    num_glimpses: int = 0
     terms: dict[str, Tensor] = field(default_factory=dict)
     """All that has been computed, for the record."""
 
@@ -83,9 +91,9 @@ class StepLosses:
         finally:
             self.bf16, self.terms = bool(self.config.train.bf16), terms
 
-    def separate(self) -> dict[str, list[Callable[[GenRep], Tensor]]]:
-        """Each loss by itself; there may be more to it."""
-        return {job: [partial(self.one, job)] for job in self.jobs}
+    def separate(self) -> dict[str, Callable[[GenRep], Tensor]]:
+        """Each loss with a pass of its own."""
+        return {job: partial(self.one, job) for job in self.jobs}
 
     def one(self, job: str, model: GenRep) -> Tensor:
         """One loss, with its own pass of the trunk."""
@@ -99,22 +107,24 @@ class StepLosses:
             found = answer([model.denoiser.trunk for model in models], [self._asking(job, model) for job, model in zip(self.jobs, models, strict=True)])
         return [self._kept(terms)[job] for job, terms in zip(self.jobs, found, strict=True)]
 
-    def glimpsed(self, batch: Batch, model: GenRep, *, beside: int) -> Tensor:
+    def glimpsed(self, model: GenRep) -> Tensor:
         """The part of perception's loss that needs none; see `glimpse_loss`."""
+        assert self.seen is not None
         with autocast(model.device, self.bf16):
-            found = glimpse_loss(model, batch, config=self.config.objective, beside=beside)
+            found = glimpse_loss(model, self.seen.batch, config=self.config.objective, beside=self.num_all)
         return self._kept({"glimpses": found})["glimpses"]
 
     def _asking(self, job: str, model: GenRep) -> Asking[dict[str, Tensor]]:
         batch, objective = self.drawn.batch, self.config.objective
         generator = SampleGenerator(self.config.train.seed, self.drawn.positions, f"stage{self.stage}/{job}")
         if job == "generation":
-            return generation_losses(model, self.teacher.model, batch, config=objective, generator=generator, labeller=self.teacher.labeller)
-        return perception_losses(model, batch, config=objective, generator=generator, lessons=self._lessons, glimpses=self.glimpses)
+            teacher, labeller = self.teacher.model, self.teacher.labeller
+            return generation_losses(model, teacher, batch, config=objective, generator=generator, labeller=labeller, num_all=self.num_all)
+        return perception_losses(model, batch, config=objective, generator=generator, lessons=self.lessons(), glimpses=self.num_glimpses)
 
-    @cached_property
-    def _lessons(self) -> Lessons | None:
-        return self.teach(self.drawn) if self.stage == 2 else None
+    def lessons(self) -> Lessons | None:
+        """What perception is taught."""
+        return self.teach() if self.stage == 2 else None
 
     def _kept(self, found: Terms) -> Terms:
         require_finite(found, self.step)

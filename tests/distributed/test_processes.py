@@ -132,7 +132,7 @@ def test_a_dead_peer_ends_the_job_with_a_line(tmp_path: Path) -> None:
 def counting(folder: Path) -> None:
     rank = processes.rank()
     rows = torch.arange(3 - rank, dtype=torch.float) + 10 * rank
-    found = {"gathered": processes.gathered(rows), "total": processes.total(rows[:1]), "share": processes.share(1 + rank, rows.device)}
+    found = {"gathered": processes.gathered(rows), "total": processes.total(rows[:1])}
     found["first"] = processes.first_rows(torch.tensor([True, rank == 1, True]), 3)
     found["part"] = torch.arange(7)[processes.part(7)]
     found["anyone"] = torch.tensor([processes.anyone(rank == 1), processes.anyone(False)])
@@ -149,14 +149,13 @@ def test_processes_count_together(tmp_path: Path) -> None:
     assert [first["first"].tolist(), second["first"].tolist()] == [[0, 2], [0]]
     assert [first["part"].tolist(), second["part"].tolist()] == [[0, 1, 2], [3, 4, 5, 6]]
     assert [bool(first["others"]), bool(second["others"])] == [False, True]
-    assert [float(first["share"]), float(second["share"])] == pytest.approx([1 / 3, 2 / 3])
 
 
 @pytest.mark.parametrize("field", ["stage1_batch_size", "batch_size", "glimpses"])
 def test_more_processes_than_images_of_a_batch(monkeypatch: pytest.MonkeyPatch, field: str, tmp_path: Path) -> None:
     monkeypatch.setattr("genrep.training.data.load_dataset", load_rectangles)
     monkeypatch.setattr("genrep.training.runtime.world", lambda: 3)
-    with pytest.raises(ValueError, match=f"`train.{field}` is 2, fewer than the 3 processes; set it to at least 3"):
+    with pytest.raises(ValueError, match=f"`train.{field}` is 2; of 3 processes x 1 micro-batches .* each needs an image. Set it to at least 3"):
         train(exact(**{field: 2}), tmp_path / "run")
 
 

@@ -212,9 +212,9 @@ def test_losses_that_teach_nothing_or_are_not_expected_are_refused() -> None:
             step()({"perception": good, "generation": bad})
     with pytest.raises(ValueError, match=r"`losses` must be \['perception', 'generation'\]; found \['generation', 'perception'\]"):
         step()({"generation": good, "perception": good})
-    for many, whole in (([good] * 3, None), ([good] * 2, lambda models: [good(model) for model in models])):
+    for many, whole in (([good] * 3, []), ([good] * 2, [lambda models: [good(model) for model in models]])):
         with pytest.raises(ValueError, match="two parts at the most"):
-            step()({"perception": good, "generation": many}, whole)
+            step(side_by_side=2)({"perception": good, "generation": many}, whole)
 
 
 def test_dot_products_keep_six_digits_at_twenty_million_numbers() -> None:

@@ -16,7 +16,8 @@ from genrep.backbones import Asking, Backbone, Pass, answer
 from genrep.model import GenRep
 from genrep.objective import JOBS, ObjectiveConfig, generation_losses, glimpse_loss, perception_losses
 from genrep.randomness import SampleGenerator
-from genrep.training.joint_step import ALIGNED_SETS, JointGradient, twin
+from genrep.training.graphs import twin
+from genrep.training.joint_step import ALIGNED_SETS, JointGradient
 from genrep.training.optimization import make_teacher
 from genrep.training.step_report import StepReport
 from genrep.types import Batch
@@ -59,7 +60,7 @@ def gradients(model: GenRep, batch: Batch, *, one_pass: bool, side_by_side: int 
     parts = {job: [] if one_pass else [partial(one, job)] for job in JOBS}
     parts["perception"].append(lambda model: glimpse_loss(model, batch, config=CONFIG, beside=5))
     for _ in range(2):
-        report = joint(parts, both if one_pass else None)
+        report = joint(parts, [both] if one_pass else [])
     return report, {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
 
 

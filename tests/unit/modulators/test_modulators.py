@@ -110,13 +110,14 @@ def test_the_halves_make_the_whole() -> None:
 
 @pytest.mark.parametrize("num_updates", [3, 900])
 def test_drawn_semantics_are_of_standardised_features(num_updates: int) -> None:
-    """At first of the mean over all that was seen, then of what was seen last; what is noted twice before it counts, counts once."""
+    """At first of the mean over all that was seen, then of what was seen last; of micro-batches that are noted twice, as of their whole."""
     modulator = make("drawn")
     assert isinstance(modulator, DrawnSemantics)
     shift, scale = torch.linspace(-5, 5, 12), torch.linspace(0.1, 3, 12)
     for update in range(num_updates):
-        modulator.observe(100 * normal(8, 12, seed=update))
-        modulator.observe((num_updates > 3) * (update < 300) + shift + scale * normal(8, 12, seed=update))
+        seen = (num_updates > 3) * (update < 300) + shift + scale * normal(8, 12, seed=update)
+        for micro_batch in (seen[:3], seen[3:]) * 2:
+            modulator.observe(micro_batch)
         modulator.settle()
     if num_updates == 3:
         seen = torch.cat([shift + scale * normal(8, 12, seed=update) for update in range(3)])
