@@ -57,6 +57,8 @@ class TrainConfig:
     micro_batches: int = 1
     """Parts in which the images of a step are computed, one after the other, to need less memory. Each loss's gradient is added up over them before it is
     aligned, so the numbers are the same up to rounding; graphs take turns, and perception's passes are made once more, without gradients, to count."""
+    sharded: bool = False
+    """Of several processes, each keeps the optimizers' state of, and updates, a part of the weights that both losses are aligned in, not all of them all."""
     one_pass: bool = False
     """Both losses take one pass through the trunk together, forth and back: less time where a machine is not full with one of them, but the memory of both.
     The numbers are the same up to rounding."""

@@ -150,6 +150,20 @@ def gathered(rows: Tensor) -> Tensor:
     return torch.cat([each[:count] for each, count in zip(found, counts, strict=True)]).to(rows.device)
 
 
+def brought(value: Tensor, source: int) -> Tensor:
+    """In the first process what process `source`, another one, has; in that one itself, in the others what they gave.
+
+    Args:
+        value: in the first process of the same shape.
+    """
+    with speaking():
+        if rank() == source:
+            dist.send(value.contiguous(), 0, group=_small)
+        elif is_first():
+            dist.recv(value, source, group=_small)
+    return value
+
+
 def agreed(value: float) -> float:
     """What the first process has: where it was computed in all of them, its last digits may differ."""
     return float(total(torch.tensor(value if is_first() else 0.0, dtype=torch.float64, device=_device()))) if together() else value

@@ -13,6 +13,7 @@ from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import torch
@@ -32,12 +33,23 @@ from genrep.training.data import RunData
 from genrep.training.exchange import Exchange
 from genrep.training.joint_step import JointGradient
 from genrep.training.loop import Session
+from genrep.training.optimization import take_step
 from genrep.training.records import Silent
 from genrep.training.run_folder import RunFolder
 
 NUM_STEPS = 20
 WEIGHTS_ATOL, GRADIENTS_RTOL, OF_PLAIN, OVERHEAD = 1e-10, 1e-6, 1.5, 0.03
+OF_EQUAL = 1.05
+"""What the fullest process may have, beside an equal part."""
 NUM_PROCESSES = 2
+WHOLE = "replicated"
+WAYS: Mapping[str, Mapping[str, Any]] = {
+    WHOLE: {},
+    "replicated, two micro-batches": {"micro_batches": 2},
+    "sharded": {"sharded": True},
+    "sharded, two micro-batches": {"sharded": True, "micro_batches": 2},
+}
+"""How several processes train."""
 BETWEEN: Mapping[str, float] = {"reduce_scatter": 1.0, "all_gather": 1.0, "all_reduce": 2.0}
 """What a ring moves per process, in units of (n - 1) / n of what is exchanged."""
 
@@ -71,22 +83,20 @@ def exactness_figures(config: Config, *, progress: Progress = silent) -> list[Fi
     with tempfile.TemporaryDirectory() as folder:
         alone, together = Path(folder) / "alone", Path(folder) / "together"
         progress("one process")
-        start(1, _same, alone, config)
-        progress(f"{NUM_PROCESSES} processes")
-        start(NUM_PROCESSES, _same, together, config)
-        apart = {name: difference(load_tensors(alone / f"{name}.st"), load_tensors(together / f"{name}.st")) for name in ("weights", "gradients")}
-        wrong = difference(load_tensors(alone / "gradients.st"), load_tensors(together / "aligned_before.st"))
-        moved = read_json(together / "moved.json")
+        start(1, _same, alone, config, [WHOLE])
+        progress(f"{NUM_PROCESSES} processes, {len(WAYS)} ways")
+        start(NUM_PROCESSES, _same, together, config, list(WAYS))
+        weights, gradients = load_tensors(alone / WHOLE / "weights.st"), _read_gradients(alone / WHOLE, 1)
+        apart = {way: difference(weights, load_tensors(together / way / "weights.st")) for way in WAYS}
+        first = {way: difference(gradients, _read_gradients(together / way, NUM_PROCESSES)) for way in WAYS}
+        wrong = difference(gradients, load_tensors(together / "aligned_before.st"))
+        moved = {way: read_json(together / way / "moved.json") for way in WAYS}
     how = f"{NUM_PROCESSES} gloo processes against one, recipe `{config.name}`"
+    exact_how = f"{how}, float64, largest entry; glimpses, three tasks, half of the images annotated"
+    counted = f"{how}; calls counted, rings assumed"
     return [
-        at_most(
-            f"weights after {NUM_STEPS} joint steps",
-            apart["weights"],
-            WEIGHTS_ATOL,
-            "difference",
-            f"{how}, float64, largest entry; glimpses, three tasks",
-        ),
-        at_most("gradient of a step", apart["gradients"], GRADIENTS_RTOL, "ratio", f"{how}, float32, relative to its largest entry"),
+        *(at_most(f"weights after {NUM_STEPS} joint steps, {way}", apart[way], WEIGHTS_ATOL, "difference", exact_how) for way in WAYS),
+        *(at_most(f"gradient of a step, {way}", first[way], GRADIENTS_RTOL, "ratio", f"{how}, float32, relative to its largest entry") for way in WAYS),
         Figure(
             name="the same, aligned before it is added up",
             value=wrong,
@@ -96,7 +106,14 @@ def exactness_figures(config: Config, *, progress: Progress = silent) -> list[Fi
             met=wrong > GRADIENTS_RTOL,
             how=f"{how}; must differ, or the check before would see nothing",
         ),
-        at_most("bytes moved of shared gradients / plain data parallelism", moved["of_shared"], OF_PLAIN, "ratio", f"{how}; calls counted, rings assumed"),
+        *(at_most(f"bytes moved of shared gradients / plain data parallelism, {way}", moved[way]["of_shared"], OF_PLAIN, "ratio", counted) for way in WAYS),
+        at_most(
+            "optimizer's state of shared weights in the fullest process / in one that has all, sharded",
+            moved["sharded"]["of_state"],
+            OF_EQUAL / NUM_PROCESSES,
+            "ratio",
+            f"{NUM_PROCESSES} gloo processes, recipe `{config.name}`; bytes",
+        ),
     ]
 
 
@@ -114,9 +131,12 @@ def cost_figures(config: Config, *, num_rounds: int = ENOUGH_ROUNDS, progress: P
 
 
 def exact(config: Config) -> Config:
-    """A recipe of `NUM_STEPS` joint steps in which no rounding depends on the size of a batch: Muon works in bfloat16, threads take turns as they come."""
+    """A recipe of `NUM_STEPS` joint steps, half of whose images are annotated.
+
+    No rounding depends on the size of a batch: Muon would work in bfloat16, threads would take turns as they come.
+    """
     train = replace(config.train, bf16=False, muon=False, side_by_side=1, stage2_images=NUM_STEPS * config.train.batch_size)
-    return replace(config, train=train)
+    return replace(config, train=train, data=replace(config.data, labelled_fraction=0.5), objective=replace(config.objective, prior_steps=0))
 
 
 def difference(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> float:
@@ -151,24 +171,29 @@ def _work(rank: int, num: int, port: int, work: Callable[..., None], args: tuple
         work(*args)
 
 
-def _same(folder: Path, config: Config) -> None:
-    """Weights after both stages in float64; the gradient of a first joint step in float32, rightly and wrongly; and what that moves."""
-    with mock.patch.object(loop, "GenRep", lambda model: GenRep(model).double()):
-        session = _session(folder / "run", config)
-    session.run_to_end(lambda: False)
-    _save(folder / "weights.st", session.model.state_dict())
+def _same(folder: Path, config: Config, ways: Sequence[str]) -> None:
+    """Each way weights after both stages in float64, the gradient of a first joint step in float32, and what that moves; once the gradient as it is wrong."""
     joint = replace(config, train=replace(config.train, stage1_images=0))
-    with _counted() as moved:
-        session = _session(folder / "right", joint)
-        session._step()
-    _save(folder / "gradients.st", _gradients(session))
-    if is_first():
-        write_json(folder / "moved.json", {"of_shared": _moved_of_shared(session, sum(moved.values()))})
+    for way in ways:
+        with mock.patch.object(loop, "GenRep", lambda model: GenRep(model).double()):
+            session = _session(folder / way / "run", _changed(config, way))
+        session.run_to_end(lambda: False)
+        _save(folder / way / "weights.st", session.model.state_dict())
+        session = _session(folder / way / "right", _changed(joint, way))
+        with _counted() as moved:
+            found = _first_gradient(session)
+        save_tensors(folder / way / f"gradient_{processes.rank()}.st", found)
+        of_state = _of_state(session)
+        if is_first():
+            write_json(folder / way / "moved.json", {"of_shared": _moved_of_shared(session, sum(moved.values())), "of_state": of_state})
     if processes.together():
         with mock.patch.object(loop, "JointGradient", partial(JointGradient, exchange=AlignedBefore)):
             session = _session(folder / "wrong", joint)
-        session._step()
-        _save(folder / "aligned_before.st", _gradients(session))
+            _save(folder / "aligned_before.st", _first_gradient(session))
+
+
+def _changed(config: Config, way: str) -> Config:
+    return replace(config, train=replace(config.train, **WAYS[way]))
 
 
 def _cost(folder: Path, config: Config, num_rounds: int) -> None:
@@ -190,15 +215,39 @@ def _session(path: Path, config: Config) -> Session:
     return Session(RunData(config), RunFolder(path), command="", screen=Silent(), look=None)
 
 
-def _gradients(session: Session) -> dict[str, Tensor]:
-    return {name: parameter.grad for name, parameter in session.model.named_parameters() if parameter.grad is not None}
+def _first_gradient(session: Session) -> dict[str, Tensor]:
+    """Of a step, as the optimizers get it: where weights are sharded, this process's part."""
+    found: dict[str, Tensor] = {}
+
+    def noting(*args: Any, **options: Any) -> None:
+        found.update({name: parameter.grad.clone() for name, parameter in session.model.named_parameters() if parameter.grad is not None})
+        take_step(*args, **options)
+
+    with mock.patch.object(loop, "take_step", noting):
+        session._step()
+    return found
+
+
+def _read_gradients(folder: Path, num: int) -> dict[str, Tensor]:
+    """What `num` processes saved of a gradient."""
+    return {name: value for rank in range(num) for name, value in load_tensors(folder / f"gradient_{rank}.st").items()}
 
 
 def _moved_of_shared(session: Session, moved: float) -> float:
     """What a joint step moves beyond the losses' own parameters, beside one sum of what they share."""
-    sizes = {name: gradient.numel() * gradient.element_size() for name, gradient in _gradients(session).items()}
+    sizes = {name: view.numel() * view.element_size() for views in session.joint.views for name, view in views.items()}
     shared = sum(size for name, size in sizes.items() if all(name in views for views in session.joint.views))
     return (moved - BETWEEN["all_reduce"] * (sum(sizes.values()) - shared)) / (BETWEEN["all_reduce"] * shared)
+
+
+def _of_state(session: Session) -> float:
+    """The largest part that a process has of the optimizers' state of aligned weights."""
+    shared = {name for name in session.joint.views[0] if all(name in views for views in session.joint.views)}
+    aligned = {parameter for name, parameter in session.model.named_parameters() if name in shared}
+    known = [entry for optimizer in session.optimizers for parameter, entry in optimizer.state.items() if parameter in aligned]
+    sizes = processes.gathered(torch.tensor([sum(value.numel() * value.element_size() for entry in known for value in entry.values())]))
+    whole = sizes.sum() if session.joint.owners else sizes[0]
+    return float(sizes.max() / whole)
 
 
 def _save(path: Path, tensors: Mapping[str, Tensor]) -> None:

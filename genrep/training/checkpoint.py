@@ -36,7 +36,7 @@ def save_checkpoint(
     *,
     model: GenRep,
     teacher: GenRep,
-    optimizers: Sequence[torch.optim.Optimizer],
+    optimizer_state: dict[str, Tensor],
     aligner_state: dict[str, Tensor],
     teaching: Teaching,
     memory: Memory,
@@ -48,9 +48,7 @@ def save_checkpoint(
     tensors |= {f"teacher.{name}": value for name, value in teacher.state_dict().items()}
     tensors |= {f"aligner.{name}": value for name, value in aligner_state.items()}
     tensors |= {f"memory.{name}": value for name, value in memory.state_dict().items()}
-    for i, optimizer in enumerate(optimizers):
-        for number, entry in optimizer.state_dict()["state"].items():
-            tensors |= {f"optimizer.{i}.{number}.{name}": value for name, value in entry.items()}
+    tensors |= {f"optimizer.{name}": value for name, value in optimizer_state.items()}
     folder = run.checkpoints / f"step_{progress.step}"
 
     def fill(path: Path) -> None:

@@ -60,7 +60,7 @@ class Exchange:
                 dist.all_reduce(self._gradients[0, self._num_aligned : self._num_common])
 
     def hand_out(self) -> None:
-        """The first row of all aligned parts to all processes."""
+        """The first row of all aligned parts, gradients or weights, to all processes."""
         if together() and self._num_aligned:
             with speaking():
                 dist.all_gather(list(self._gradients[0, : self._num_aligned].chunk(world())), self._shards[0])

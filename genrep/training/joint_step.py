@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from itertools import groupby, islice
+from itertools import islice
 from threading import Lock
 from typing import Generic
 
@@ -15,10 +15,11 @@ from torch import Tensor
 
 from genrep.aligners import Aligner, UPGrad
 from genrep.aligners.base import State
-from genrep.processes import total, world
+from genrep.processes import rank, total, world
 from genrep.training.exchange import Exchange
 from genrep.training.graphs import Graph, Loss, Losses, M, Models, Own, twin
-from genrep.training.step_report import StepReport, part_of, report_of
+from genrep.training.layout import Layout
+from genrep.training.step_report import StepReport, report_of
 
 CHUNK = 256
 HARM = 1e-9
@@ -56,8 +57,11 @@ class JointGradient(Generic[M]):
         side_by_side: how many graphs at once.
         clip_norm: largest norm of the update.
         guard: where the aligner's direction would raise a loss, to first order over the aligned set, take UPGrad's.
+        sharded: of several processes, each updates a part of the aligned weights, whose gradients alone it has then, and hands it out (`spread`): the
+            optimizer's state is there once, and no more is moved. Not FSDP2: it keeps one gradient for each parameter, where here each loss
+            has its own, and gathers weights when a module's `forward` is called, where heads and samplers call a model's parts.
         exchange: how gradients of several processes become one.
-    Source: equations (11) to (16).
+    Source: equations (11) to (16); sharding: Rajbhandari et al. 2020 (ZeRO), arXiv:1910.02054.
     """
 
     def __init__(
@@ -70,13 +74,14 @@ class JointGradient(Generic[M]):
         side_by_side: int = 1,
         clip_norm: float = float("inf"),
         guard: bool = False,
+        sharded: bool = False,
         exchange: type[Exchange] = Exchange,
     ) -> None:
         self.model = model
         self._models = Models(model, len(weights), side_by_side=side_by_side)
         self._named = self._models.parameters
         self._aligner, self._weights, self._aligned, self._side_by_side = aligner, weights, aligned, side_by_side
-        self._clip_norm, self._guard, self._through = clip_norm, guard, exchange
+        self._clip_norm, self._guard, self._sharded, self._through = clip_norm, guard, sharded, exchange
         self.state: State = aligner.init(len(weights))
         self.views: list[dict[str, Tensor]] = []
         """Each loss's gradients by the names of the parameters it reaches, after the first step; looking into its row of the buffer."""
@@ -176,27 +181,14 @@ class JointGradient(Generic[M]):
         }
 
     def _lay_out(self, reached: Mapping[str, set[str]]) -> None:
-        """One row per loss: first the aligned set, then what several losses reach, then what this one alone reaches."""
         for name, names in reached.items():
             if not names:
                 raise ValueError(f"loss `{name}` reaches no trainable parameter; nothing can be learnt from it.")
-        count = {name: sum(name in names for names in reached.values()) for name in self._named}
-        everywhere = [n for n in self._named if count[n] == len(reached) > 1 and self._aligned(n)]
-        several = [n for n in self._named if count[n] > 1 and n not in set(everywhere)]
-        sizes = {n: p.numel() for n, p in self._named.items()}
-        num_aligned = -(-sum(sizes[n] for n in everywhere) // world()) * world()
-        self._common = slice(num_aligned, num_aligned + sum(sizes[n] for n in several))
-        self._parts = {part: sum(sizes[n] for n in names) for part, names in groupby(everywhere, part_of)}
-        own = [[n for n in self._named if count[n] == 1 and n in names] for names in reached.values()]
-        self._ends = ends = [self._common.stop + sum(sizes[n] for n in alone) for alone in own]
-        self._buffers = torch.zeros(len(reached), max(ends), dtype=next(iter(self._named.values())).dtype, device=self._device)
-        self._exchange = self._through(self._buffers, num_aligned, self._common.stop, ends)
-        for buffer, alone in zip(self._buffers, own, strict=True):
-            views: dict[str, Tensor] = {}
-            for start, some in ((0, everywhere), (num_aligned, several + alone)):
-                offsets = torch.tensor([start] + [sizes[n] for n in some]).cumsum(0).tolist()
-                views |= {n: buffer[o : o + sizes[n]].view_as(self._named[n]) for n, o in zip(some, offsets[:-1], strict=True)}
-            self.views.append(views)
+        shapes = {name: p.shape for name, p in self._named.items()}
+        self._layout = layout = Layout(shapes, list(reached.values()), self._aligned, world(), sharded=self._sharded)
+        self._buffers = torch.zeros(len(reached), max(layout.ends), dtype=next(iter(self._named.values())).dtype, device=self._device)
+        self._exchange = self._through(self._buffers, layout.num_aligned, layout.common.stop, layout.ends)
+        self.views = [layout.views(buffer, i) for i, buffer in enumerate(self._buffers)]
 
     def _combine(self, losses: Float[Tensor, " l"]) -> StepReport:
         shards = self._exchange.arrived()
@@ -208,28 +200,52 @@ class JointGradient(Generic[M]):
         if harmful and self._guard:
             coefficients = UPGrad().coefficients(gram, losses)
         direction = weights @ coefficients
-        _mix(self._buffers[:, self._common], weights)
+        _mix(self._buffers[:, self._layout.common], weights)
         self._exchange.add_up_mixed()
-        others = [self._buffers[0, self._common], *(row[self._common.stop : end] for row, end in zip(self._buffers, self._ends, strict=True))]
+        others = [
+            self._buffers[0, self._layout.common],
+            *(row[self._layout.common.stop : end] for row, end in zip(self._buffers, self._layout.ends, strict=True)),
+        ]
         norm = float((direction @ gram @ direction + sum(gramian(some[None]).sum() for some in others)).clamp(min=0).sqrt())
         factor = min(1.0, self._clip_norm / max(norm, 1e-12))
         _mix(shards, factor * direction)
         if factor < 1:
             for some in others:
                 some.mul_(factor)
-        self._exchange.hand_out()
+        if not self._sharded:
+            self._exchange.hand_out()
         for views in reversed(self.views):
             for name, view in views.items():
                 self._named[name].grad = view
+        if self._sharded:
+            mine = self._layout.views_of(rank(), shards[0])
+            for name in self._layout.owners:
+                self._named[name].grad = mine.get(name)
         return report_of(gram, coefficients, grams, update=norm, harmful=harmful)
+
+    @property
+    def owners(self) -> Mapping[Tensor, int]:
+        """Parameters that one process alone updates, and which; of one process, or where weights are not sharded, none."""
+        return {self._named[name]: owner for name, owner in self._layout.owners.items() if world() > 1}
+
+    @torch.no_grad()
+    def spread(self) -> None:
+        """Sharded weights that each process has updated, to all of them; the gradients are lost. Nothing where they are not sharded."""
+        if not self._sharded or world() == 1:
+            return
+        for name, view in self._layout.views_of(rank(), self._exchange.arrived()[0]).items():
+            view.copy_(self._named[name])
+        self._exchange.hand_out()
+        for name in self._layout.owners:
+            self._named[name].copy_(self.views[0][name])
 
     def _grams(self, shards: Float[Tensor, "l m"]) -> dict[str, Float[Tensor, "l l"]]:
         """The Gramian of each part of the aligned set: of what lies in this process's shards, added up over all."""
-        first, found, end = self._exchange.mine.start, [], 0
-        for size in self._parts.values():
-            start, end = end, end + size
-            found.append(gramian(shards[:, max(0, start - first) : max(0, end - first)]))
-        return dict(zip(self._parts, self._exchange.known_to_all(torch.stack(found)), strict=True)) if found else {}
+        first, found = self._exchange.mine.start, dict[str, Tensor]()
+        for part, columns in self._layout.parts:
+            here = gramian(shards[:, max(0, columns.start - first) : max(0, columns.stop - first)])
+            found[part] = found[part] + here if part in found else here
+        return dict(zip(found, self._exchange.known_to_all(torch.stack(list(found.values()))), strict=True)) if found else {}
 
     @property
     def _device(self) -> torch.device:

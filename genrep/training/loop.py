@@ -13,7 +13,7 @@ import torch
 from genrep.config import Config
 from genrep.model import GenRep
 from genrep.objective import JOBS, Lessons
-from genrep.processes import anyone, in_turn, is_first, joined, together, total, world
+from genrep.processes import in_turn, is_first, joined, rank, together, total, world
 from genrep.registry import lookup
 from genrep.training.beginning import begin_from
 from genrep.training.checkpoint import Progress, load_checkpoint, save_checkpoint
@@ -22,12 +22,12 @@ from genrep.training.distillation import Teacher
 from genrep.training.joint_step import ALIGNED_SETS, JointGradient
 from genrep.training.lessons import Memory, give_lessons
 from genrep.training.micro_batches import MicroBatches
-from genrep.training.optimization import lr_at, make_optimizers, make_teacher, take_step, update_teacher
+from genrep.training.optimization import lr_at, make_optimizers, make_teacher, state_of, take_step, update_teacher
 from genrep.training.prior import learn_prior
 from genrep.training.probe import Probe
 from genrep.training.records import Records, Row, Screen, Silent, loss_columns, open_run, peak_memory_gb, write_log
 from genrep.training.run_folder import RunFolder
-from genrep.training.runtime import Interrupted, check_batches, decided, default_device, side_by_side
+from genrep.training.runtime import Interrupted, check_batches, check_sharding, decided, default_device, side_by_side
 from genrep.training.step_losses import Drawn, StepLosses, Terms, autocast
 from genrep.training.step_report import PART_COLUMN, StepReport, parts_of
 from genrep.training.stream import Ahead, Stream, annotated, by_objects, with_annotated
@@ -82,6 +82,7 @@ class Session:
         self.run, self.screen, self.device = run, screen if is_first() else Silent(), default_device()
         self.config = config = data.config = decided(filled(given, sets), run, self.device)
         check_batches(config)
+        check_sharding(config)
         lines = [*data.lines(sets), *left_out(given, config)]
         known, shares = annotated(sets, self.data.shares)
         self.streams = [Ahead(some, seed=config.train.seed, shares=parts) for some, parts in ((known, shares), with_annotated(sets, self.data.shares))]
@@ -149,6 +150,7 @@ class Session:
             side_by_side=self.threads,
             clip_norm=train.clip_norm,
             guard=train.guard,
+            sharded=train.sharded and len(self.jobs) > 1,
         )
 
     def _restore(self) -> None:
@@ -181,11 +183,13 @@ class Session:
             self.progress.seconds = before + time.monotonic() - started
             if row:
                 self.records.row({**row, "seconds": round(self.progress.seconds, 3)})
-            if anyone(stop()):
+            due = is_first() and time.monotonic() - saved > train.checkpoint_every_s
+            stopped, due = map(bool, total(torch.tensor([stop(), due], dtype=torch.float, device=self.device)).tolist())
+            if stopped or due:
                 self._save()
+            if stopped:
                 raise Interrupted(self.run.path)
-            if time.monotonic() - saved > train.checkpoint_every_s:
-                self._save()
+            if due:
                 saved = time.monotonic()
         self._finish()
 
@@ -203,13 +207,14 @@ class Session:
         self.screen.on_end([str(self.run.model), str(self.run.metrics)])
 
     def _save(self) -> None:
+        state = state_of(self.optimizers, self.joint.owners)
         if not is_first():
             return
         save_checkpoint(
             self.run,
             model=self.model,
             teacher=self.teacher.model,
-            optimizers=self.optimizers,
+            optimizer_state=state,
             aligner_state=self.joint.state,
             teaching=self.teacher.teaching,
             memory=self.memory,
@@ -265,7 +270,8 @@ class Session:
             raise FloatingPointError(
                 f"the gradient is not finite at step {self.progress.step}; the weights are untouched. Lower `train.lr`, or set `train.bf16 false`."
             )
-        take_step(self.optimizers, lr)
+        take_step(self.optimizers, lr, elsewhere=[p for p, owner in self.joint.owners.items() if owner != rank()])
+        self.joint.spread()
 
     def _row(self, stage: int, terms: Terms, report: StepReport, numbers: dict[str, float]) -> Row:
         row: Row = {"step": self.progress.step, "stage": stage, "images": self.progress.images, "memory_gb": round(peak_memory_gb(self.device), 3)}

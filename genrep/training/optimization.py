@@ -5,15 +5,21 @@ from __future__ import annotations
 import copy
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import torch
+from torch import Tensor
 
 from genrep.config import TrainConfig
 from genrep.model import GenRep
+from genrep.processes import brought
 
 OF_MUON = re.compile(r"denoiser\.(trunk\.(blocks|time)|modulator\.embed)\.|heads\.\w+\.fuse\.|projector\.")
 """The trunk's blocks, what conditions them, and what reads them."""
+
+
+KEPT: dict[type[torch.optim.Optimizer], tuple[str, ...]] = {torch.optim.AdamW: ("step", "exp_avg", "exp_avg_sq"), torch.optim.Muon: ("momentum_buffer",)}
+"""What an optimizer knows of a parameter: `step` is a number, all else of the parameter's shape."""
 
 
 def make_optimizers(model: GenRep, config: TrainConfig) -> tuple[torch.optim.Optimizer, ...]:
@@ -35,12 +41,35 @@ def make_optimizers(model: GenRep, config: TrainConfig) -> tuple[torch.optim.Opt
     return (torch.optim.Muon(matrices, lr=config.lr, weight_decay=config.muon_decay, adjust_lr_fn="match_rms_adamw"), adam) if matrices else (adam,)
 
 
-def take_step(optimizers: Sequence[torch.optim.Optimizer], lr: float) -> None:
-    """An update by all of them at one learning rate."""
+def take_step(optimizers: Sequence[torch.optim.Optimizer], lr: float, *, elsewhere: Collection[Tensor] = ()) -> None:
+    """An update by all of them at one learning rate.
+
+    Args:
+        elsewhere: parameters that other processes update: nothing is known of them here, even where a checkpoint knew it.
+    """
     for optimizer in optimizers:
+        for parameter in elsewhere:
+            optimizer.state.pop(parameter, None)
         for group in optimizer.param_groups:
             group["lr"] = lr
         optimizer.step()
+
+
+def state_of(optimizers: Sequence[torch.optim.Optimizer], owners: Mapping[Tensor, int]) -> dict[str, Tensor]:
+    """What all processes' optimizers know, in the first one, by the optimizer's number, the parameter's in it, and name.
+
+    Args:
+        owners: which process alone updates a parameter; of all others the first knows enough.
+    """
+    found: dict[str, Tensor] = {}
+    for i, optimizer in enumerate(optimizers):
+        for number, parameter in enumerate(p for group in optimizer.param_groups for p in group["params"]):
+            known = optimizer.state.get(parameter, {})
+            if owners.get(parameter):
+                blank = {name: parameter.detach().new_zeros(() if name == "step" else parameter.shape) for name in KEPT[type(optimizer)]}
+                known = {name: brought(known.get(name, value), owners[parameter]) for name, value in blank.items()}
+            found |= {f"{i}.{number}.{name}": value for name, value in known.items()}
+    return found
 
 
 def lr_at(step: int, num_steps: int, config: TrainConfig) -> float:

@@ -58,6 +58,10 @@ class Screen(Protocol):
         """Which files were written."""
 
 
+HOW = ("micro_batches", "sharded")
+"""Settings of how a step is computed, not of what: a run may go on with others."""
+
+
 class Silent:
     """Watches nothing."""
 
@@ -165,10 +169,15 @@ def open_run(run: RunFolder, config: Config, *, command: str, device: torch.devi
     meet()
 
 
+def _what(config: dict[str, Any]) -> dict[str, Any]:
+    """Of a plain configuration, what is trained."""
+    return {**config, "train": {name: value for name, value in config["train"].items() if name not in HOW}}
+
+
 def _open(run: RunFolder, config: Config, command: str, device: torch.device) -> None:
     wanted = to_dict(config)
     if run.config.is_file():
-        difference = first_difference(read_json(run.config), wanted)
+        difference = first_difference(_what(read_json(run.config)), _what(wanted))
         if difference:
             raise ValueError(f"{run.path} holds a run of another configuration: {difference}. Name another folder with --out.")
         return

@@ -60,6 +60,17 @@ def side_by_side(num: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
+def check_sharding(config: Config) -> None:
+    """Whether there is something to shard.
+
+    Raises:
+        ValueError: there is not.
+    """
+    if config.train.sharded and len(config.objective.jobs) < 2:
+        (job,) = config.objective.jobs
+        raise ValueError(f"`train.sharded` shards what two losses are aligned in; `objective.jobs` is {job} alone. Set `train.sharded` false, or train both.")
+
+
 def check_batches(config: Config) -> None:
     """Whether every micro-batch of every process has an image; they may differ by one.
 

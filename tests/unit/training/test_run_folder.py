@@ -15,7 +15,7 @@ from genrep.storage import write_folder, write_text
 from genrep.training.checkpoint import Progress, load_checkpoint, save_checkpoint
 from genrep.training.distillation import Teaching
 from genrep.training.lessons import Memory
-from genrep.training.optimization import make_optimizers, make_teacher, take_step
+from genrep.training.optimization import make_optimizers, make_teacher, state_of, take_step
 from genrep.training.records import commit, first_difference
 from genrep.training.run_folder import RunFolder
 
@@ -27,7 +27,7 @@ def save(run: RunFolder, model: GenRep, step: int, keep: int = 2) -> Path:
     state = {"norm2": torch.ones(2, dtype=torch.float64)}
     memory = Memory(6, 4, visits=2)
     memory.keep(torch.tensor([1, 4]), torch.eye(4)[:2])
-    parts = {"model": model, "teacher": make_teacher(model), "optimizers": optimizers, "memory": memory}
+    parts = {"model": model, "teacher": make_teacher(model), "optimizer_state": state_of(optimizers, {}), "memory": memory}
     return save_checkpoint(run, **parts, aligner_state=state, teaching=Teaching(), progress=progress, keep=keep)
 
 
