@@ -8,14 +8,15 @@ from typing import Any
 
 import pytest
 import torch
-from toy_runs import STEPS1, STEPS2, after, assert_same_model_tensors, assert_same_state, config, load_rectangles, newest
+from toy_runs import STEPS1, STEPS2, after, assert_same_state, config, load_rectangles, newest
 
 from genrep.evaluation import scaling_bench
 from genrep.evaluation.scaling_bench import difference, start
 from genrep.model import GenRep
 from genrep.storage import load_tensors
-from genrep.training import Interrupted, RunFolder, data, loop, train
+from genrep.training import Interrupted, data, loop, train
 
+GLIMPSES = {"stage1_glimpses": 6, "glimpses": 6}
 EXACT: dict[str, Any] = {"bf16": False, "muon": False, "side_by_side": 1}
 
 
@@ -27,7 +28,7 @@ def taken_so_far(folder: Path, stops: int, changes: dict[str, Any]) -> None:
     base = config()
     objective = replace(base.objective, posterior=None, prior_steps=0)
     try:
-        train(replace(base, objective=objective, train=replace(base.train, **changes)), folder, stop=after(stops))
+        train(replace(base, objective=objective, train=replace(base.train, **GLIMPSES, **changes)), folder, stop=after(stops))
     except Interrupted:
         assert stops < 10_000
 
@@ -37,7 +38,7 @@ def state(run: Path) -> dict[str, torch.Tensor]:
 
 
 def test_a_checkpoint_goes_on_with_other_processes_sharded_or_not(tmp_path: Path) -> None:
-    """Two sharded ones, three in two micro-batches, two sharded ones again, and one; a checkpoint of sharded ones is whole."""
+    """Two sharded ones, three in two micro-batches, two sharded ones in three; a checkpoint of sharded ones is whole."""
     alone, together, steps = tmp_path / "alone", tmp_path / "together", STEPS1 + STEPS2
     start(1, taken_so_far, alone, steps - 1, EXACT)
     for num, stops, changes in ((2, STEPS1 + 2, {"sharded": True}), (3, 1, {"micro_batches": 2}), (2, 2, {"sharded": True, "micro_batches": 3})):
@@ -45,9 +46,6 @@ def test_a_checkpoint_goes_on_with_other_processes_sharded_or_not(tmp_path: Path
     one, several = state(alone), state(together)
     assert one.keys() == several.keys() and any(name.startswith("optimizer.") for name in one)
     assert difference(one, several) < 1e-10
-    for run, changes in ((alone, {}), (together, {"sharded": True})):
-        start(1, taken_so_far, run, 10_000, EXACT | changes)
-    assert difference(*(load_tensors(RunFolder(run).model / "model.safetensors") for run in (alone, together))) < 1e-10
 
 
 @pytest.mark.parametrize("changes", [{"sharded": True}, {"sharded": True, "micro_batches": 2}, {"micro_batches": 2}])
@@ -58,9 +56,6 @@ def test_several_processes_resume_to_the_bit(tmp_path: Path, changes: dict[str, 
     for stops in (STEPS1 + 2, STEPS2 - 2):
         start(2, taken_so_far, parts, stops, changes)
     assert_same_state(newest(whole), newest(parts))
-    for run in (whole, parts):
-        start(2, taken_so_far, run, 10_000, changes)
-    assert_same_model_tensors(whole, parts)
 
 
 def test_what_sharding_needs_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
