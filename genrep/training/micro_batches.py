@@ -118,8 +118,8 @@ def _taught(whole: StepLosses, rows: slice) -> Lessons | None:
     if lessons is None:
         return None
     here = _within(lessons.image_rows, rows)
-    objects = tuple((_targets(targets, rows), weight) for targets, weight in lessons.objects)
-    return replace(lessons, image_rows=lessons.image_rows[here] - rows.start, image_probs=lessons.image_probs[here], objects=objects)
+    objects = tuple(_targets(targets, rows) for targets in lessons.objects)
+    return Lessons(lessons.image_rows[here] - rows.start, lessons.image_probs[here], objects)
 
 
 def _targets(targets: ObjectTargets, rows: slice) -> ObjectTargets:
