@@ -66,10 +66,14 @@ def state_of(optimizers: Sequence[torch.optim.Optimizer], owners: Mapping[Tensor
         for number, parameter in enumerate(p for group in optimizer.param_groups for p in group["params"]):
             known = optimizer.state.get(parameter, {})
             if owners.get(parameter):
-                blank = {name: parameter.detach().new_zeros(() if name == "step" else parameter.shape) for name in KEPT[type(optimizer)]}
-                known = {name: brought(known.get(name, value), owners[parameter]) for name, value in blank.items()}
+                known = {name: brought(known.get(name, _blank(name, parameter)), owners[parameter]) for name in KEPT[type(optimizer)]}
             found |= {f"{i}.{number}.{name}": value for name, value in known.items()}
     return found
+
+
+def _blank(name: str, parameter: Tensor) -> Tensor:
+    """Room for what an optimizer knows by that name; `step` is float32 whatever the weights are."""
+    return torch.zeros((), device=parameter.device) if name == "step" else torch.zeros_like(parameter)
 
 
 def lr_at(step: int, num_steps: int, config: TrainConfig) -> float:
