@@ -66,4 +66,4 @@ def lines_of(report: DataReport) -> list[str]:
     rows += [(name, *(f"{counts.get(name, 0):,}" for counts in report.num_per_class.values())) for name in classes]
     num_wrong = sum(problem.is_wrong for problem in report.problems)
     verdict = f"{num_wrong} wrong, {len(report.problems) - num_wrong} remarks" if report.problems else "nothing is wrong"
-    return [f"{report.path}: {report.layout}", table(rows), *map(str, report.problems), verdict]
+    return [f"{report.path}: {report.layout}", table(rows), *map(str, report.problems), report.tally, verdict]

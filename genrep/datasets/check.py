@@ -9,7 +9,7 @@ import torch
 
 from genrep.datasets.base import ArrayDataset
 from genrep.datasets.folders import LAYOUTS, recognise
-from genrep.datasets.problems import Problem, Problems
+from genrep.datasets.problems import Problem, Problems, merged
 from genrep.types import UNLABELLED
 
 _GLANCE_PX = (16, 16)
@@ -25,7 +25,14 @@ class DataReport:
     """By split."""
     num_per_class: dict[str, dict[str, int]]
     """By split and class: pictures where there is one class each, else objects."""
+    num_objects: int
     problems: list[Problem]
+
+    @property
+    def tally(self) -> str:
+        """What became of all that was found."""
+        dropped, fixed = (sum(getattr(problem, name) for problem in self.problems) for name in ("num_dropped", "num_fixed"))
+        return f"kept {sum(self.num_images.values()):,} pictures and {self.num_objects:,} objects, fixed {fixed:,}, dropped {dropped:,}"
 
 
 def check_data(path: Path) -> DataReport:
@@ -36,18 +43,19 @@ def check_data(path: Path) -> DataReport:
     """
     layout = recognise(path)
     splits, read = LAYOUTS[layout]
-    problems = Problems(strict=False)
+    problems, by_split = Problems(strict=False), []
     sets: dict[str, ArrayDataset] = {}
     for split in splits(path):
         try:
             sets[split], found = read(path, split, image_size=_GLANCE_PX, max_objects=254)
-            problems.found.extend(found)
+            by_split.append(found)
         except ValueError as error:
             problems.add(split, str(error))
     _compare_classes(sets, problems)
     counts = {split: _counts(data) for split, data in sets.items()}
-    unique = list(dict.fromkeys(problems.found))
-    return DataReport(path, layout, {split: len(data) for split, data in sets.items()}, counts, unique)
+    num_objects = sum(int((data.object_labels != UNLABELLED).sum()) for data in sets.values())
+    found = [*merged(*by_split), *problems.found]
+    return DataReport(path, layout, {split: len(data) for split, data in sets.items()}, counts, num_objects, found)
 
 
 def _compare_classes(sets: dict[str, ArrayDataset], problems: Problems) -> None:

@@ -100,15 +100,17 @@ class _Reader:
         try:
             pixels, own = read_picture(picture.file, self.image_size, self.channels)
         except ValueError as error:
-            self.problems.add(picture.name, f"{error}; left out")
+            self.problems.drop(picture.name, str(error), picture.num_things)
             return None
         if any(said is not None and said != is_ for said, is_ in zip(picture.announced, own, strict=True)):
-            self.problems.add(picture.name, f"is (height, width) {own}, its annotation says {picture.announced}, so boxes would be misplaced; left out")
+            what = f"is (height, width) {own}, its annotation says {picture.announced}, so boxes would be misplaced"
+            self.problems.drop(picture.name, what, picture.num_things)
             return None
         objects = [found for entry in picture.entries if not entry.is_crowd and (found := self._object(entry, own))]
         objects.sort(key=lambda found: -found.area_px)
         if len(objects) > self.max_objects:
-            self.problems.note(picture.name, f"{len(objects)} objects, the {self.max_objects} largest are kept; raise `max_objects` to keep all")
+            what = f"{len(objects)} objects, the {self.max_objects} largest are kept; raise `max_objects` to keep all"
+            self.problems.note(picture.name, what, num_dropped=len(objects) - self.max_objects)
         crowd = [mask for entry in picture.entries if entry.is_crowd and (mask := self._mask(entry, own)) is not None]
         kept = objects[: self.max_objects]
         labels, boxes = torch.full((self.max_objects,), UNLABELLED), torch.zeros(self.max_objects, 4)
@@ -123,10 +125,10 @@ class _Reader:
             box = _box_of(mask) if entry.bbox is None and mask is not None else _corners(entry.bbox)
             cut = _cut(box, own)
         except ValueError as error:
-            self.problems.add(entry.where, f"{error}; left out")
+            self.problems.drop(entry.where, str(error))
             return None
         if max(abs(a - b) for a, b in zip(cut, box, strict=True)) > SLACK_PX:
-            self.problems.add(entry.where, f"box {list(box)} reaches outside the image of {own[1]} x {own[0]}; cut to it")
+            self.problems.fix(entry.where, f"box {list(box)} reaches outside the image of {own[1]} x {own[0]}; cut to it")
         return _Object(entry.label, cut, mask)
 
     def _mask(self, entry: Entry, own: tuple[int, int]) -> Mask | None:
@@ -135,7 +137,7 @@ class _Reader:
         try:
             return mask_of(entry.segmentation, own)
         except ValueError as error:
-            self.problems.add(entry.where, f"{error}; mask left out")
+            self.problems.fix(entry.where, f"{error}; mask left out")
             return None
 
     def _paint(self, objects: list[_Object], crowd: list[Mask]) -> Tensor:

@@ -35,6 +35,11 @@ class Picture:
     """(height, width) as the file says, None where it does not."""
     entries: list[Entry] = field(default_factory=list)
 
+    @property
+    def num_things(self) -> int:
+        """The picture and its objects."""
+        return 1 + sum(not entry.is_crowd for entry in self.entries)
+
 
 @dataclass(frozen=True)
 class Contents:
@@ -134,7 +139,7 @@ def _dicts(where: str, entries: list[Any], problems: Problems) -> Iterator[tuple
         if isinstance(entry, dict):
             yield f"{where} {entry.get('id', f'number {number}')}", entry
         else:
-            problems.add(f"{where} number {number}", "is not an object; left out")
+            problems.drop(f"{where} number {number}", "is not an object")
 
 
 def _pictures(root: Path, file: Path, split: str, entries: list[Any], problems: Problems) -> dict[int, Picture | None]:
@@ -143,12 +148,12 @@ def _pictures(root: Path, file: Path, split: str, entries: list[Any], problems: 
     for where, entry in _dicts(f"{file.name} image", entries, problems):
         key, name = entry.get("id"), entry.get("file_name")
         if type(key) is not int or not isinstance(name, str) or key in pictures:
-            problems.add(where, "needs an integer `id` of its own and a `file_name`; left out")
+            problems.drop(where, "needs an integer `id` of its own and a `file_name`")
             continue
         try:
             path = _locate(root, file, split, name)
         except (ValueError, OSError) as error:
-            problems.add(where, f"{error}; left out")
+            problems.drop(where, str(error))
             pictures[key] = None
             continue
         pictures[key] = Picture(file=path, name=name, announced=(entry.get("height"), entry.get("width")))
@@ -168,17 +173,21 @@ def _locate(root: Path, file: Path, split: str, name: str) -> Path:
 def _attach(file: Path, entries: list[Any], pictures: dict[int, Picture | None], names: dict[int, str], problems: Problems) -> None:
     """Give each picture its annotations."""
     order = {key: label for label, key in enumerate(sorted(names))}
-    num_crowd = 0
+    num_crowd = num_lost = 0
     for where, entry in _dicts(f"{file.name} annotation", entries, problems):
         key, category = entry.get("image_id"), entry.get("category_id")
         is_crowd = bool(entry.get("iscrowd"))
         if type(key) is not int or key not in pictures:
-            problems.add(where, f"belongs to no picture of the file (image_id {str(key)[:20]}); left out")
+            problems.drop(where, f"belongs to no picture of the file (image_id {str(key)[:20]})")
         elif type(category) is not int or category not in order:
             known = ", ".join(f"{number} {name}" for number, name in sorted(names.items()))
-            problems.add(where, f"unknown class {str(category)[:20]}; known: {known}; left out")
-        elif (picture := pictures[key]) is not None:
+            problems.drop(where, f"unknown class {str(category)[:20]}; known: {known}")
+        elif (picture := pictures[key]) is None:
+            num_lost += 1
+        else:
             picture.entries.append(Entry(where, order[category], entry.get("bbox"), entry.get("segmentation"), is_crowd))
             num_crowd += is_crowd
     if num_crowd:
-        problems.note(file.name, f"{num_crowd} crowd annotations are no objects; their pixels are ignored")
+        problems.note(file.name, f"{num_crowd} crowd annotations are no objects; their pixels are ignored", num_dropped=num_crowd)
+    if num_lost:
+        problems.drop(file.name, f"{num_lost} annotations belong to pictures that cannot be used", num_lost)

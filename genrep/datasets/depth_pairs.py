@@ -62,7 +62,7 @@ def read_depth_pairs(
             try:
                 picture, own = read_picture(file, image_size, channels)
             except ValueError as error:
-                problems.add(str(file.relative_to(path)), f"{error}; left out")
+                problems.drop(str(file.relative_to(path)), str(error))
                 continue
             pixels.append(picture)
             depths.append(_depth_of(file, own, image_size, path, problems))
@@ -106,7 +106,7 @@ def _depth_of(file: Path, own: tuple[int, int], size: tuple[int, int], root: Pat
             raise ValueError("is missing")
         return read_inv_depth(depth, size, own=own)
     except ValueError as error:
-        problems.add(str(depth.relative_to(root)), f"{error}; the picture is kept without depth")
+        problems.fix(str(depth.relative_to(root)), f"{error}; the picture is kept without depth")
         return torch.full(size, float("nan"))
 
 

@@ -58,7 +58,7 @@ def read_image_folder(
                 pixels.append(read_picture(file, image_size, channels)[0])
                 labels.append(layout.class_names.index(name))
             except ValueError as error:
-                problems.add(str(file.relative_to(path)), f"{error}; left out")
+                problems.drop(str(file.relative_to(path)), str(error))
     if not pixels:
         raise ValueError(f"{path} has no readable picture in split `{split}`; expected {', '.join(FORMATS)} files in class folders.")
     return unlocated(path.name, layout.class_names, torch.stack(pixels), torch.tensor(labels), max_objects), problems.found
@@ -103,6 +103,6 @@ def _report_leftovers(path: Path, folders: dict[str, dict[str, Path]], files: di
             elif split != "train" and not files.get("train", {}).get(name):
                 problems.add(str(folder.relative_to(path)), f"class `{name}` has no picture in train")
             for other in sorted(file for file in folder.rglob("*") if file.is_file() and file not in used and not file.name.startswith(".")):
-                problems.add(str(other.relative_to(path)), f"not one of {', '.join(FORMATS)}; left out")
+                problems.drop(str(other.relative_to(path)), f"not one of {', '.join(FORMATS)}")
     for stray in sorted(file for file in (*path.glob("*"), *path.glob("*/*")) if is_picture(file) and file not in used):
-        problems.add(str(stray.relative_to(path)), "lies in no class folder; left out")
+        problems.drop(str(stray.relative_to(path)), "lies in no class folder")

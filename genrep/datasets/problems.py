@@ -1,7 +1,9 @@
-"""What is wrong with a user's data, said by file: collected, or raised at the first."""
+"""What is wrong with a user's data, said by file and counted: collected, or raised at the first."""
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 
@@ -14,6 +16,10 @@ class Problem:
     what: str
     is_wrong: bool = True
     """False: a remark."""
+    num_dropped: int = 0
+    """Files and annotations that were left out."""
+    num_fixed: int = 0
+    """Those that were used in part, or changed."""
 
     def __str__(self) -> str:
         return f"{self.where}: {self.what}"
@@ -31,15 +37,34 @@ class Problems:
     found: list[Problem] = field(default_factory=list)
 
     def add(self, where: str, what: str) -> None:
-        """Something wrong.
+        """Something wrong, with which nothing was done.
 
         Raises:
-            ValueError: with `strict`, the problem itself.
+            ValueError: with `strict`, the problem itself; so with `drop` and `fix`.
         """
-        if self.strict:
-            raise ValueError(str(Problem(where, what)))
-        self.found.append(Problem(where, what))
+        self._wrong(Problem(where, what))
 
-    def note(self, where: str, what: str) -> None:
+    def drop(self, where: str, what: str, num: int = 1) -> None:
+        """Something wrong, for which so many files and annotations are left out."""
+        self._wrong(Problem(where, f"{what}; left out", num_dropped=num))
+
+    def fix(self, where: str, what: str) -> None:
+        """Something wrong that is used all the same, changed or in part; `what` says how."""
+        self._wrong(Problem(where, what, num_fixed=1))
+
+    def note(self, where: str, what: str, *, num_dropped: int = 0) -> None:
         """Something to know that is not wrong."""
-        self.found.append(Problem(where, what, is_wrong=False))
+        self.found.append(Problem(where, what, is_wrong=False, num_dropped=num_dropped))
+
+    def _wrong(self, problem: Problem) -> None:
+        if self.strict:
+            raise ValueError(str(problem))
+        self.found.append(problem)
+
+
+def merged(*found: Iterable[Problem]) -> list[Problem]:
+    """What several reads of one folder found, each thing as often as the read that found it most often: splits may share a file."""
+    counts: Counter[Problem] = Counter()
+    for some in found:
+        counts |= Counter(some)
+    return list(counts.elements())

@@ -10,6 +10,7 @@ import torch
 from genrep.codecs import CODECS
 from genrep.config import Config
 from genrep.datasets import DATASETS, ArrayDataset, Problem, labelled_rows, load_dataset, read_folder, splits_of
+from genrep.datasets.problems import merged
 from genrep.randomness import permutation
 from genrep.registry import lookup, nearest
 from genrep.types import IGNORE, UNLABELLED, Batch
@@ -122,7 +123,7 @@ class RunData:
             channels = lookup(CODECS, model.codec, "codec").channels
             strict = self.config.data.strict
             data, problems = read_folder(folder, split, image_size=model.image_size, channels=channels, max_objects=MOST_OBJECTS, strict=strict)
-            self.problems[name] = list(dict.fromkeys([*self.problems.get(name, []), *problems]))
+            self.problems[name] = merged(self.problems.get(name, []), problems)
             used = int((data.object_labels != UNLABELLED).sum(1).max())
             self._read[name, split] = replace(data.with_slots(max(1, used)).rows(permutation(len(data), 0, 0)), name=name)
         return self._read[name, split]
