@@ -20,7 +20,7 @@ class DataConfig:
     """Which images, and how many of them carry labels."""
 
     sets: tuple[str, ...] = ("fashion", "fashion-scenes")
-    """Embedded sets by name, or folders of your own (pictures in class folders, or with COCO json). Equal shares of the images come
+    """Embedded sets by name, or folders of your own (pictures in class folders, with COCO json, with masks, ...). Equal shares of the images come
     from each; one that is named twice has two shares."""
     root: str | None = None
     """Folder with the raw files; None: cache, installed package, then (where asked) the network."""

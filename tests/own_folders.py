@@ -1,4 +1,4 @@
-"""Folders as a user might have them: coloured discs sorted by class, and coloured rectangles with COCO boxes, each with a few mistakes."""
+"""Folders as a user might have them: coloured discs sorted by class, coloured rectangles with boxes or masks, and small pictures in one file."""
 
 from __future__ import annotations
 
@@ -64,4 +64,97 @@ def write_rooms(root: Path, *, per_scene: int = 3) -> Path:
             depth_mm = np.full((24, 32), 1000 * metres, np.uint16)
             depth_mm[:, :4] = 0
             Image.fromarray(depth_mm).save(root / name / f"sync_depth_{number}.png")
+    return root
+
+
+def _rectangle(rng: random.Random) -> tuple[Image.Image, int, tuple[int, int, int, int]]:
+    """A picture of 32 x 24 px with one rectangle, its class (0 blue, 1 green), and its first and last pixel (x0, y0, x1, y1)."""
+    picture = Image.new("RGB", (32, 24), (rng.randrange(40),) * 3)
+    label, x, y = rng.randrange(2), rng.randrange(24), rng.randrange(18)
+    ImageDraw.Draw(picture).rectangle((x, y, x + 7, y + 5), fill=list(COLOURS.values())[label])
+    return picture, label, (x, y, x + 7, y + 5)
+
+
+def _mask(box: tuple[int, int, int, int], inside: int, outside: int) -> Image.Image:
+    mask = Image.new("L", (32, 24), outside)
+    ImageDraw.Draw(mask).rectangle(box, fill=inside)
+    return mask
+
+
+def write_masks(root: Path, *, num: int = 20, names: str = "background\nblue\ngreen\n") -> Path:
+    """images/N.png and masks/N.png: index 1 blue, 2 green, each with a left column that is ignored; classes.txt unless `names` is empty."""
+    rng = random.Random(0)
+    for folder in ("images", "masks"):
+        (root / folder).mkdir(parents=True)
+    for number in range(num):
+        picture, label, box = _rectangle(rng)
+        mask = _mask(box, label + 1, 0)
+        mask.paste(255, (0, 0, 2, 24))
+        picture.save(root / "images" / f"{number}.png")
+        mask.save(root / "masks" / f"{number}.png")
+    if names:
+        (root / "classes.txt").write_text(names)
+    return root
+
+
+def write_voc(root: Path, *, num: int = 20, masks: bool = False) -> Path:
+    """JPEGImages/N.jpg and Annotations/N.xml with one car or dog each; the last quarter is val; VOC's own indices in masks."""
+    rng = random.Random(0)
+    for folder in ("JPEGImages", "Annotations", "ImageSets/Main", *(["SegmentationClass"] if masks else [])):
+        (root / folder).mkdir(parents=True)
+    for number in range(num):
+        picture, label, box = _rectangle(rng)
+        picture.save(root / "JPEGImages" / f"{number}.jpg")
+        corners = "".join(f"<{name}>{value + 1}</{name}>" for name, value in zip(("xmin", "ymin", "xmax", "ymax"), box, strict=True))
+        entry = f"<object><name>{('car', 'dog')[label]}</name><difficult>0</difficult><bndbox>{corners}</bndbox></object>"
+        size = "<size><width>32</width><height>24</height><depth>3</depth></size>"
+        (root / "Annotations" / f"{number}.xml").write_text(f"<annotation><filename>{number}.jpg</filename>{size}{entry}</annotation>")
+        if masks:
+            _mask(box, (7, 12)[label], 0).save(root / "SegmentationClass" / f"{number}.png")
+    for split, numbers in (("train", range(num * 3 // 4)), ("val", range(num * 3 // 4, num))):
+        (root / "ImageSets" / "Main" / f"{split}.txt").write_text("".join(f"{number}\n" for number in numbers))
+    return root
+
+
+def write_pets(root: Path, *, num: int = 24) -> Path:
+    """images/BREED_N.jpg, a trimap each, trainval.txt and test.txt in halves."""
+    rng, lines = random.Random(0), []
+    for folder in ("images", "annotations/trimaps"):
+        (root / folder).mkdir(parents=True)
+    for number in range(num):
+        picture, label, box = _rectangle(rng)
+        name = f"{('Bengal', 'pug')[label]}_{number}"
+        trimap = _mask(box, 1, 2)
+        trimap.paste(3, (0, 0, 32, 1))
+        picture.save(root / "images" / f"{name}.jpg")
+        trimap.save(root / "annotations" / "trimaps" / f"{name}.png")
+        lines.append(f"{name} {label + 1} {label + 1} 1\n")
+    (root / "annotations" / "trainval.txt").write_text("".join(lines[: num // 2]))
+    (root / "annotations" / "test.txt").write_text("".join(lines[num // 2 :]))
+    return root
+
+
+def write_digits(root: Path, *, num: int = 40) -> Path:
+    """The four files of MNIST, 12 x 12 px: class k is a bar at row k."""
+    root.mkdir(parents=True)
+    for stem, many in (("train", num), ("t10k", num // 2)):
+        labels = np.arange(many, dtype=np.uint8) % 10
+        pixels = np.zeros((many, 12, 12), np.uint8)
+        pixels[np.arange(many), labels] = 100 + np.arange(many, dtype=np.uint8)[:, None]
+        for name, array in (("images-idx3", pixels), ("labels-idx1", labels)):
+            (root / f"{stem}-{name}-ubyte").write_bytes(bytes([0, 0, 8, array.ndim]) + np.array(array.shape, ">i4").tobytes() + array.tobytes())
+    return root
+
+
+def write_cifar(root: Path, *, num: int = 30) -> Path:
+    """Two batches, one test batch and the names, of CIFAR-10's binary version: class k has red = 20 k, green = 10."""
+    root.mkdir(parents=True)
+    for file, seed in (("data_batch_1.bin", 0), ("data_batch_2.bin", 1), ("test_batch.bin", 2)):
+        records = np.zeros((num, 3073), np.uint8)
+        records[:, 0] = np.arange(num) % 10
+        records[:, 1:1025] = 20 * records[:, :1]
+        records[:, 1025:2049] = 10
+        records[:, 2049:] = np.random.default_rng(seed).integers(0, 256, (num, 1024))
+        (root / file).write_bytes(records.tobytes())
+    (root / "batches.meta.txt").write_text("\n".join(f"thing{number}" for number in range(10)) + "\n\n")
     return root

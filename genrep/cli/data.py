@@ -21,7 +21,7 @@ CLEAN, WRONG = 0, 1
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What `data` accepts."""
     parser.add_argument("action", metavar="fetch|check", help="what to do")
-    parser.add_argument("folder", type=Path, nargs="?", metavar="FOLDER", help="for check: pictures in class folders, or with COCO json")
+    parser.add_argument("folder", type=Path, nargs="?", metavar="FOLDER", help="for check: your own data, in any layout that the README names")
     parser.add_argument("--strict", action="store_true", help="for check: remarks, such as crowds that are no objects, count as wrong too")
 
 

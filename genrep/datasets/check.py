@@ -12,7 +12,7 @@ from genrep.datasets.folders import LAYOUTS, recognise
 from genrep.datasets.problems import Problem, Problems, merged
 from genrep.types import UNLABELLED
 
-_GLANCE_PX = (16, 16)
+_GLANCE_PX = (32, 32)
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class DataReport:
     num_images: dict[str, int]
     """By split."""
     num_per_class: dict[str, dict[str, int]]
-    """By split and class: pictures where there is one class each, else objects."""
+    """By split and class: objects, or where none are known pictures of the class: by their label, or by their mask as a glance shows it."""
     num_objects: int
     problems: list[Problem]
 
@@ -42,7 +42,7 @@ def check_data(path: Path) -> DataReport:
         ValueError: there is nothing to check: no such folder, or no pictures in it.
     """
     layout = recognise(path)
-    splits, read = LAYOUTS[layout]
+    splits, read, _ = LAYOUTS[layout]
     problems, by_split = Problems(strict=False), []
     sets: dict[str, ArrayDataset] = {}
     for split in splits(path):
@@ -67,5 +67,8 @@ def _compare_classes(sets: dict[str, ArrayDataset], problems: Problems) -> None:
 
 
 def _counts(data: ArrayDataset) -> dict[str, int]:
-    labels = data.object_labels[data.object_labels != UNLABELLED] if bool(data.has_objects.any()) else data.label
-    return dict(zip(data.class_names, torch.bincount(labels, minlength=len(data.class_names)).tolist(), strict=True))
+    labels = data.object_labels if bool(data.has_objects.any()) else data.label
+    counts = torch.bincount(labels[labels != UNLABELLED], minlength=len(data.class_names))
+    if not bool(counts.any()):
+        counts = torch.stack([(data.semantic_mask == 1 + label).flatten(1).any(1).sum() for label in range(len(data.class_names))])
+    return dict(zip(data.class_names, counts.tolist(), strict=True))

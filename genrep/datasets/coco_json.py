@@ -5,48 +5,13 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from genrep.datasets.images import SPLITS, hold_out, inside
+from genrep.datasets.objects import Contents, Entry, Picture
 from genrep.datasets.problems import Problems
 from genrep.registry import lookup
-
-
-@dataclass
-class Entry:
-    """One annotation; what depends on the picture is checked when that is read."""
-
-    where: str
-    label: int
-    bbox: Any
-    segmentation: Any
-    is_crowd: bool
-
-
-@dataclass
-class Picture:
-    """One picture and its annotations."""
-
-    file: Path
-    name: str
-    announced: tuple[Any, Any]
-    """(height, width) as the file says, None where it does not."""
-    entries: list[Entry] = field(default_factory=list)
-
-    @property
-    def num_things(self) -> int:
-        """The picture and its objects."""
-        return 1 + sum(not entry.is_crowd for entry in self.entries)
-
-
-@dataclass(frozen=True)
-class Contents:
-    """An annotation file."""
-
-    class_names: tuple[str, ...]
-    pictures: list[Picture]
 
 
 def annotation_files(root: Path) -> dict[str, Path]:
@@ -109,7 +74,7 @@ def read_contents(root: Path, split: str, problems: Problems) -> Contents:
     if held_out and source == "train":
         val = hold_out([picture.file for picture in chosen])
         chosen = [picture for picture in chosen if (picture.file in val) == (split == "val")]
-    return Contents(class_names=tuple(name for _, name in sorted(names.items())), pictures=chosen)
+    return Contents(root=root, split=split, class_names=tuple(name for _, name in sorted(names.items())), pictures=chosen)
 
 
 def _parse(file: Path) -> dict[str, Any]:

@@ -13,12 +13,11 @@ from pathlib import Path
 import numpy as np
 import torch
 from jaxtyping import Float
-from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
 from genrep.datasets.base import ArrayDataset, unlocated
-from genrep.datasets.images import SPLITS, VAL_SHARE, existing_folder, is_picture, read_picture
+from genrep.datasets.images import SPLITS, VAL_SHARE, existing_folder, is_picture, read_picture, read_png
 from genrep.datasets.problems import Problem, Problems
 from genrep.registry import lookup
 
@@ -82,16 +81,7 @@ def read_inv_depth(path: Path, size: tuple[int, int], *, own: tuple[int, int]) -
     Raises:
         ValueError: no 16-bit grey png, damaged, or of another size.
     """
-    try:
-        with Image.open(path, formats=["PNG"]) as opened:
-            mode, found = opened.mode, (opened.height, opened.width)
-            if mode not in DEPTH_MODES or found != own:
-                raise ValueError(f"is {found[0]} x {found[1]} px, mode {mode}; expected {own[0]} x {own[1]} px of 16-bit grey, millimetres")
-            depth_mm = np.asarray(opened).astype(np.float32)
-    except ValueError:
-        raise
-    except Exception as error:  # decoders raise almost anything on damaged files
-        raise ValueError(f"cannot be read as depth ({' '.join(str(error).split()) or type(error).__name__})") from error
+    depth_mm = read_png(path, DEPTH_MODES, own=own, expected="depth in 16-bit grey, millimetres").astype(np.float32)
     known = torch.from_numpy(depth_mm > 0).float()
     inv_depth = torch.from_numpy(np.divide(MM_PER_M, depth_mm, out=np.zeros_like(depth_mm), where=depth_mm > 0))
     total, share = F.interpolate(torch.stack([inv_depth, known])[None], size=size, mode="area")[0]

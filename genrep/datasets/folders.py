@@ -2,22 +2,53 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
-from genrep.datasets import coco, depth_pairs, image_folder
+import numpy as np
+from numpy.typing import NDArray
+
+from genrep.datasets import cifar, coco, depth_pairs, idx_folder, image_folder, image_masks, pets, voc
 from genrep.datasets.base import ArrayDataset
-from genrep.datasets.images import existing_folder
+from genrep.datasets.images import existing_folder, is_picture
 from genrep.datasets.problems import Problem
 
 Read = Callable[..., tuple[ArrayDataset, list[Problem]]]
 
-LAYOUTS: Mapping[str, tuple[Callable[[Path], tuple[str, ...]], Read]] = {
-    "coco": (coco.splits, coco.read_coco),
-    "depth-pairs": (depth_pairs.splits, depth_pairs.read_depth_pairs),
-    "image-folder": (image_folder.splits, image_folder.read_image_folder),
+
+def _below(path: Path) -> list[Path]:
+    """Every picture below a folder, or below its `images`, that is no map of depth."""
+    root = path / "images" if (path / "images").is_dir() else path
+    return sorted(file for file in root.rglob("*") if is_picture(file) and not file.name.startswith((depth_pairs.DEPTH, ".")))
+
+
+class Layout(NamedTuple):
+    """One way in which a folder may hold data."""
+
+    splits: Callable[[Path], tuple[str, ...]]
+    """Those that a folder has in this layout; none: it has another."""
+    read: Read
+    pictures: Callable[[Path], Sequence[Path | NDArray[np.uint8]]]
+    """All that may be looked at, as files or as pixels."""
+
+
+LAYOUTS: Mapping[str, Layout] = {
+    "coco": Layout(coco.splits, coco.read_coco, _below),
+    "voc": Layout(voc.splits, voc.read_voc, voc.pictures),
+    "pets": Layout(pets.splits, pets.read_pets, pets.pictures),
+    "image-masks": Layout(image_masks.splits, image_masks.read_image_masks, image_masks.pictures),
+    "depth-pairs": Layout(depth_pairs.splits, depth_pairs.read_depth_pairs, _below),
+    "idx": Layout(idx_folder.splits, idx_folder.read_idx_folder, idx_folder.pictures),
+    "cifar": Layout(cifar.splits, cifar.read_cifar, cifar.pictures),
+    "image-folder": Layout(image_folder.splits, image_folder.read_image_folder, _below),
 }
-"""Layouts in the order in which they are tried: the splits a folder has in this layout, and the reader."""
+"""Layouts in the order in which they are tried."""
+
+EXPECTED = (
+    "CLASS/*.jpg, SPLIT/CLASS/*.jpg, annotations/instances_SPLIT.json with images/, images/*.jpg with masks/*.png, JPEGImages/ with Annotations/*.xml, "
+    "SCENE/rgb_*.jpg with SCENE/sync_depth_*.png, idx files, or CIFAR's binary version"
+)
 
 
 def recognise(path: Path) -> str:
@@ -27,23 +58,19 @@ def recognise(path: Path) -> str:
         ValueError: no such folder, or none of the layouts.
     """
     existing_folder(path)
-    for layout, (splits, _) in LAYOUTS.items():
-        if splits(path):
-            return layout
-    raise ValueError(
-        f"{path} has no pictures; expected CLASS/*.jpg, SPLIT/CLASS/*.jpg, "
-        "annotations/instances_SPLIT.json with images/, or SCENE/rgb_*.jpg with SCENE/sync_depth_*.png."
-    )
+    for name, layout in LAYOUTS.items():
+        if layout.splits(path):
+            return name
+    raise ValueError(f"{path} has no pictures; expected {EXPECTED}.")
 
 
 def splits_of(path: Path) -> tuple[str, ...]:
     """The splits that a folder has; where val is missing, a part of train is held out for it."""
-    return LAYOUTS[recognise(path)][0](path)
+    return LAYOUTS[recognise(path)].splits(path)
 
 
 def read_folder(
     path: Path, split: str, *, image_size: tuple[int, int], channels: int = 3, max_objects: int = 16, strict: bool = False
 ) -> tuple[ArrayDataset, list[Problem]]:
     """A split of a user's folder in whichever layout it has; the arguments are those of `read_coco` and `read_image_folder`."""
-    _, read = LAYOUTS[recognise(path)]
-    return read(path, split, image_size=image_size, channels=channels, max_objects=max_objects, strict=strict)
+    return LAYOUTS[recognise(path)].read(path, split, image_size=image_size, channels=channels, max_objects=max_objects, strict=strict)

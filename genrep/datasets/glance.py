@@ -9,9 +9,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from genrep.datasets.depth_pairs import DEPTH
-from genrep.datasets.folders import recognise
-from genrep.datasets.images import FORMATS, is_picture
+from genrep.datasets.folders import LAYOUTS, recognise
+from genrep.datasets.images import FORMATS
 
 MOST = 200
 """Pictures that are opened, evenly among all."""
@@ -37,12 +36,11 @@ def glance(folder: Path) -> Glance:
         ValueError: no such folder, none of the layouts, or no picture that can be opened.
     """
     layout = recognise(folder)
-    root = folder / "images" if (folder / "images").is_dir() else folder
-    files = sorted(path for path in root.rglob("*") if is_picture(path) and not path.name.startswith((DEPTH, ".")))
+    found = LAYOUTS[layout].pictures(folder)
     sizes, grey = [], True
-    for file in files[:: max(1, len(files) // MOST)]:
+    for each in found[:: max(1, len(found) // MOST)]:
         try:
-            with Image.open(file, formats=sorted(set(FORMATS.values()))) as picture:
+            with Image.open(each, formats=sorted(set(FORMATS.values()))) if isinstance(each, Path) else Image.fromarray(each) as picture:
                 sizes.append((picture.height, picture.width))
                 grey = grey and _is_grey(picture)
         except Exception:  # decoders raise almost anything on damaged files, which the reader will name
@@ -50,7 +48,7 @@ def glance(folder: Path) -> Glance:
     if not sizes:
         raise ValueError(f"{folder} has no picture that can be opened; `genrep data check {folder}` says why.")
     height, width = (int(statistics.median(values)) for values in zip(*sizes, strict=True))
-    return Glance(layout, len(files), (height, width), grey)
+    return Glance(layout, len(found), (height, width), grey)
 
 
 def _is_grey(picture: Image.Image) -> bool:

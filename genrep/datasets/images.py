@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import UInt8
+from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageOps
 from torch import Tensor
 
@@ -16,6 +19,8 @@ FORMATS = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG", ".webp": "WEBP", ".bm
 """The file formats that are read, by suffix; what decides is the content."""
 
 MAX_PIXELS = 64_000_000
+MOST_CLASSES = 254
+"""That a mask can tell apart, besides the background."""
 SIDEWAYS = (5, 6, 7, 8)
 """EXIF orientations in which rows are stored as columns."""
 SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
@@ -51,15 +56,19 @@ def read_picture(path: Path, size: tuple[int, int], channels: int) -> tuple[UInt
 
 
 def _read(path: Path, size: tuple[int, int], channels: int) -> tuple[Tensor, tuple[int, int]]:
-    height, width = size
     with Image.open(path, formats=sorted(set(FORMATS.values()))) as opened:
         if opened.width * opened.height > MAX_PIXELS:
             raise ValueError(f"{opened.width} x {opened.height} are more than {MAX_PIXELS} pixels")
         own = opened.size[::-1] if opened.getexif().get(ExifTags.Base.Orientation) in SIDEWAYS else opened.size
         opened.draft(None, (2 * max(size), 2 * max(size)))  # a JPEG may be decoded at a fraction of its size
-        image = _eight_bits(ImageOps.exif_transpose(opened)).convert("L" if channels == 1 else "RGB").resize((width, height), Image.Resampling.BILINEAR)
-    pixels = torch.from_numpy(np.array(image)).view(height, width, channels)
-    return pixels.permute(2, 0, 1).contiguous(), (own[1], own[0])
+        pixels = stretched(_eight_bits(ImageOps.exif_transpose(opened)), size, channels)
+    return pixels, (own[1], own[0])
+
+
+def stretched(image: Image.Image, size: tuple[int, int], channels: int) -> UInt8[Tensor, "c h w"]:
+    """An opaque picture of 8 bits a channel, shrunk or stretched."""
+    resized = image.convert("L" if channels == 1 else "RGB").resize(size[::-1], Image.Resampling.BILINEAR)
+    return torch.from_numpy(np.array(resized)).view(*size, channels).permute(2, 0, 1).contiguous()
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:
@@ -70,6 +79,48 @@ def _eight_bits(image: Image.Image) -> Image.Image:
         image = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
     return image
+
+
+def read_png(path: Path, modes: tuple[str, ...], *, own: tuple[int, int], expected: str) -> NDArray[Any]:
+    """The values of a png that lies beside a picture: as they are stored, a palette's as indices.
+
+    Args:
+        modes: Pillow's names of those that will do.
+        own: (height, width) that it must have, which its header tells before anything is decoded.
+        expected: what must be in it, for the message.
+    Raises:
+        ValueError: no png, damaged, or of another mode or size.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with Image.open(path, formats=["PNG"]) as opened:
+                mode, found = opened.mode, (opened.height, opened.width)
+                if mode in modes and found == own:
+                    return np.asarray(opened)
+    except Exception as error:  # decoders raise almost anything on damaged files
+        raise ValueError(f"cannot be read as {expected} ({' '.join(str(error).split()) or type(error).__name__})") from error
+    raise ValueError(f"is {found[0]} x {found[1]} px, mode {mode}; expected {own[0]} x {own[1]} px of {expected}")
+
+
+def read_names(path: Path) -> list[str]:
+    """Class names, one a line; empty where there is no such file.
+
+    Raises:
+        ValueError: not text, one twice, or more than a mask can tell apart.
+    """
+    if not path.is_file():
+        return []
+    try:
+        names = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    except ValueError as error:
+        raise ValueError(f"{path} is not text; expected one class name a line.") from error
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise ValueError(f"{path} names `{twice[:60]}` twice; expected one class name a line, each once.")
+    if len(names) > MOST_CLASSES:
+        raise ValueError(f"{path} has {len(names)} names; at most {MOST_CLASSES} classes can be told apart.")
+    return names
 
 
 def inside(root: Path, name: str) -> Path:
@@ -99,8 +150,13 @@ def existing_folder(path: Path) -> Path:
 
 def hold_out(files: list[Path]) -> set[Path]:
     """About VAL_SHARE of the files, at least one of two, chosen by content: copies of one file stay together."""
-    if len(files) < 2:
-        return set()
-    digests = {path: hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
-    last = sorted(digests.values())[max(1, round(VAL_SHARE * len(files))) - 1]
-    return {path for path, digest in digests.items() if digest <= last}
+    return {path for path, held in zip(files, held_out([path.read_bytes() for path in files]), strict=True) if held}
+
+
+def held_out(contents: Sequence[bytes]) -> list[bool]:
+    """Which of some pictures are val: about VAL_SHARE of them, at least one of two, equal ones together."""
+    if len(contents) < 2:
+        return [False] * len(contents)
+    digests = [hashlib.sha256(content).hexdigest() for content in contents]
+    last = sorted(digests)[max(1, round(VAL_SHARE * len(digests))) - 1]
+    return [digest <= last for digest in digests]

@@ -195,7 +195,7 @@ def test_two_files_of_one_split_are_refused(tmp_path: Path) -> None:
 
 def test_number_of_slots_is_limited(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="`max_objects` must be from 1 to 254; found 255"):
-        read_coco(tmp_path, "train", image_size=(8, 8), max_objects=255)
+        read_coco(_write(tmp_path, []), "train", image_size=(8, 8), max_objects=255)
 
 
 @pytest.mark.parametrize("density", [0.0, 0.02, 0.5, 0.99, 1.0])

@@ -60,7 +60,7 @@ def test_new_pixels_are_means_of_what_is_known(tmp_path: Path) -> None:
         (lambda path: path.unlink(), "is missing"),
         (lambda path: path.write_text("no png"), "cannot be read as depth"),
         (lambda path: path.write_bytes(path.read_bytes()[:60]), "cannot be read as depth"),
-        (lambda path: Image.new("L", (32, 24)).save(path), "expected 24 x 32 px of 16-bit grey"),
+        (lambda path: Image.new("L", (32, 24)).save(path), "expected 24 x 32 px of depth in 16-bit grey"),
         (lambda path: Image.fromarray(np.ones((5, 5), np.uint16)).save(path), "is 5 x 5 px"),
     ],
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from own_folders import write_boxes, write_photos, write_rooms
+from own_folders import write_boxes, write_masks, write_pets, write_photos, write_rooms, write_voc
 from PIL import Image
 
 from genrep.backbones.dit import stride_for
@@ -18,6 +18,9 @@ def test_a_look_at_each_layout(tmp_path: Path) -> None:
     assert glance(write_photos(tmp_path / "photos", 4)) == Glance("image-folder", 13, (20, 24), is_grey=False)  # one of them is broken
     assert glance(write_boxes(tmp_path / "boxes", masks=True)).layout == "coco"
     rooms = glance(write_rooms(tmp_path / "rooms"))
+    assert glance(write_masks(tmp_path / "masks")) == Glance("image-masks", 20, (24, 32), is_grey=False), "masks are no pictures"
+    assert glance(write_voc(tmp_path / "voc", masks=True)) == Glance("voc", 20, (24, 32), is_grey=False)
+    assert glance(write_pets(tmp_path / "pets")).layout == "pets"
     assert rooms == Glance("depth-pairs", 12, (24, 32), is_grey=True), "depth maps are no pictures"
 
 

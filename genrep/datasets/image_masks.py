@@ -1,0 +1,129 @@
+"""Pictures with masks of the same name: `images/*.jpg` and `masks/*.png`, each pixel the index of its class; semantic segmentation.
+
+Index 255 is ignored. `classes.txt`, where there is one, names the indices from 0 on, one a line; index 0 is the background if it names it so
+(`background`), or if there is no such file. Without it a class is called by its index.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from genrep.datasets.base import ArrayDataset
+from genrep.datasets.images import MAX_PIXELS, MOST_CLASSES, SPLITS, existing_folder, hold_out, is_picture, read_names, read_png
+from genrep.datasets.index_masks import EXPECTED, MODES, Masked, indices_of, read_masked
+from genrep.datasets.problems import Problem, Problems
+from genrep.registry import lookup
+from genrep.types import IGNORE
+
+PICTURES, MASKS, NAMES = "images", "masks", "classes.txt"
+BACKGROUND = ("background", "_background_", "__background__")
+
+
+@dataclass(frozen=True)
+class _Pair:
+    picture: Path
+    mask: Path
+
+
+def splits(path: Path) -> tuple[str, ...]:
+    """The splits that can be read from the folder; none if no picture in it has a mask beside it."""
+    found = _pairs(path)
+    if not any(pair.mask.is_file() for pairs in found.values() for pair in pairs):
+        return ()
+    return tuple(split for split in ("train", "val", "test") if split in found or (split == "val" and "train" in found))
+
+
+def pictures(path: Path) -> list[Path]:
+    """Every picture of the folder."""
+    return [pair.picture for pairs in _pairs(path).values() for pair in pairs]
+
+
+def read_image_masks(
+    path: Path, split: str, *, image_size: tuple[int, int], channels: int = 3, max_objects: int = 4, strict: bool = False
+) -> tuple[ArrayDataset, list[Problem]]:
+    """The pictures of a split with their masks, and what is wrong with the folder.
+
+    A picture without mask is unlabelled. One whose mask has one class alone has it as label. Where there is no val, a tenth of train is, chosen by content.
+
+    Args:
+        path: folder of `images/*.jpg` and `masks/*.png`, of `images/SPLIT/*.jpg` and `masks/SPLIT/*.png`, or of `SPLIT/images/*.jpg` and `SPLIT/masks/*.png`.
+        split: train, val or test.
+        image_size: (height, width) in pixels, to which pictures and masks are stretched.
+        channels: 3 (colour) or 1 (grey).
+        max_objects: empty object slots, so that batches of other sets can be joined.
+        strict: raise at the first problem; otherwise what cannot be used is left out and reported.
+    Raises:
+        ValueError: the folder is missing, has no pictures, no class in its masks, or not this split; with `strict` the first problem.
+    """
+    problems, every = Problems(strict), _pairs(existing_folder(path))
+    class_names, meaning = _classes(path, every)
+    pairs = lookup(every | _held_out(every), split, f"split of {path}")
+    if bare := [pair.picture for pair in pairs if not pair.mask.is_file()]:
+        problems.note(str(bare[0].relative_to(path)), f"has no mask, nor have {len(bare) - 1} others; these pictures are unlabelled")
+    _report_strays(path, every, problems)
+    masked = [Masked(pair.picture, pair.mask if pair.mask.is_file() else None, meaning, None) for pair in pairs]
+    found = read_masked(path, class_names, masked, image_size=image_size, channels=channels, max_objects=max_objects, problems=problems)
+    if found is None:
+        raise ValueError(f"{path} has no readable picture in split `{split}`; expected {PICTURES}/*.jpg with {MASKS}/*.png.")
+    return found, problems.found
+
+
+def _pairs(path: Path) -> dict[str, list[_Pair]]:
+    """Pictures by split, and where their masks should be."""
+    found: dict[str, list[_Pair]] = {}
+    for folder, outer in ((path, None), *((path / name, split) for name, split in SPLITS.items())):
+        for picture in sorted(file for file in (folder / PICTURES).rglob("*") if is_picture(file) and not file.name.startswith(".")):
+            below = picture.relative_to(folder / PICTURES)
+            split = outer or SPLITS.get(below.parts[0], "train")
+            found.setdefault(split, []).append(_Pair(picture, (folder / MASKS / below).with_suffix(".png")))
+    return found
+
+
+def _held_out(every: dict[str, list[_Pair]]) -> dict[str, list[_Pair]]:
+    """Train and val, where there is no val."""
+    if "val" in every or "train" not in every:
+        return {}
+    held = hold_out([pair.picture for pair in every["train"]])
+    return {split: [pair for pair in every["train"] if (pair.picture in held) == (split == "val")] for split in ("train", "val")}
+
+
+def _classes(path: Path, every: dict[str, list[_Pair]]) -> tuple[tuple[str, ...], dict[int, int]]:
+    """Names of the classes, and what the indices of masks stand for."""
+    names = read_names(path / NAMES)
+    if names and names[0].casefold() in BACKGROUND:
+        names = names[1:]
+        meaning = indices_of(len(names))
+    elif names:
+        meaning = {index: index + 1 for index in range(len(names))} | {IGNORE: IGNORE}
+    else:
+        last = max((_last_index(pair.mask) for pairs in every.values() for pair in pairs), default=0)
+        names = [str(index) for index in range(1, last + 1)]
+        meaning = indices_of(last)
+    if not names:
+        raise ValueError(f"the masks of {path} name no class: 0 is background, 255 ignored, 1 to {MOST_CLASSES} classes, or as {NAMES} says.")
+    return tuple(names), meaning
+
+
+def _last_index(mask: Path) -> int:
+    """The highest index of a class in a mask; 0 where it cannot be read, which is reported later."""
+    try:
+        with Image.open(mask, formats=["PNG"]) as opened:
+            own = (opened.height, opened.width)
+        if own[0] * own[1] > MAX_PIXELS:
+            return 0
+        indices = read_png(mask, MODES, own=own, expected=EXPECTED)
+    except Exception:  # decoders raise almost anything on damaged files
+        return 0
+    return int(np.max(indices, where=indices != IGNORE, initial=0))
+
+
+def _report_strays(path: Path, every: dict[str, list[_Pair]], problems: Problems) -> None:
+    """Name masks without a picture, and what is none."""
+    used = {pair.mask for pairs in every.values() for pair in pairs}
+    for folder in (path, *(path / name for name in SPLITS)):
+        for mask in sorted(file for file in (folder / MASKS).rglob("*") if file.is_file() and file not in used and not file.name.startswith(".")):
+            problems.drop(str(mask.relative_to(path)), f"is no png with the name of a picture in {PICTURES}")

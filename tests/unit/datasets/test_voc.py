@@ -1,0 +1,134 @@
+"""Pascal VOC: boxes counted from 1, difficult objects set aside, masks by index, and xml that declares nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from own_folders import write_voc
+from PIL import Image
+
+from genrep.boxes import to_xyxy_px
+from genrep.datasets import check_data, read_folder, splits_of
+from genrep.datasets.voc import VOC_CLASSES
+from genrep.datasets.voc_xml import parse_xml
+from genrep.types import IGNORE, UNLABELLED
+
+SIZE = (24, 32)
+BOX = "<bndbox><xmin>1</xmin><ymin>1</ymin><xmax>8</xmax><ymax>6</ymax></bndbox>"
+
+
+def _annotate(root: Path, objects: str, *, number: int = 0, name: str | None = None) -> None:
+    named = f"<filename>{name}</filename>" if name else ""
+    (root / "Annotations" / f"{number}.xml").write_text(f"<annotation>{named}{objects}</annotation>")
+
+
+def test_boxes_are_counted_from_1_with_both_ends(tmp_path: Path) -> None:
+    root = write_voc(tmp_path / "set")
+    _annotate(root, f"<object><name>dog</name>{BOX}</object>")
+    assert splits_of(root) == ("train", "val")
+    data, problems = read_folder(root, "train", image_size=SIZE)
+    assert problems == [] and data.class_names == ("car", "dog") and len(data) == 15
+    torch.testing.assert_close(to_xyxy_px(data.boxes_cxcywh, SIZE)[0, 0], torch.tensor([0.0, 0, 8, 6]))
+    assert data.object_labels[0, :2].tolist() == [1, UNLABELLED] and int(data.label[0]) == 1 and data.has_objects.all()
+    assert (data.semantic_mask == IGNORE).all(), "boxes alone say nothing of masks"
+
+
+def test_masks_have_the_sets_own_indices(tmp_path: Path) -> None:
+    data, problems = read_folder(write_voc(tmp_path / "set", masks=True), "train", image_size=SIZE)
+    assert problems == [] and data.class_names == VOC_CLASSES
+    for row in range(len(data)):
+        x0, y0, x1, y1 = to_xyxy_px(data.boxes_cxcywh, SIZE)[row, 0].round().int().tolist()
+        assert (data.semantic_mask[row, y0:y1, x0:x1] == data.object_labels[row, 0] + 1).all()
+        assert int((data.semantic_mask[row] > 0).sum()) == (y1 - y0) * (x1 - x0)
+    assert (data.instance_mask == IGNORE).all()
+
+
+def test_difficult_objects_are_set_aside_and_said(tmp_path: Path) -> None:
+    root = write_voc(tmp_path / "set")
+    _annotate(root, f"<object><name>dog</name><difficult>1</difficult>{BOX}</object><object><name>car</name>{BOX}</object>")
+    data, problems = read_folder(root, "train", image_size=SIZE, strict=True)
+    assert data.object_labels[0, :2].tolist() == [0, UNLABELLED]
+    assert [(str(each), each.num_dropped) for each in problems] == [("0.jpg: 1 difficult objects are set aside, as crowds are", 1)]
+
+
+def test_without_lists_val_is_held_out_and_without_annotation_a_picture_is_unlabelled(tmp_path: Path) -> None:
+    root = write_voc(tmp_path / "set")
+    (root / "ImageSets/Main/train.txt").write_text("0 1\n1 -1\n77\n")
+    Image.new("RGB", (32, 24)).save(root / "JPEGImages" / "77.png")
+    data, problems = read_folder(root, "train", image_size=SIZE)
+    assert data.has_objects.tolist() == [True, True, False] and "the picture has no objects that are known" in str(problems[0])
+    for file in (root / "ImageSets/Main").iterdir():
+        file.unlink()
+    assert check_data(root).num_images == {"train": 18, "val": 2}
+
+
+@pytest.mark.parametrize(
+    ("objects", "says", "fixed", "dropped"),
+    [
+        (f"<object>{BOX}</object>", "0.xml object 1: needs a `name`, the class; left out", 0, 1),
+        (f"<object><name>cat</name>{BOX}</object>", "0.xml object 1: unknown class cat; known: car, dog; left out", 0, 1),
+        ("<object><name>car</name></object>", "`xmin` must be a number; found nothing", 0, 1),
+        (f"<object><name>car</name>{BOX.replace('8', 'nan')}</object>", "`xmax` must be finite", 0, 1),
+        (f"<object><name>car</name>{BOX.replace('8', 'x')}</object>", "`xmax` must be a number; found x", 0, 1),
+        (f"<object><name>car</name>{BOX.replace('8', '-8')}</object>", "must have xmin <= xmax and ymin <= ymax; found 1, 1, -8, 6", 0, 1),
+        (f"<object><name>car</name>{BOX.replace('8', '80')}</object>", "reaches outside the image of 32 x 24; cut to it", 1, 0),
+        ("<size><width>9</width><height>9</height></size>", "0.jpg: is (height, width) (24, 32), its annotation says (9, 9)", 0, 1),
+    ],
+)
+def test_wrong_objects_are_named_and_counted(tmp_path: Path, objects: str, says: str, fixed: int, dropped: int) -> None:
+    root = write_voc(tmp_path / "set")
+    (root / "classes.txt").write_text("car\ndog\n")
+    _annotate(root, objects)
+    data, problems = read_folder(root, "train", image_size=SIZE)
+    assert len(problems) == 1 and says in str(problems[0]) and "\n" not in str(problems[0])
+    assert (problems[0].num_fixed, problems[0].num_dropped) == (fixed, dropped)
+    assert int((data.object_labels >= 0).sum()) == 14 + fixed
+    with pytest.raises(ValueError, match=r"0\.(xml|jpg)"):
+        read_folder(root, "train", image_size=SIZE, strict=True)
+
+
+ENTITY = '<!DOCTYPE annotation [<!ENTITY x SYSTEM "file:///etc/passwd">]><annotation><object><name>&x;</name></object></annotation>'
+LAUGHS = '<!DOCTYPE a [<!ENTITY a "aaaaaaaaaa"><!ENTITY b "&a;&a;&a;&a;&a;">]><annotation>&b;</annotation>'
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (ENTITY, "declares a document type or entities"),
+        (LAUGHS, "declares a document type or entities"),
+        ("<!DOCTYPE annotation><annotation/>", "declares a document type or entities"),
+        ("<annotation>", "is not valid xml"),
+        ("", "is not valid xml"),
+        ('<?xml version="1.0" encoding="cp9999"?><annotation/>', "is not valid xml"),
+        ("<annotation>&x;</annotation>", "is not valid xml"),
+        ("<a/>", "is no annotation; expected <annotation>, found <a>"),
+    ],
+)
+def test_xml_that_declares_something_or_is_none_is_refused(tmp_path: Path, content: str, says: str) -> None:
+    root = write_voc(tmp_path / "set")
+    (root / "Annotations/0.xml").write_text(content)
+    data, problems = read_folder(root, "train", image_size=SIZE)
+    assert len(data) == 14 and len(problems) == 1 and str(problems[0]).startswith("0.xml: ") and says in str(problems[0])
+
+
+def test_large_and_deep_xml_does_no_harm(tmp_path: Path) -> None:
+    (tmp_path / "a.xml").write_bytes(b" " * 8_000_001)
+    with pytest.raises(ValueError, match="is larger than 8,000,000 bytes"):
+        parse_xml(tmp_path / "a.xml")
+    (tmp_path / "b.xml").write_text("<a>" * 200_000 + "</a>" * 200_000)
+    assert parse_xml(tmp_path / "b.xml").tag == "a"
+
+
+@pytest.mark.parametrize("name", ["../../outside.jpg", "/etc/passwd", "link.jpg"])
+def test_pictures_outside_the_folder_are_refused(tmp_path: Path, name: str) -> None:
+    root = write_voc(tmp_path / "set")
+    Image.new("RGB", (32, 24)).save(tmp_path / "outside.jpg")
+    (root / "JPEGImages/link.jpg").symlink_to(tmp_path / "outside.jpg")
+    _annotate(root, f"<object><name>car</name>{BOX}</object>", name=name)
+    data, problems = read_folder(root, "train", image_size=SIZE)
+    assert len(data) == 14 and "refused; left out" in str(problems[0]) and problems[0].num_dropped == 2
+    (root / "ImageSets/Main/val.txt").write_text("../../outside\n15\n")
+    val, problems = read_folder(root, "val", image_size=SIZE)
+    assert len(val) == 1 and "refused" in str(problems[0])
