@@ -16,7 +16,7 @@ MISSED = 1
 EVIDENCE = "evidence"
 OWN = {
     "posterior": "every posterior estimator against the exact posterior, 8 x 8 digits; with RUN also on garments with that run's model, more than an hour",
-    "data": "what batches cost beside torchvision's transforms, and what 15,000 mutated annotation documents and pictures do to the readers",
+    "data": "what batches cost beside torchvision's transforms, and what 5,000 mutated documents for each reader and 10,000 mutated pictures do to them",
     "align": "how exact the aligned gradient is, and what aligning costs of a joint step and beside TorchJD",
     "step": "what a joint step costs beside a step of perception and one of generation, with one pass of the trunk and with two",
     "memory": "what memory a joint step needs beside a step of generation alone",

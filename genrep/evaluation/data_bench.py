@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
-import json
 import random
 import time
-from collections.abc import Callable, Iterator, Sequence
-from functools import partial
+from collections.abc import Callable, Iterator
+from itertools import chain, islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
-import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 
 from genrep.boxes import to_xyxy_px
-from genrep.datasets import ArrayDataset, read_folder
-from genrep.datasets.depth_pairs import read_inv_depth
-from genrep.datasets.images import read_picture
+from genrep.datasets import ArrayDataset
 from genrep.evaluation.figures import Figure, at_most, plain
+from genrep.evaluation.mutants import of_documents, of_pictures
+from genrep.evaluation.small_folders import FOLDERS
 from genrep.evaluation.timing import ENOUGH_ROUNDS, Progress, cpu_seconds, silent
+from genrep.training.records import peak_memory_gb
 from genrep.training.runtime import side_by_side
 from genrep.training.stream import Ahead
 
@@ -31,26 +28,9 @@ BATCH = 256
 STEP_S, ENOUGH_STEPS = 0.005, 200
 FASTER, FASTER_ALL, WAIT = 20.0, 10.0, 0.02
 """At least so many times torchvision's speed, images alone and with all annotations; at most so much of a step is spent waiting."""
-HANG_S = 2.0
-SIZE = (16, 16)
-JUNK: tuple[Any, ...] = (
-    None,
-    True,
-    -1,
-    0,
-    2**40,
-    1.5,
-    float("nan"),
-    float("inf"),
-    "",
-    "x",
-    "../../x",
-    [],
-    {},
-    [1, 2],
-    {"counts": "x", "size": [1, 1]},
-    "9" * 400,
-)
+HANG_S, GROWTH_MB = 2.0, 50.0
+NUM_DOCUMENTS, NUM_PICTURES = 5_000, 10_000
+"""Damaged documents for each reader, and pictures."""
 
 
 def data_figures(single: ArrayDataset, scenes: ArrayDataset, *, quick: bool, progress: Progress = silent) -> list[Figure]:
@@ -64,11 +44,20 @@ def data_figures(single: ArrayDataset, scenes: ArrayDataset, *, quick: bool, pro
     progress("batches beside torchvision's transforms")
     figures = [*speed_figures(single, scenes, num_rounds=num_rounds), wait_figure(scenes, num_steps=20 if quick else ENOUGH_STEPS)]
     with TemporaryDirectory() as folder:
-        for what, num, find in (("annotation documents", 5_000, of_documents), ("picture files", 10_000, of_pictures)):
-            num = num // 25 if quick else num
-            progress(f"{num:,} mutated {what}")
-            figures += _mutants(what, num, find(Path(folder), random.Random(0)), judged=not quick)
-    return figures
+        figures += _of_readers(Path(folder), NUM_DOCUMENTS // 25 if quick else NUM_DOCUMENTS, progress, judged=not quick)
+        num = NUM_PICTURES // 25 if quick else NUM_PICTURES
+        progress(f"{num:,} mutated picture files")
+        before = peak_memory_gb(torch.device("cpu"))
+        figures += _mutants("picture files", f"{num:,} mutated picture files", islice(of_pictures(Path(folder), random.Random(0)), num), judged=not quick)
+        grown = 1024 * (peak_memory_gb(torch.device("cpu")) - before)
+    return [*figures, at_most("picture files: growth of memory", grown, GROWTH_MB, "MB", "peak of the process before and after", judged=not quick)]
+
+
+def _of_readers(folder: Path, num: int, progress: Progress, *, judged: bool) -> list[Figure]:
+    """Damaged documents of every layout, all together."""
+    progress(f"{num:,} mutated documents for each of {len(FOLDERS)} readers")
+    trials = chain.from_iterable(islice(of_documents(layout, folder, random.Random(0)), num) for layout in FOLDERS)
+    return _mutants("annotation documents", f"{num:,} mutated documents for each of {', '.join(FOLDERS)}", trials, judged=judged)
 
 
 def speed_figures(single: ArrayDataset, scenes: ArrayDataset, *, num_rounds: int) -> list[Figure]:
@@ -137,112 +126,28 @@ def wait_figure(data: ArrayDataset, *, num_steps: int) -> Figure:
     return at_most("waiting for images / step", share, WAIT, "ratio", how if judged else f"{how}; too few to judge a target by", judged=judged)
 
 
-def _mutants(what: str, num: int, trials: Iterator[Callable[[], object]], *, judged: bool) -> list[Figure]:
-    """Of so many attempts to read something damaged: those that ended in anything but a result or one line, those that took too long, and the refused."""
+def _mutants(what: str, how: str, trials: Iterator[Callable[[], object]], *, judged: bool) -> list[Figure]:
+    """Of attempts to read something damaged: those that ended in anything but a result or one line, those that took too long, what vanished, the refused.
+
+    Args:
+        trials: each may say how many things vanished: neither kept nor said to be dropped.
+    """
     broke: list[str] = []
-    hung = refused = 0
-    for _, trial in zip(range(num), trials, strict=False):
-        began = time.monotonic()
+    num = hung = refused = vanished = 0
+    for trial in trials:
+        num, began = num + 1, time.monotonic()
         try:
-            trial()
+            vanished += found if isinstance(found := trial(), int) else 0
         except ValueError as error:
             refused += 1
             broke += [repr(error)] if "\n" in str(error) else []
         except Exception as error:  # what should not happen is what is counted
             broke.append(repr(error))
         hung += time.monotonic() - began > HANG_S
-    how = f"{num:,} mutated {what}" + ("" if judged else "; too few to judge a target by")
+    how = how if judged else f"{how}; too few to judge a target by"
     return [
         at_most(f"{what} that broke the reader", len(broke), 0, "count", f"{how}{': ' + broke[0][:200] if broke else ''}", judged=judged),
         at_most(f"{what} that took more than {HANG_S:g} s", hung, 0, "count", how, judged=judged),
+        at_most(f"{what}: things that vanished unsaid", vanished, 0, "count", f"{how}; neither kept nor named and counted", judged=judged),
         plain(f"{what} refused in one line", refused / num, "share", f"{how}; the others were read, less what was named as wrong"),
     ]
-
-
-def of_documents(folder: Path, rng: random.Random) -> Iterator[Callable[[], object]]:
-    """Reads of COCO folders whose json was mutated: a value replaced, removed or doubled, or bytes changed."""
-    root = folder / "coco"
-    (root / "images").mkdir(parents=True)
-    (root / "annotations").mkdir()
-    for number in range(3):
-        Image.new("RGB", (12, 10), (80 * number,) * 3).save(root / "images" / f"{number}.png")
-    document, path = _document(), root / "annotations" / "instances_train.json"
-    (root / "annotations" / "instances_val.json").write_text(document)
-    while True:
-        path.write_bytes(_altered(document, rng).encode() if rng.random() < 0.6 else _spoilt(document.encode(), rng))
-        yield partial(read_folder, root, "train", image_size=SIZE)
-
-
-def _document() -> str:
-    runs = {"size": [10, 12], "counts": [15, 5, 100]}
-    shapes: Sequence[Any] = ([[1, 1, 6, 1, 6, 7, 1, 7]], runs, {"size": [10, 12], "counts": "?5T3"}, [])
-    images = [{"id": i, "file_name": f"{i}.png", "height": 10, "width": 12} for i in range(3)]
-    annotations = [
-        {"id": i, "image_id": i % 3, "category_id": 1 + i % 2, "bbox": [1, 1, 5, 6], "segmentation": shapes[i % 4], "iscrowd": int(i == 5)} for i in range(6)
-    ]
-    return json.dumps({"images": images, "annotations": annotations, "categories": [{"id": 1, "name": "a"}, {"id": 2, "name": "b"}]})
-
-
-def _altered(document: str, rng: random.Random) -> str:
-    """The document with one to three of its values replaced, removed or doubled."""
-    found = json.loads(document)
-    for _ in range(rng.randint(1, 3)):
-        parent, key = rng.choice(list(_places(found)))
-        if isinstance(parent, list) and rng.random() < 0.2:
-            parent.append(parent[key])
-        elif rng.random() < 0.3:
-            del parent[key]
-        else:
-            parent[key] = rng.choice(JUNK)
-    return json.dumps(found)
-
-
-def _places(node: Any) -> Iterator[tuple[Any, Any]]:
-    for key, value in list(node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()):
-        yield node, key
-        yield from _places(value)
-
-
-def _spoilt(data: bytes, rng: random.Random) -> bytes:
-    """Some bytes changed, a piece removed or doubled, or the end cut off."""
-    found = bytearray(data)
-    kind, start = rng.randrange(4), rng.randrange(len(found))
-    piece = found[start : start + rng.randint(1, 64)]
-    if kind == 0:
-        del found[start:]
-    elif kind == 1:
-        found[start:start] = piece
-    elif kind == 2:
-        del found[start : start + len(piece)]
-    for _ in range(rng.randint(1, 8) if kind == 3 else 0):
-        found[rng.randrange(len(found))] = rng.randrange(256)
-    return bytes(found)
-
-
-def of_pictures(folder: Path, rng: random.Random) -> Iterator[Callable[[], object]]:
-    """Reads of pictures, of every format, and of depth maps whose bytes were mutated."""
-    noise = np.random.default_rng(0)
-    colours = Image.fromarray(noise.integers(0, 256, (20, 24, 3), np.uint8))
-    originals: list[tuple[Path, bytes]] = []
-    for name, picture, options in (
-        ("a.jpg", colours, {}),
-        ("b.jpg", colours, {"progressive": True, "exif": _sideways()}),
-        ("a.png", colours, {}),
-        ("b.png", colours.convert("P"), {"transparency": 0}),
-        ("a.webp", colours, {}),
-        ("a.bmp", colours, {}),
-        ("depth.png", Image.fromarray(noise.integers(0, 9000, (20, 24), np.uint16)), {}),
-    ):
-        path = folder / name
-        picture.save(path, **options)
-        originals.append((path, path.read_bytes()))
-    while True:
-        path, data = rng.choice(originals)
-        path.write_bytes(_spoilt(data, rng))
-        yield partial(read_inv_depth, path, SIZE, own=(20, 24)) if path.stem == "depth" else partial(read_picture, path, SIZE, 3)
-
-
-def _sideways() -> Image.Exif:
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    return exif
