@@ -158,3 +158,12 @@ def write_cifar(root: Path, *, num: int = 30) -> Path:
         (root / file).write_bytes(records.tobytes())
     (root / "batches.meta.txt").write_text("\n".join(f"thing{number}" for number in range(10)) + "\n\n")
     return root
+
+
+def write_plain(root: Path, *, num: int = 20) -> Path:
+    """Pictures without labels."""
+    rng = random.Random(5)
+    root.mkdir(parents=True)
+    for number in range(num):
+        _rectangle(rng)[0].save(root / f"{number}.jpg")
+    return root

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from genrep.datasets import cifar, coco, depth_pairs, idx_folder, image_folder, image_masks, pets, voc
+from genrep.datasets import cifar, coco, depth_pairs, idx_folder, image_folder, image_masks, pets, plain, voc
 from genrep.datasets.base import ArrayDataset
 from genrep.datasets.images import existing_folder, is_picture
 from genrep.datasets.problems import Problem
@@ -42,6 +42,7 @@ LAYOUTS: Mapping[str, Layout] = {
     "idx": Layout(idx_folder.splits, idx_folder.read_idx_folder, idx_folder.pictures),
     "cifar": Layout(cifar.splits, cifar.read_cifar, cifar.pictures),
     "image-folder": Layout(image_folder.splits, image_folder.read_image_folder, _below),
+    "pictures": Layout(plain.splits, plain.read_plain, plain.pictures),
 }
 """Layouts in the order in which they are tried."""
 

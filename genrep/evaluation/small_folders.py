@@ -13,6 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from genrep.datasets.images import hold_out
+
 NUM = 3
 HEIGHT, WIDTH = 10, 12
 
@@ -166,6 +168,12 @@ def cifar(root: Path) -> Small:
     return Small(root, "test", [files[1], names], lambda: -(-files[1].stat().st_size // 3073))
 
 
+def pictures(root: Path) -> Small:
+    """Twelve, of which two are val; a damaged one may change which."""
+    files = [_array(root / f"{number}.png", np.full((HEIGHT, WIDTH), 20 * number, np.uint8)) for number in range(4 * NUM)]
+    return Small(root, "train", files[:NUM], lambda: len(files) - len(hold_out(files)))
+
+
 FOLDERS: Mapping[str, Callable[[Path], Small]] = {
     "coco": coco,
     "voc": voc,
@@ -175,5 +183,6 @@ FOLDERS: Mapping[str, Callable[[Path], Small]] = {
     "idx": idx,
     "cifar": cifar,
     "image-folder": image_folder,
+    "pictures": pictures,
 }
 """By layout, as in `datasets/folders.py`."""

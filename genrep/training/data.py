@@ -19,6 +19,7 @@ MOST_OBJECTS = IGNORE - 1
 """Objects of a picture that a mask can tell apart."""
 
 NUM_PROBLEMS_SHOWN = 3
+EXPECTED_CLASSES = "pictures without any labels train beside a set that has some; put them into class folders, or name such a set, too."
 
 
 class RunData:
@@ -69,7 +70,7 @@ class RunData:
             root = Path(self.config.data.root) if self.config.data.root else None
             data = load_dataset(name, split, num=num, root=root, allow_network=self._allow_network, verify=root is None)
         self._check(data, split)
-        return data
+        return data if data.class_names else replace(data, class_names=self.config.model.class_names)
 
     def stand_in(self, name: str, split: str) -> str:
         """The split that is read for `split`: val for test where a folder has no test."""
@@ -83,11 +84,11 @@ class RunData:
 
     def training(self) -> list[ArrayDataset]:
         """All training sets as training may see them."""
-        return _alike([self.visible(name) for name in self.names])
+        return self._alike([self.visible(name) for name in self.names])
 
     def validation(self) -> list[ArrayDataset]:
         """The val split of all sets."""
-        return _alike([self.split(name, "val") for name in self.names])
+        return self._alike([self.split(name, "val") for name in self.names])
 
     def first_validation(self, num: int) -> Batch:
         """The first `num` samples of the val split of every set."""
@@ -128,12 +129,20 @@ class RunData:
             self._read[name, split] = replace(data.with_slots(max(1, used)).rows(permutation(len(data), 0, 0)), name=name)
         return self._read[name, split]
 
+    def _alike(self, sets: list[ArrayDataset]) -> list[ArrayDataset]:
+        """The sets with one number of object slots, and those that know no classes with the others', so that their batches can be put together."""
+        most = max(data.object_labels.shape[1] for data in sets)
+        classes = self.config.model.class_names or next((data.class_names for data in sets if data.class_names), ())
+        if not classes:
+            raise ValueError(f"{', '.join(data.name for data in sets)} has no classes: {EXPECTED_CLASSES}")
+        return [replace(data, class_names=data.class_names or classes).with_slots(most) for data in sets]
+
     def _check(self, data: ArrayDataset, split: str) -> None:
         model = self.config.model
         if data.image_size != model.image_size:
             size, wanted = (",".join(map(str, of)) for of in (data.image_size, model.image_size))
             raise ValueError(f"`{data.name}` has images of {size} (height, width) px; `model.image_size` is {wanted}. Set it to {size}.")
-        if model.class_names and data.class_names != model.class_names:
+        if model.class_names and data.class_names and data.class_names != model.class_names:
             raise ValueError(
                 f"`{data.name}` has the classes {', '.join(data.class_names)} in {split}; the model has {', '.join(model.class_names)}. "
                 "They must be the same, in the same order."
@@ -198,9 +207,3 @@ def _is_annotated(data: ArrayDataset, task: str) -> bool:
         "depth": lambda: data.has_depth,
     }
     return task not in known or bool(known[task]().any())
-
-
-def _alike(sets: list[ArrayDataset]) -> list[ArrayDataset]:
-    """The sets with one number of object slots, so that their batches can be put together."""
-    most = max(data.object_labels.shape[1] for data in sets)
-    return [data.with_slots(most) for data in sets]
