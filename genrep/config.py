@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 from genrep.aligners import Aligner, GenRepRule
 from genrep.model_config import ModelConfig
@@ -90,6 +91,13 @@ class TrainConfig:
     """Largest momentum of the teacher; after n updates min(this, (1 + n) / (10 + n))."""
     bf16: bool | None = None
     """Autocast to bfloat16 in training; None: where the device has instructions for it, decided when a run begins and kept in its config.json."""
+    best_by: Literal["mean", "classification", "detection", "segmentation", "depth"] | None = None
+    """The model that is best on validation images is kept, too, as `model_best`: by the figure of this task (top-1, AP, mIoU, depth within 25 % or in
+    order), or by their mean; none: the last alone. A folder of your own, and `--init`, have the mean."""
+    validations: int = 10
+    """How often stage 2 looks at validation images for that, evenly and at its end."""
+    validation_images: int = 500
+    """Validation images of each set, the first ones, for that."""
     checkpoint_every_s: float = 120.0
     """Wall-clock seconds between checkpoints (they do not change the run)."""
     keep_checkpoints: int = 2
@@ -101,6 +109,9 @@ class TrainConfig:
             raise ValueError(f"`probe_every` must be a multiple of `log_every` = {self.log_every}, or 0; found {self.probe_every}.")
         if self.micro_batches < 1:
             raise ValueError(f"`micro_batches` must be at least 1; found {self.micro_batches}. 1 computes all images of a step at once.")
+        for name in ("validations", "validation_images"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"`{name}` must be at least 1; found {getattr(self, name)}. `best_by none` looks at no validation images.")
         for name in ("stage1_glimpses", "glimpses"):
             if getattr(self, name) < 0:
                 raise ValueError(f"`{name}` must be at least 0; found {getattr(self, name)}. 0 switches glimpses off.")

@@ -1,4 +1,5 @@
 """Measure a finished run on its test images; write eval.json, samples and report.html into it. With --data: what it sees in other data.
+With --weights best: what the model sees that was best on validation images.
 
 Several processes share the work: `torchrun --nproc-per-node=N -m genrep eval RUN`.
 """
@@ -15,6 +16,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What `eval` accepts."""
     parser.add_argument("run", type=Path, metavar="RUN", help="folder of a finished run")
     parser.add_argument("--data", metavar="SET,FOLDER,...", help="other data of the same classes: perception alone, written into RUN/eval-DATA.json")
+    parser.add_argument(
+        "--weights", metavar="last|best", help="best: the model that saw validation images best; perception alone, into RUN/eval-best-DATA.json"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -26,27 +30,28 @@ def run(args: argparse.Namespace) -> int:
     from genrep.processes import is_first, joined
 
     model_folder(args.run)
-    sets = tuple(args.data.split(",")) if args.data else ()
+    sets, weights = tuple(args.data.split(",")) if args.data else (), args.weights or "last"
+    elsewhere = bool(args.data) or weights != "last"
     with joined():
         if not is_first():
-            _ = evaluate_elsewhere(args.run, sets) if sets else evaluate(args.run)
+            _ = evaluate_elsewhere(args.run, sets, weights=weights) if elsewhere else evaluate(args.run)
             return 0
         say_environment()
-        if sets:
-            return _elsewhere(args.run, sets)
+        if elsewhere:
+            return _elsewhere(args.run, sets, weights)
         print_figures(evaluate_run(args.run, allow_network=False))
     print_next(args.run)
     return 0
 
 
-def _elsewhere(path: Path, sets: tuple[str, ...]) -> int:
+def _elsewhere(path: Path, sets: tuple[str, ...], weights: str) -> int:
     from genrep.cli.figures import print_figures
     from genrep.cli.screen import make_progress
     from genrep.evaluation import evaluate_elsewhere
 
     with make_progress() as progress:
-        written, figures = evaluate_elsewhere(path, sets, progress=progress)
-    print_figures(figures, title=f"on {', '.join(sets)}")
+        written, figures = evaluate_elsewhere(path, sets, weights=weights, progress=progress)
+    print_figures(figures, title=f"on {', '.join(sets)}" if sets else "of the best model")
     print(f"wrote {written}")
     return 0
 

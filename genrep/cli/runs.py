@@ -19,7 +19,7 @@ def resolve_config(name: str, changes: Mapping[str, str], *, init: Path | None =
 
     Args:
         init: a finished run or model folder to begin from, or `packaged`, the one that comes with the package; what it consists of takes the place of the
-            recipe's `model`, whose tasks alone stay.
+            recipe's `model`, whose tasks alone stay; the best model on validation images is kept.
     Raises:
         ValueError: unknown recipe or field; the nearest is named.
         FileNotFoundError: no such file.
@@ -57,7 +57,7 @@ def _begun(config: Config, init: Path) -> Config:
     found = from_dict(stored_state(folder)["config"], ModelConfig)
     proposals = found.proposals if "detection" in found.tasks else config.model.proposals
     model = replace(found, class_names=config.model.class_names, tasks=config.model.tasks, proposals=proposals)
-    return replace(config, model=model, train=replace(config.train, init=str(folder)))
+    return replace(config, model=model, train=replace(config.train, init=str(folder), best_by=config.train.best_by or "mean"))
 
 
 def default_run(name: str) -> Path:

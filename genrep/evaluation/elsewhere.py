@@ -16,27 +16,32 @@ from genrep.training.records import Silent
 from genrep.types import Batch, Perception
 
 
-def evaluate_elsewhere(run: Path | str, sets: tuple[str, ...], *, allow_network: bool = False, progress: Screen | None = None) -> tuple[Path, Figures]:
+def evaluate_elsewhere(
+    run: Path | str, sets: tuple[str, ...] = (), *, weights: str = "last", allow_network: bool = False, progress: Screen | None = None
+) -> tuple[Path, Figures]:
     """What a run's model sees in other sets: their test split, or all of a folder that has none.
 
     Args:
-        sets: embedded ones or folders, with the classes that the model knows.
+        sets: embedded ones or folders, with the classes that the model knows; none: those of the run that are annotated.
+        weights: the `last` of the run, or the `best` on validation images.
     Returns:
-        the file that was written, RUN/eval-SETS.json, and what it holds: figures by name, `photos/classification/top1`, and how many images each set has.
+        the file that was written, RUN/eval-SETS.json (of the best RUN/eval-best-SETS.json), and what it holds: figures by name,
+        `photos/classification/top1`, and how many images each set has.
     Raises:
         ValueError: the run has no finished model, a set cannot be read, has other classes, or says nothing of what the model sees.
     """
-    folder, config, model = finished_run(run)
-    data = RunData(replace(config, data=replace(config.data, sets=sets)), allow_network=allow_network)
+    folder, config, model = finished_run(run, weights=weights)
+    data = RunData(replace(config, data=replace(config.data, sets=sets or config.data.sets)), allow_network=allow_network)
     figures: Figures = {}
     for name in data.names:
         (progress or Silent()).on_event({"event": "evaluation", "part": f"perception of {name}"})
         seen = _seen(model, data, name, config.eval.batch_size)
         found = {f"{name}/{task}/{key}": value for task, measure in MEASURES.items() for key, value in measure(seen, model.class_names).figures.items()}
-        if not found:
+        if not found and sets:
             raise ValueError(f"`{name}` has no annotations of what this model sees ({', '.join(model.heads)}); there is nothing to measure.")
-        figures |= {**found, f"{name}/n": len(seen.truth)}
-    path = folder.path / f"eval-{'+'.join(data.names)}.json"
+        figures |= {**found, f"{name}/n": len(seen.truth)} if found else {}
+    best = "best-" if weights == "best" else ""
+    path = folder.path / f"eval-{best}{'+'.join(data.names)}.json"
     if is_first():
         write_json(path, figures)
     return path, figures

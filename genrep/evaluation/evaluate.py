@@ -24,11 +24,12 @@ from genrep.model import GenRep
 from genrep.model_config import ModelConfig
 from genrep.overrides import from_dict
 from genrep.processes import in_turn, is_first
+from genrep.registry import lookup
 from genrep.storage import read_json, write_json
 from genrep.training import RunFolder, Screen, computes_in_bf16, default_device
 from genrep.training.data import RunData
 from genrep.training.records import Silent
-from genrep.types import UNLABELLED
+from genrep.types import IGNORE, UNLABELLED
 
 DETAILS = "eval_details.json"
 
@@ -78,16 +79,21 @@ class Evaluation:
         self.seconds[name] = round(time.monotonic() - start, 2)
 
 
-def finished_run(run: Path | str) -> tuple[RunFolder, Config, GenRep]:
+def finished_run(run: Path | str, *, weights: str = "last") -> tuple[RunFolder, Config, GenRep]:
     """A run's folder, what it was configured to be, and its model, where it computes.
 
+    Args:
+        weights: `last`, or `best`, those that saw validation images best.
     Raises:
-        ValueError: it has no finished model.
+        ValueError: it has no finished model, or kept no best one.
     """
     folder = RunFolder(Path(run))
     if not (folder.config.is_file() and folder.model.is_dir()):
         raise ValueError(f"{folder.path} is not a finished run: it needs config.json and model/. Train it to the end first.")
-    return folder, from_dict(read_json(folder.config), Config), GenRep.from_pretrained(folder.model).to(default_device())
+    model = lookup({"last": folder.model, "best": folder.model_best}, weights, "weights")
+    if not model.is_dir():
+        raise ValueError(f"{folder.path} kept no best model; train with `--train.best_by mean` (or a task's name), or leave `--weights` out.")
+    return folder, from_dict(read_json(folder.config), Config), GenRep.from_pretrained(model).to(default_device())
 
 
 def evaluate(run: Path | str, *, allow_network: bool = False, progress: Screen | None = None) -> dict[str, float]:
@@ -95,8 +101,9 @@ def evaluate(run: Path | str, *, allow_network: bool = False, progress: Screen |
 
     Under `torchrun` all processes see and sample their parts; the first of them draws and writes.
 
-    Single-label figures, samples included, come from the first set whose images have one label each; detection and segmentation
-    from the last set with objects, depth from the last that has some. Other sets appear under their name, `fashion/detection/ap50`.
+    Single-label figures, samples included, come from the first set whose images have one label each; detection from the
+    last set with objects, segmentation from the last with masks, depth from the last that has some. Other sets appear under their name,
+    `fashion/detection/ap50`.
 
     Returns:
         what eval.json holds: figures by name, with `_low` and `_high` ends of 95 % intervals.
@@ -165,8 +172,9 @@ def homes_of(seen: list[Seen]) -> Homes:
     """Which set the unprefixed figures of each task come from."""
     single = next((one.name for one in seen if bool((one.truth.label != UNLABELLED).all())), None)
     objects = next((one.name for one in reversed(seen) if bool(one.truth.has_objects.any())), None)
+    masked = next((one.name for one in reversed(seen) if bool((one.truth.semantic_mask != IGNORE).any())), objects)
     deep = next((one.name for one in reversed(seen) if bool(one.truth.inv_depth.isfinite().any())), None)
-    return {"classification": single, "detection": objects, "segmentation": objects, "depth": deep}
+    return {"classification": single, "detection": objects, "segmentation": masked, "depth": deep}
 
 
 def _measure_baseline(work: Evaluation, name: str) -> None:

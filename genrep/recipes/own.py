@@ -34,7 +34,7 @@ def own(folder: Path) -> tuple[Config, str]:
         name="own",
         data=DataConfig(sets=(str(folder),)),
         model=model,
-        train=replace(base.train, stage1_images=images // 4, stage2_images=images),
+        train=replace(base.train, best_by="mean", stage1_images=images // 4, stage2_images=images),
     )
     return config, _line(folder, seen, config)
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from genrep.model import GenRep
 from genrep.storage import load_tensors, read_json, save_tensors, write_folder, write_json
+from genrep.training.best import Best
 from genrep.training.distillation import Teaching
 from genrep.training.lessons import Memory
 from genrep.training.run_folder import RunFolder
@@ -30,6 +31,10 @@ class Progress:
     seconds: float = 0.0
     """Time spent training, over all sittings."""
 
+    def advance(self, num_images: int) -> None:
+        """One step more, of so many images."""
+        self.step, self.images, self.updates = self.step + 1, self.images + num_images, self.updates + 1
+
 
 def save_checkpoint(
     run: RunFolder,
@@ -40,6 +45,7 @@ def save_checkpoint(
     aligner_state: dict[str, Tensor],
     teaching: Teaching,
     memory: Memory,
+    best: Best,
     progress: Progress,
     keep: int,
 ) -> Path:
@@ -48,12 +54,13 @@ def save_checkpoint(
     tensors |= {f"teacher.{name}": value for name, value in teacher.state_dict().items()}
     tensors |= {f"aligner.{name}": value for name, value in aligner_state.items()}
     tensors |= {f"memory.{name}": value for name, value in memory.state_dict().items()}
+    tensors |= {f"best.{name}": value for name, value in best.tensors.items()}
     tensors |= {f"optimizer.{name}": value for name, value in optimizer_state.items()}
     folder = run.checkpoints / f"step_{progress.step}"
 
     def fill(path: Path) -> None:
         save_tensors(path / "state.safetensors", tensors)
-        write_json(path / "state.json", {"progress": asdict(progress), "teaching": teaching.to_dict()})
+        write_json(path / "state.json", {"progress": asdict(progress), "teaching": teaching.to_dict(), "best": best.to_dict()})
 
     write_folder(folder, fill)
     for old in run.checkpoint_folders()[keep:]:
@@ -62,15 +69,15 @@ def save_checkpoint(
 
 
 def load_checkpoint(
-    folder: Path, *, model: GenRep, teacher: GenRep, memory: Memory, optimizers: Sequence[torch.optim.Optimizer]
+    folder: Path, *, model: GenRep, teacher: GenRep, memory: Memory, best: Best, optimizers: Sequence[torch.optim.Optimizer]
 ) -> tuple[Progress, Teaching, dict[str, Tensor]]:
-    """Put a verified checkpoint's state into model, teacher, memory and optimizers; returns the rest.
+    """Put a verified checkpoint's state into model, teacher, memory, best and optimizers; returns the rest.
 
     Raises:
         ValueError: it is of another model.
     """
     tensors, state = load_tensors(folder / "state.safetensors"), read_json(folder / "state.json")
-    groups: dict[str, dict[str, Tensor]] = {"model": {}, "teacher": {}, "memory": {}, "optimizer": {}, "aligner": {}}
+    groups: dict[str, dict[str, Tensor]] = {"model": {}, "teacher": {}, "memory": {}, "best": {}, "optimizer": {}, "aligner": {}}
     for name, value in tensors.items():
         group, rest = name.split(".", 1)
         groups[group][rest] = value
@@ -85,4 +92,6 @@ def load_checkpoint(
         saved[int(i)].setdefault(int(number), {})[key] = value
     for optimizer, entries in zip(optimizers, saved, strict=True):
         optimizer.load_state_dict({"state": entries, "param_groups": optimizer.state_dict()["param_groups"]})
+    best.tensors = groups["best"]
+    best.step, best.score = state["best"]["step"], state["best"]["score"]
     return Progress(**state["progress"]), Teaching.from_dict(state["teaching"]), groups["aligner"]

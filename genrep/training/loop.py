@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache, partial
 from pathlib import Path
 
@@ -13,9 +14,10 @@ import torch
 from genrep.config import Config
 from genrep.model import GenRep
 from genrep.objective import JOBS, Lessons
-from genrep.processes import in_turn, is_first, joined, rank, together, total, world
+from genrep.processes import in_turn, is_first, joined, rank, together, total
 from genrep.registry import lookup
 from genrep.training.beginning import begin_from
+from genrep.training.best import Best
 from genrep.training.checkpoint import Progress, load_checkpoint, save_checkpoint
 from genrep.training.data import RunData, filled, left_out
 from genrep.training.distillation import Teacher
@@ -27,10 +29,11 @@ from genrep.training.prior import learn_prior
 from genrep.training.probe import Probe
 from genrep.training.records import Records, Row, Screen, Silent, loss_columns, open_run, peak_memory_gb, write_log
 from genrep.training.run_folder import RunFolder
-from genrep.training.runtime import Interrupted, check_batches, check_sharding, decided, default_device, side_by_side
+from genrep.training.runtime import Interrupted, check_processes, decided, default_device, side_by_side, where
 from genrep.training.step_losses import Drawn, StepLosses, Terms, autocast
 from genrep.training.step_report import PART_COLUMN, StepReport, parts_of
 from genrep.training.stream import Ahead, Stream, annotated, by_objects, with_annotated
+from genrep.types import Batch
 
 
 def train(
@@ -81,8 +84,7 @@ class Session:
         given, self.data = data.config, data
         self.run, self.screen, self.device = run, screen if is_first() else Silent(), default_device()
         self.config = config = data.config = decided(filled(given, sets), run, self.device)
-        check_batches(config)
-        check_sharding(config)
+        check_processes(config)
         lines = [*data.lines(sets), *left_out(given, config)]
         known, shares = annotated(sets, self.data.shares)
         self.streams = [Ahead(some, seed=config.train.seed, shares=parts) for some, parts in ((known, shares), with_annotated(sets, self.data.shares))]
@@ -93,6 +95,9 @@ class Session:
         if config.train.init and not run.checkpoint_folders():
             lines += begin_from(self.model, Path(config.train.init))
         self.model.to(self.device)
+        self.best = Best(config.train)
+        if config.train.best_by:
+            lines += self.best.settle(config.model.tasks if "perception" in config.objective.jobs else (), self._val())
         open_run(run, config, command=command, device=self.device)
         write_log(run, lines, data.problems)
         self.steps1 = config.train.stage1_images // config.train.stage1_batch_size if "perception" in config.objective.jobs else 0
@@ -107,10 +112,7 @@ class Session:
         if look and is_first() and not run.picture.is_file():
             look(sets, run.picture)
             lines.append(f"a look at the data: {run.picture}")
-        where = f"{self.device}, {world()} processes" if together() else str(self.device)
-        self.screen.on_start(
-            [*lines, f"{sum(p.numel() for p in self.model.parameters()) / 1e6:.2f} M parameters on {where}, {'bfloat16' if config.train.bf16 else 'float32'}"]
-        )
+        self.screen.on_start([*lines, f"{sum(p.numel() for p in self.model.parameters()) / 1e6:.2f} M parameters on {where(self.device, config)}"])
 
     @property
     def stage(self) -> int:
@@ -159,7 +161,7 @@ class Session:
             self.progress.step = int(folder.name.removeprefix("step_"))
         self._enter_stage()
         if folder:
-            found = load_checkpoint(folder, model=self.model, teacher=self.teacher.model, memory=self.memory, optimizers=self.optimizers)
+            found = load_checkpoint(folder, model=self.model, teacher=self.teacher.model, memory=self.memory, best=self.best, optimizers=self.optimizers)
             self.progress, self.teacher.teaching, state = found
             self.joint.state = state or self.joint.state
             self.teacher.model.calibration = self.teacher.teaching.calibration
@@ -183,28 +185,43 @@ class Session:
             self.progress.seconds = before + time.monotonic() - started
             if row:
                 self.records.row({**row, "seconds": round(self.progress.seconds, 3)})
+            if self.best.is_due(self.progress.step - self.steps1, self.steps2):
+                self.records.event(self.best.look(self.teacher.model, self._val(), self.progress.step))
             due = is_first() and time.monotonic() - saved > train.checkpoint_every_s
             stopped, due = map(bool, total(torch.tensor([stop(), due], dtype=torch.float, device=self.device)).tolist())
             if stopped or due:
                 self._save()
             if stopped:
                 raise Interrupted(self.run.path)
-            if due:
-                saved = time.monotonic()
+            saved = time.monotonic() if due else saved
         self._finish()
 
     def _finish(self) -> None:
-        """What the finished model is given, p(sem | classes) and a calibration, and its folder."""
+        """The best model, where it is another one, and then the last, whose presence says that training is complete."""
+        teacher, folders = self.teacher, [self.run.model]
+        if self.best.step == self.progress.step:
+            folders = [self.run.model_best, self.run.model]
+        elif self.best.step:
+            last, teaching = copy.deepcopy(teacher.model.state_dict()), teacher.teaching
+            teacher.model.load_state_dict(self.best.tensors)
+            self._complete([self.run.model_best])
+            teacher.model.load_state_dict(last)
+            teacher.teaching = teaching
+        self._complete(folders)
+        self.records.event({"event": "end", "step": self.progress.step, "seconds": round(self.progress.seconds, 1)})
+        written = [self.run.model, *[self.run.model_best] * bool(self.best.step), self.run.metrics]
+        self.screen.on_end([str(path) for path in written])
+
+    def _complete(self, folders: Sequence[Path]) -> None:
+        """What a finished model is given, p(sem | classes) and a calibration, and its folders."""
         objective = self.config.objective
         if "generation" in objective.jobs and self.model.denoiser.modulator.num_told and objective.prior_steps:
             learn_prior(self.teacher, self.streams[1], seed=self.config.train.seed)
         if objective.posterior is not None:
             for event in self.teacher.calibrate(self.data.first_validation(objective.gate_images).to(self.device)):
-                self.records.event({**event, "step": self.progress.step})
-        if is_first():
-            self.teacher.model.save_pretrained(self.run.model, recipe=f"recipe `{self.config.name}`")
-        self.records.event({"event": "end", "step": self.progress.step, "seconds": round(self.progress.seconds, 1)})
-        self.screen.on_end([str(self.run.model), str(self.run.metrics)])
+                self.records.event({**event, "step": self.progress.step, "model": folders[-1].name})
+        for folder in folders if is_first() else ():
+            self.teacher.model.save_pretrained(folder, recipe=f"recipe `{self.config.name}`")
 
     def _save(self) -> None:
         state = state_of(self.optimizers, self.joint.owners)
@@ -218,9 +235,13 @@ class Session:
             aligner_state=self.joint.state,
             teaching=self.teacher.teaching,
             memory=self.memory,
+            best=self.best,
             progress=self.progress,
             keep=self.config.train.keep_checkpoints,
         )
+
+    def _val(self) -> Batch:
+        return self.data.first_validation(self.config.train.validation_images)
 
     def _maybe_fit(self) -> None:
         """Calibrate and gate at the configured moments of stage 2."""
@@ -249,9 +270,7 @@ class Session:
         self._update(report.update, lr)
         changes = probe.columns() if probe else {}
         update_teacher(self.teacher.model, self.model, updates=self.progress.updates, largest=train.ema_momentum)
-        self.progress.updates += 1
-        self.progress.step += 1
-        self.progress.images += size
+        self.progress.advance(size)
         if self.progress.step % train.log_every and self.progress.step != self.steps1 + self.steps2:
             return None
         return self._row(stage, losses.terms, report, {"lr": lr, "grad_norm": report.update, "images_per_s": size / (time.monotonic() - began)}) | changes
@@ -267,9 +286,8 @@ class Session:
 
     def _update(self, norm: float, lr: float) -> None:
         if not math.isfinite(norm):
-            raise FloatingPointError(
-                f"the gradient is not finite at step {self.progress.step}; the weights are untouched. Lower `train.lr`, or set `train.bf16 false`."
-            )
+            remedy = "the weights are untouched. Lower `train.lr`, or set `train.bf16 false`."
+            raise FloatingPointError(f"the gradient is not finite at step {self.progress.step}; {remedy}")
         take_step(self.optimizers, lr, elsewhere=[p for p, owner in self.joint.owners.items() if owner != rank()])
         self.joint.spread()
 

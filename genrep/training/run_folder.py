@@ -55,6 +55,11 @@ class RunFolder:
         return self.path / "model"
 
     @property
+    def model_best(self) -> Path:
+        """The model that saw validation images best, where `train.best_by` asks for it."""
+        return self.path / "model_best"
+
+    @property
     def evaluation(self) -> Path:
         return self.path / "eval.json"
 

@@ -60,23 +60,20 @@ def side_by_side(num: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def check_sharding(config: Config) -> None:
-    """Whether there is something to shard.
+def where(device: torch.device, config: Config) -> str:
+    """Where a run computes, and in what numbers, in words."""
+    return ", ".join([str(device), *([f"{world()} processes"] if together() else []), "bfloat16" if config.train.bf16 else "float32"])
+
+
+def check_processes(config: Config) -> None:
+    """Whether every micro-batch of every process has an image, and there is something to shard; micro-batches may differ by one image.
 
     Raises:
-        ValueError: there is not.
+        ValueError: it has not, or there is not; the field is named.
     """
     if config.train.sharded and len(config.objective.jobs) < 2:
         (job,) = config.objective.jobs
         raise ValueError(f"`train.sharded` shards what two losses are aligned in; `objective.jobs` is {job} alone. Set `train.sharded` false, or train both.")
-
-
-def check_batches(config: Config) -> None:
-    """Whether every micro-batch of every process has an image; they may differ by one.
-
-    Raises:
-        ValueError: it has not; the field is named.
-    """
     sizes = {name: getattr(config.train, name) for name in ("stage1_batch_size", "batch_size", "stage1_glimpses", "glimpses")}
     least, parts = world() * config.train.micro_batches, f"{world()} processes x {config.train.micro_batches} micro-batches (`train.micro_batches`)"
     for name, size in sizes.items():

@@ -21,7 +21,7 @@ from genrep.model import GenRep
 from genrep.posteriors.gate import Gate
 from genrep.storage import load_tensors, save_tensors
 from genrep.training import Interrupted, RunFolder, data, distillation, loop, train
-from genrep.training.runtime import check_batches
+from genrep.training.runtime import check_processes
 
 
 def exact(**train_settings: Any) -> Config:
@@ -162,4 +162,4 @@ def test_more_processes_than_images_of_a_batch(monkeypatch: pytest.MonkeyPatch, 
 
 def test_no_glimpses_are_not_too_few(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("genrep.training.runtime.world", lambda: 3)
-    check_batches(exact(glimpses=0, stage1_glimpses=0))
+    check_processes(exact(glimpses=0, stage1_glimpses=0))

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from own_folders import write_boxes, write_photos, write_rooms
+from own_folders import write_boxes, write_masks, write_pets, write_photos, write_plain, write_rooms, write_voc
 from PIL import Image
 
 pytestmark = pytest.mark.slow
@@ -67,6 +68,37 @@ def test_masks_train_segmentation(genrep: Genrep, work: Path) -> None:
     assert "left out: no set" not in train(genrep, "own/masks", "runs/masks", "--model.image_size", "24,32")
     genrep("eval", "runs/masks")
     assert "segmentation/miou_foreground" in json.loads((work / "runs/masks/eval.json").read_text())
+
+
+def test_sets_that_know_different_things_train_together(genrep: Genrep, work: Path) -> None:
+    """Classes from one, boxes from another, masks from a third, nothing from a fourth; the best model is kept beside the last."""
+    shutil.rmtree(write_photos(work / "own" / "two", 16) / "red")
+    for name, write in (("located", write_boxes), ("parts", write_masks), ("plain", write_plain)):
+        write(work / "own" / name)
+    sets = ",".join(f"own/{name}" for name in ("two", "located", "parts", "plain"))
+    short = ["--train.stage1_images", "32", "--train.stage2_images", "16", "--objective.posterior", "none", "--objective.prior_steps", "0"]
+    said = train(genrep, sets, "runs/mixed", "--model.image_size", "24,32", "--train.best_by", "mean", "--train.validations", "2", *short)
+    assert "18 training and 2 val images of plain, 24 x 32 px; classes: blue, green" in said and "left out: no set" not in said
+    assert "validation: step" in said and "runs/mixed/model_best, of step" in said
+    genrep("eval", "runs/mixed", "--weights", "best")
+    best = json.loads((work / "runs/mixed/eval-best-two+located+parts+plain.json").read_text())
+    assert {"two/classification/top1", "located/detection/ap50", "parts/segmentation/miou"} <= best.keys()
+    assert "parts/detection/ap50" not in best and "plain/n" not in best
+    genrep("eval", "runs/mixed")
+    figures = json.loads((work / "runs/mixed/eval.json").read_text())
+    assert {"classification/top1", "detection/ap50", "segmentation/miou"} <= figures.keys()
+    genrep("predict", "own/plain/3.jpg", "--model", "runs/mixed/model_best", "--out", "own/seen_best")
+
+
+@pytest.mark.parametrize(("write", "known"), [(write_masks, "segmentation/miou"), (write_voc, "detection/ap50"), (write_pets, "segmentation/miou")])
+def test_other_layouts_train_by_their_path(genrep: Genrep, work: Path, write: Callable[[Path], Path], known: str) -> None:
+    name = write.__name__
+    write(work / "own" / name)
+    short = ["--train.stage1_images", "16", "--train.stage1_batch_size", "8", "--train.stage2_images", "16", "--train.batch_size", "8"]
+    genrep("train", f"own/{name}", "--out", f"runs/{name}", *short, "--objective.posterior", "none", "--objective.prior_steps", "0")
+    genrep("eval", f"runs/{name}")
+    assert known in json.loads((work / "runs" / name / "eval.json").read_text())
+    assert (work / "runs" / name / "model_best" / "model.safetensors").is_file()
 
 
 def test_a_folder_chooses_its_recipe(genrep: Genrep, work: Path) -> None:

@@ -8,17 +8,21 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 from own_folders import write_photos
 from PIL import Image
 from rectangles import rectangles
 from small_models import small_model
 
 from genrep.cli.main import main
+from genrep.datasets import ArrayDataset
 from genrep.evaluation import evaluate_elsewhere
+from genrep.evaluation.evaluate import homes_of
 from genrep.evaluation.perception import MEASURES, see
 from genrep.model import GenRep
 from genrep.overrides import to_dict
 from genrep.training import RunFolder
+from genrep.types import IGNORE
 
 MakeRun = Callable[..., Path]
 
@@ -71,3 +75,17 @@ def test_nothing_to_measure_and_no_run(make_run: MakeRun, tmp_path: Path) -> Non
         evaluate_elsewhere(make_run(tasks=("classification",)), ("fashion-scenes",))
     with pytest.raises(ValueError, match="is not a finished run"):
         evaluate_elsewhere(tmp_path, ("fashion",))
+
+
+def test_segmentation_is_at_home_where_masks_are() -> None:
+    """Boxes may come from one set and masks from another; without masks it stays with the objects."""
+    boxes = rectangles(2, num_objects=2, size=16, name="boxes")
+    masks = replace(boxes, name="masks", has_objects=torch.zeros(2, dtype=torch.bool))
+    bare = replace(boxes, semantic_mask=torch.full_like(boxes.semantic_mask, IGNORE))
+    model = small_model(tasks=("classification",))
+
+    def homes(*sets: ArrayDataset) -> tuple[str | None, str | None]:
+        found = homes_of([replace(see(model, boxes), name=each.name, truth=each.batch(torch.arange(2))) for each in sets])
+        return found["detection"], found["segmentation"]
+
+    assert homes(bare, masks) == ("boxes", "masks") and homes(masks, boxes) == ("boxes", "boxes") and homes(bare) == ("boxes", "boxes")

@@ -12,6 +12,7 @@ from small_models import small_model
 from genrep.config import TrainConfig
 from genrep.model import GenRep
 from genrep.storage import write_folder, write_text
+from genrep.training.best import Best
 from genrep.training.checkpoint import Progress, load_checkpoint, save_checkpoint
 from genrep.training.distillation import Teaching
 from genrep.training.lessons import Memory
@@ -27,7 +28,13 @@ def save(run: RunFolder, model: GenRep, step: int, keep: int = 2) -> Path:
     state = {"norm2": torch.ones(2, dtype=torch.float64)}
     memory = Memory(6, 4, visits=2)
     memory.keep(torch.tensor([1, 4]), torch.eye(4)[:2])
-    parts = {"model": model, "teacher": make_teacher(model), "optimizer_state": state_of(optimizers, {}), "memory": memory}
+    parts = {
+        "model": model,
+        "teacher": make_teacher(model),
+        "optimizer_state": state_of(optimizers, {}),
+        "memory": memory,
+        "best": Best(TrainConfig(), 3, 0.5, {"x": torch.arange(3)}),
+    }
     return save_checkpoint(run, **parts, aligner_state=state, teaching=Teaching(), progress=progress, keep=keep)
 
 
@@ -67,14 +74,16 @@ def test_state_comes_back(tmp_path: Path) -> None:
     run, model, other = RunFolder(tmp_path), small_model(), small_model(seed=1)
     folder, teacher = save(run, model, 5), make_teacher(other)
     memory, optimizers = Memory(6, 4, visits=2), make_optimizers(other, TrainConfig())
-    progress, teaching, state = load_checkpoint(folder, model=other, teacher=teacher, memory=memory, optimizers=optimizers)
+    best = Best(TrainConfig())
+    progress, teaching, state = load_checkpoint(folder, model=other, teacher=teacher, memory=memory, best=best, optimizers=optimizers)
+    assert (best.step, best.score, best.tensors["x"].tolist()) == (3, 0.5, [0, 1, 2])
     known, probs = memory.recall(torch.arange(6))
     assert known.tolist() == [False, True, False, False, True, False] and torch.equal(probs[[1, 4]], torch.eye(4)[:2])
     assert progress == Progress(step=5, images=50, updates=5, seconds=1.5) and teaching == Teaching() and state["norm2"].tolist() == [1.0, 1.0]
     for part in (other, teacher):
         assert all(torch.equal(value, model.state_dict()[name]) for name, value in part.state_dict().items())
     again = make_optimizers(model, TrainConfig())
-    load_checkpoint(folder, model=model, teacher=make_teacher(model), memory=Memory(6, 4, visits=2), optimizers=again)
+    load_checkpoint(folder, model=model, teacher=make_teacher(model), memory=Memory(6, 4, visits=2), best=Best(TrainConfig()), optimizers=again)
     take_a_step(model, again)
     take_a_step(other, optimizers)
     assert all(torch.equal(value, model.state_dict()[name]) for name, value in other.state_dict().items())
@@ -83,7 +92,14 @@ def test_state_comes_back(tmp_path: Path) -> None:
 def test_a_checkpoint_of_another_model_is_refused(tmp_path: Path) -> None:
     folder, other = save(RunFolder(tmp_path), small_model(), 5), small_model(tasks=("detection",))
     with pytest.raises(ValueError, match="step_5 holds another model than the configuration describes"):
-        load_checkpoint(folder, model=other, teacher=make_teacher(other), memory=Memory(6, 4, visits=2), optimizers=make_optimizers(other, TrainConfig()))
+        load_checkpoint(
+            folder,
+            model=other,
+            teacher=make_teacher(other),
+            memory=Memory(6, 4, visits=2),
+            best=Best(TrainConfig()),
+            optimizers=make_optimizers(other, TrainConfig()),
+        )
 
 
 def test_configurations_differ_first_where_they_differ() -> None:
