@@ -117,9 +117,9 @@ def cost_figures(config: Config, data: ArrayDataset, *, num_rounds: int = ENOUGH
         given = _Given(rig.model, GenRepRule(), weights=WEIGHTS, aligned=ALIGNED_SETS["trunk"])
         given.remember(losses)
         spent = cpu_seconds({"step": rig.step(num), "summed": rig.summed(num), "align": partial(given, losses)}, num_rounds)
-        how = f"losses, gradients, clipping and optimizers, aligned and merely added up in `.grad`; {Rig.what}"
+        how = f"losses, gradients, clipping and optimizers, aligned and merely added up in `.grad`; {rig.what}"
         figures.append(of_rounds(f"joint step / the same without alignment, batch {num} + {num}", spent["step"] / spent["summed"], 1 + bound, num_rounds, how))
-        how = f"laying into the buffer, Gramian and combination of gradients that are there, over the joint step; {Rig.what}"
+        how = f"laying into the buffer, Gramian and combination of gradients that are there, over the joint step; {rig.what}"
         figures.append(of_rounds(f"alignment / joint step, batch {num} + {num}", spent["align"] / spent["step"], bound, num_rounds, how))
     return [*figures, *_beside_torchjd(given, losses, num_rounds)]
 

@@ -16,6 +16,7 @@ from genrep.evaluation.figures import Figure, plain
 from genrep.evaluation.timing import ENOUGH_ROUNDS, Progress, cpu_seconds, of_rounds, silent
 from genrep.model import GenRep
 from genrep.tasks import run_tasks
+from genrep.training import computes_in_bf16
 
 SMALL_DIT = DiTConfig(width=384, depth=12, num_heads=6, stem_width=48, class_blocks=12, taps=(4, 8, 12))
 """DiT-S with four-pixel tokens."""
@@ -38,7 +39,7 @@ def latency_figures(config: Config, data: ArrayDataset, *, num_rounds: int = ENO
     x0 = model.encode(data.batch(torch.arange(max(BATCHES))).image)
     peer, figures = _peer(model), []
     for num in BATCHES:
-        for bf16 in (False, True):
+        for bf16 in (False, True)[: 1 + computes_in_bf16(model.device)]:
             kind = "bfloat16" if bf16 else "float32"
             progress(f"time of the trunk, batch {num}, {kind}")
             with torch.autocast("cpu", torch.bfloat16, enabled=bf16):

@@ -24,6 +24,7 @@ from genrep.objective import JOBS
 from genrep.training.distillation import Teacher
 from genrep.training.joint_step import ALIGNED_SETS, JointGradient
 from genrep.training.optimization import make_optimizers, make_teacher, take_step
+from genrep.training.runtime import computes_in_bf16
 from genrep.training.step_losses import Drawn, StepLosses
 
 WEIGHTS = {"perception": 0.7, "generation": 0.3}
@@ -41,12 +42,12 @@ class Rig:
         data: images.
     """
 
-    what = "DiT-S with four-pixel tokens at 32 px, bf16"
-
     def __init__(self, config: Config, data: ArrayDataset) -> None:
         self.model = GenRep(replace(config.model, trunk=SMALL_DIT, class_names=data.class_names, image_size=data.image_size))
-        self._config, self._data = config, data
-        self._teacher = Teacher(make_teacher(self.model), config.objective, seed=0, bf16=True)
+        bf16 = computes_in_bf16(self.model.device) if config.train.bf16 is None else config.train.bf16
+        self._config, self._data = replace(config, train=replace(config.train, bf16=bf16)), data
+        self._teacher = Teacher(make_teacher(self.model), config.objective, seed=0, bf16=bf16)
+        self.what = f"DiT-S with four-pixel tokens at 32 px, {'bfloat16' if bf16 else 'float32'}"
 
     def losses(self, num: int, jobs: Sequence[str] = JOBS) -> StepLosses:
         """On the same images every time."""
@@ -94,7 +95,7 @@ def time_figures(config: Config, data: ArrayDataset, *, num_rounds: int = ENOUGH
         work = {job: rig.step(num, jobs=[job]) for job in JOBS} | {way: rig.step(num, one_pass=way == "one pass") for way in bounds}
         spent = cpu_seconds(work, num_rounds)
         two = sum(spent[job] for job in JOBS)
-        how = f"losses, gradients, alignment, clipping, AdamW; one thread; {Rig.what}"
+        how = f"losses, gradients, alignment, clipping, AdamW; one thread; {rig.what}"
         figures += [of_rounds(f"joint step / two steps, {way}, batch {num} + {num}", spent[way] / two, bound, num_rounds, how) for way, bound in bounds.items()]
     return figures
 
@@ -134,10 +135,11 @@ def memory_figures(config: Config, data: ArrayDataset, *, batches: Sequence[int]
     figures = []
     for num in batches:
         progress(f"memory of a step, batch {num} + {num}")
-        alone = _peak(Rig(config, data), num, jobs=JOBS[1:])
+        rig = Rig(config, data)
+        alone = _peak(rig, num, jobs=JOBS[1:])
         for way, bound in OF_GENERATION.items():
             peak = _peak(Rig(config, data), num, one_pass=way == "one pass")
-            how = f"bytes of tensors; {peak / 2**20:.0f} MiB and {alone / 2**20:.0f} MiB; {Rig.what}"
+            how = f"bytes of tensors; {peak / 2**20:.0f} MiB and {alone / 2**20:.0f} MiB; {rig.what}"
             figures.append(at_most(f"memory / generation alone, {way}, batch {num} + {num}", peak / alone, bound, "ratio", how))
     return figures
 
