@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from genrep.backbones.dit import stride_for
 from genrep.boxes import to_xyxy_px
+from genrep.evaluation.diffusers_peer import SmallUNet
 from genrep.types import IGNORE, UNLABELLED, Batch, Detections, Perception
 
 MOST_TOKENS = 192
@@ -94,22 +95,6 @@ class Segmenter:
     def _logits(self, image: Tensor) -> Tensor:
         logits: Tensor = self.network(image)["out"]
         return logits
-
-
-class SmallUNet(nn.Module):
-    """diffusers' UNet without a time, over maps of 16, 32 and 64 channels."""
-
-    def __init__(self, num_values: int, image_size: tuple[int, int]) -> None:
-        super().__init__()
-        import diffusers
-
-        peer: Any = diffusers
-        down, up = ("DownBlock2D",) * 3, ("UpBlock2D",) * 3
-        widths = {"block_out_channels": (16, 32, 64), "down_block_types": down, "up_block_types": up, "layers_per_block": 1, "norm_num_groups": 8}
-        self.network = peer.UNet2DModel(sample_size=image_size, in_channels=3, out_channels=num_values, add_attention=False, **widths)
-
-    def forward(self, image: Tensor) -> dict[str, Tensor]:
-        return {"out": self.network(image, 0).sample}
 
 
 def _vit(num: int, image_size: tuple[int, int]) -> Specialist:

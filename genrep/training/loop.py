@@ -209,8 +209,8 @@ class Session:
             teacher.teaching = teaching
         self._complete(folders)
         self.records.event({"event": "end", "step": self.progress.step, "seconds": round(self.progress.seconds, 1)})
-        written = [self.run.model, *[self.run.model_best] * bool(self.best.step), self.run.metrics]
-        self.screen.on_end([str(path) for path in written])
+        best = [f"{self.run.model_best}, of step {self.best.step}"] * bool(self.best.step)
+        self.screen.on_end([str(self.run.model), *best, str(self.run.metrics)])
 
     def _complete(self, folders: Sequence[Path]) -> None:
         """What a finished model is given, p(sem | classes) and a calibration, and its folders."""

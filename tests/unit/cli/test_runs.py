@@ -22,7 +22,7 @@ def folder(tmp_path: Path) -> Path:
 def test_the_model_is_the_folders_but_for_classes_and_tasks(folder: Path) -> None:
     config, recipe = resolve_config("few-labels", {}, init=folder), RECIPES["few-labels"]()
     assert config.model == replace(small_config(proposals=4), class_names=(), tasks=("classification",))
-    assert config.train == replace(recipe.train, init=str(folder.resolve() / "model"))
+    assert config.train == replace(recipe.train, init=str(folder.resolve() / "model"), best_by="mean")
 
 
 def test_proposals_are_the_recipes_where_the_folder_detects_nothing(tmp_path: Path) -> None:

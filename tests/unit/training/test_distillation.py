@@ -199,7 +199,7 @@ def test_a_pilot_run_on_validation_images_decides_how_to_draw_and_weigh(monkeypa
     assert all(parts is not None and min(parts) > 0 and len(set(parts)) > 1 for parts in found.gap.values())
     assert Calibration.from_dict(json.loads(json.dumps(found.to_dict()))) == found
     used: list[DenoisingGap] = []
-    monkeypatch.setattr(asked.model, "log_likelihood", lambda image, classes, *, estimator, **_: used.append(estimator) or torch.zeros(len(image), 4))
+    monkeypatch.setattr(asked.model, "log_likelihood", lambda image, classes=None, *, estimator, **_: used.append(estimator) or torch.zeros(len(image), 4))
     asked.teaching = replace(asked.teaching, image_gate=OPEN)
     give_lessons(asked, batch_of(), torch.arange(6))
     asked.model.posterior(val.image[:2], budget=6)

@@ -206,7 +206,9 @@ def labelled_by(folder: Path, **changes: Any) -> Config:
 
 
 def test_generation_alone_can_be_told_what_images_show(tmp_path: Path) -> None:
-    seeing = train(replace(config(), objective=replace(config().objective, jobs=("perception",))), tmp_path / "seeing")
+    """By a classifier, which always sees something."""
+    classifier = replace(config(), model=replace(config().model, tasks=("classification",), proposals=0))
+    seeing = train(replace(classifier, objective=replace(config().objective, jobs=("perception",))), tmp_path / "seeing")
     told = labelled_by(RunFolder(seeing).model)
     alone = replace(told, objective=replace(told.objective, labeller=None))
     one, other = (weights(session(tmp_path / name, settings)) for name, settings in (("a", told), ("b", alone)))
