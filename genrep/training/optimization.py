@@ -13,12 +13,17 @@ from torch import Tensor
 from genrep.config import TrainConfig
 from genrep.model import GenRep
 from genrep.processes import brought
+from genrep.training.muon import WideMuon
 
 OF_MUON = re.compile(r"denoiser\.(trunk\.(blocks|time)|modulator\.embed)\.|heads\.\w+\.fuse\.|projector\.")
 """The trunk's blocks, what conditions them, and what reads them."""
 
 
-KEPT: dict[type[torch.optim.Optimizer], tuple[str, ...]] = {torch.optim.AdamW: ("step", "exp_avg", "exp_avg_sq"), torch.optim.Muon: ("momentum_buffer",)}
+KEPT: dict[type[torch.optim.Optimizer], tuple[str, ...]] = {
+    torch.optim.AdamW: ("step", "exp_avg", "exp_avg_sq"),
+    torch.optim.Muon: ("momentum_buffer",),
+    WideMuon: ("momentum_buffer",),
+}
 """What an optimizer knows of a parameter: `step` is a number, all else of the parameter's shape."""
 
 
@@ -26,7 +31,8 @@ def make_optimizers(model: GenRep, config: TrainConfig) -> tuple[torch.optim.Opt
     """Muon for the matrices of the trunk's blocks and of what stands before and behind them, where the configuration says so, and fused AdamW for all else.
 
     Muon makes each update's singular values alike, so that a matrix does not grow along one direction until all tokens are the same; its step is scaled
-    to the size that AdamW's has. Readers that grow so (AdamW's do) make the blocks follow. Vectors (biases, scales) are not decayed.
+    to the size that AdamW's has. Where training is in bfloat16, so is that. Readers that grow so (AdamW's do) make the blocks follow.
+    Vectors (biases, scales) are not decayed.
 
     Source: Jordan et al. 2024, kellerjordan.github.io/posts/muon; the scale after Liu et al. 2025, arXiv:2502.16982.
     """
@@ -38,7 +44,8 @@ def make_optimizers(model: GenRep, config: TrainConfig) -> tuple[torch.optim.Opt
         {"params": [p for p in others if p.ndim <= 1], "weight_decay": 0.0},
     ]
     adam = torch.optim.AdamW(groups, lr=config.lr, betas=config.betas, fused=True)
-    return (torch.optim.Muon(matrices, lr=config.lr, weight_decay=config.muon_decay, adjust_lr_fn="match_rms_adamw"), adam) if matrices else (adam,)
+    muon = torch.optim.Muon if config.bf16 else WideMuon
+    return (muon(matrices, lr=config.lr, weight_decay=config.muon_decay, adjust_lr_fn="match_rms_adamw"), adam) if matrices else (adam,)
 
 
 def take_step(optimizers: Sequence[torch.optim.Optimizer], lr: float, *, elsewhere: Collection[Tensor] = ()) -> None:
