@@ -216,6 +216,7 @@ class Session:
         """What a finished model is given, p(sem | classes) and a calibration, and its folders."""
         objective = self.config.objective
         if "generation" in objective.jobs and self.model.denoiser.modulator.num_told and objective.prior_steps:
+            self.records.event({"event": "prior", "step": self.progress.step, "updates": objective.prior_steps})
             learn_prior(self.teacher, self.streams[1], seed=self.config.train.seed)
         if objective.posterior is not None:
             for event in self.teacher.calibrate(self.data.first_validation(objective.gate_images).to(self.device)):
