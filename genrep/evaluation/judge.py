@@ -20,6 +20,7 @@ from torch.nn import functional as F
 from genrep.datasets.base import ArrayDataset, class_counts
 from genrep.randomness import permutation
 from genrep.storage import load_tensors, save_tensors, verify_folder, write_folder, write_json
+from genrep.training import computes_in_bf16
 from genrep.types import UNLABELLED
 
 VERSION = 1
@@ -124,7 +125,7 @@ def fit_judge(train: ArrayDataset, *, seed: int = 0, num_epochs: int = 2, batch_
             if len(rows) < 2:  # batch norm needs two
                 continue
             pixels = train.pixels[rows].float().div_(127.5).sub_(1.0)
-            with torch.autocast("cpu", dtype=torch.bfloat16):
+            with torch.autocast("cpu", dtype=torch.bfloat16, enabled=computes_in_bf16(torch.device("cpu"))):
                 logits = network(pixels.flip(-1) if int(rows[0]) % 2 else pixels)
             loss = miss(logits.float(), targets[rows])
             optimizer.zero_grad()
