@@ -6,15 +6,14 @@ from pathlib import Path
 
 from genrep.datasets.base import ArrayDataset
 from genrep.datasets.coco_json import annotation_files, read_contents
-from genrep.datasets.images import existing_folder
+from genrep.datasets.images import existing_folder, with_val
 from genrep.datasets.objects import read_objects
 from genrep.datasets.problems import Problem, Problems
 
 
 def splits(path: Path) -> tuple[str, ...]:
     """The splits that can be read from the folder; none if it has no COCO annotations."""
-    found = annotation_files(path)
-    return tuple(split for split in ("train", "val", "test") if split in found or (split == "val" and "train" in found))
+    return tuple(with_val(annotation_files(path)))
 
 
 def read_coco(

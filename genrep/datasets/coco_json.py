@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from genrep.datasets.images import SPLITS, hold_out, inside
+from genrep.datasets.images import SPLITS, inside, of_split, with_val
 from genrep.datasets.objects import Contents, Entry, Picture
 from genrep.datasets.problems import Problems
 from genrep.registry import lookup
@@ -60,9 +60,8 @@ def read_contents(root: Path, split: str, problems: Problems) -> Contents:
         ValueError: no such split, or the file is not COCO json.
     """
     files = annotation_files(root)
-    held_out = "train" in files and "val" not in files
-    file = lookup({**files, "val": files["train"]} if held_out else files, split, f"split of {root}")
-    source = "train" if held_out and split == "val" else split
+    file = lookup(with_val(files), split, f"split of {root}")
+    source = "train" if file == files.get("train") else split
     content = _parse(file)
     for key in ("images", "annotations", "categories"):
         if not isinstance(content.get(key), list):
@@ -71,9 +70,7 @@ def read_contents(root: Path, split: str, problems: Problems) -> Contents:
     pictures = _pictures(root, file, source, content["images"], problems)
     _attach(file, content["annotations"], pictures, names, problems)
     chosen = [picture for picture in pictures.values() if picture is not None]
-    if held_out and source == "train":
-        val = hold_out([picture.file for picture in chosen])
-        chosen = [picture for picture in chosen if (picture.file in val) == (split == "val")]
+    chosen = chosen if "val" in files else of_split(chosen, split, lambda picture: picture.file)
     return Contents(root=root, split=split, class_names=tuple(name for _, name in sorted(names.items())), pictures=chosen)
 
 

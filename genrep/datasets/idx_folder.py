@@ -78,5 +78,5 @@ def _stack(path: Path, split: str) -> Stack:
 def _class_names(path: Path) -> tuple[str, ...]:
     if given := read_names(path / NAMES):
         return tuple(given)
-    last = max(int(_stack(path, split).labels.max()) for split in STEMS if _files(path, split))
-    return tuple(str(number) for number in range(last + 1))
+    every = [read_idx(files[1]) for split in STEMS if (files := _files(path, split))]
+    return tuple(str(number) for number in range(max(int(labels.max(initial=0)) for labels in every) + 1))

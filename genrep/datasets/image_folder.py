@@ -10,7 +10,7 @@ from jaxtyping import UInt8
 from torch import Tensor
 
 from genrep.datasets.base import ArrayDataset, unlocated
-from genrep.datasets.images import FORMATS, SPLITS, existing_folder, hold_out, is_picture, read_picture
+from genrep.datasets.images import FORMATS, SPLITS, existing_folder, is_picture, of_split, read_picture, with_val
 from genrep.datasets.problems import Problem, Problems
 from genrep.registry import lookup
 
@@ -27,7 +27,7 @@ def splits(path: Path) -> tuple[str, ...]:
     folders = _class_folders(path)
     if not any(_pictures(folder) for by_class in folders.values() for folder in by_class.values()):
         return ()
-    return tuple(split for split in ("train", "val", "test") if split in folders or (split == "val" and "train" in folders))
+    return tuple(with_val(folders))
 
 
 def read_image_folder(
@@ -52,8 +52,8 @@ def read_image_folder(
     layout = _layout(existing_folder(path), problems)
     pixels: list[UInt8[Tensor, "c h w"]] = []
     labels: list[int] = []
-    for name, files in lookup(layout.files, split, f"split of {path}").items():
-        for file in files:
+    for name, files in lookup(with_val(layout.files), split, f"split of {path}").items():
+        for file in files if "val" in layout.files else of_split(files, split, lambda file: file):
             try:
                 pixels.append(read_picture(file, image_size, channels)[0])
                 labels.append(layout.class_names.index(name))
@@ -71,10 +71,6 @@ def _layout(path: Path, problems: Problems) -> _Layout:
     if not any(found for by_class in files.values() for found in by_class.values()):
         raise ValueError(f"{path} has no pictures; expected CLASS/*.jpg or SPLIT/CLASS/*.jpg (also {', '.join(FORMATS)}).")
     _report_leftovers(path, folders, files, problems)
-    if "train" in files and "val" not in files:
-        held_out = {name: hold_out(found) for name, found in files["train"].items()}
-        files["val"] = {name: [file for file in found if file in held_out[name]] for name, found in files["train"].items()}
-        files["train"] = {name: [file for file in found if file not in held_out[name]] for name, found in files["train"].items()}
     return _Layout(class_names=class_names, files=files)
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from genrep.datasets.base import ArrayDataset
-from genrep.datasets.images import MAX_PIXELS, MOST_CLASSES, SPLITS, existing_folder, hold_out, is_picture, read_names, read_png
+from genrep.datasets.images import MAX_PIXELS, MOST_CLASSES, SPLITS, existing_folder, is_picture, of_split, read_names, read_png, with_val
 from genrep.datasets.index_masks import EXPECTED, MODES, Masked, indices_of, read_masked
 from genrep.datasets.problems import Problem, Problems
 from genrep.registry import lookup
@@ -34,7 +34,7 @@ def splits(path: Path) -> tuple[str, ...]:
     found = _pairs(path)
     if not any(pair.mask.is_file() for pairs in found.values() for pair in pairs):
         return ()
-    return tuple(split for split in ("train", "val", "test") if split in found or (split == "val" and "train" in found))
+    return tuple(with_val(found))
 
 
 def pictures(path: Path) -> list[Path]:
@@ -61,7 +61,8 @@ def read_image_masks(
     """
     problems, every = Problems(strict), _pairs(existing_folder(path))
     class_names, meaning = _classes(path, every)
-    pairs = lookup(every | _held_out(every), split, f"split of {path}")
+    pairs = lookup(with_val(every), split, f"split of {path}")
+    pairs = pairs if "val" in every else of_split(pairs, split, lambda pair: pair.picture)
     if bare := [pair.picture for pair in pairs if not pair.mask.is_file()]:
         problems.note(str(bare[0].relative_to(path)), f"has no mask, nor have {len(bare) - 1} others; these pictures are unlabelled")
     _report_strays(path, every, problems)
@@ -81,14 +82,6 @@ def _pairs(path: Path) -> dict[str, list[_Pair]]:
             split = outer or SPLITS.get(below.parts[0], "train")
             found.setdefault(split, []).append(_Pair(picture, (folder / MASKS / below).with_suffix(".png")))
     return found
-
-
-def _held_out(every: dict[str, list[_Pair]]) -> dict[str, list[_Pair]]:
-    """Train and val, where there is no val."""
-    if "val" in every or "train" not in every:
-        return {}
-    held = hold_out([pair.picture for pair in every["train"]])
-    return {split: [pair for pair in every["train"] if (pair.picture in held) == (split == "val")] for split in ("train", "val")}
 
 
 def _classes(path: Path, every: dict[str, list[_Pair]]) -> tuple[tuple[str, ...], dict[int, int]]:

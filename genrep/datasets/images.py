@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -14,6 +14,8 @@ from jaxtyping import UInt8
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageOps
 from torch import Tensor
+
+Item = TypeVar("Item")
 
 FORMATS = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG", ".webp": "WEBP", ".bmp": "BMP"}
 """The file formats that are read, by suffix; what decides is the content."""
@@ -148,9 +150,22 @@ def existing_folder(path: Path) -> Path:
     return path
 
 
-def hold_out(files: list[Path]) -> set[Path]:
-    """About VAL_SHARE of the files, at least one of two, chosen by content: copies of one file stay together."""
-    return {path for path, held in zip(files, held_out([path.read_bytes() for path in files]), strict=True) if held}
+def with_val(found: Mapping[str, Item]) -> dict[str, Item]:
+    """By split what is found, train in the place of val where there is none: a part of it will be held out (`of_split`).
+
+    >>> with_val({"test": 1, "train": 2})
+    {'train': 2, 'val': 2, 'test': 1}
+    """
+    every = {"val": found["train"], **found} if "train" in found else found
+    return {split: every[split] for split in ("train", "val", "test") if split in every}
+
+
+def of_split(items: Sequence[Item], split: str, file: Callable[[Item], Path]) -> list[Item]:
+    """What of the training pictures is train, or val (see `held_out`), by the content of their files; all of another split."""
+    if split not in ("train", "val"):
+        return list(items)
+    is_val = held_out([file(item).read_bytes() for item in items])
+    return [item for item, held in zip(items, is_val, strict=True) if held == (split == "val")]
 
 
 def held_out(contents: Sequence[bytes]) -> list[bool]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from genrep.datasets.base import ArrayDataset
-from genrep.datasets.images import FORMATS, MOST_CLASSES, existing_folder, hold_out, inside, is_picture
+from genrep.datasets.images import FORMATS, MOST_CLASSES, existing_folder, inside, is_picture, of_split, with_val
 from genrep.datasets.index_masks import Masked, read_masked
 from genrep.datasets.problems import Problem, Problems
 from genrep.registry import lookup
@@ -34,7 +34,7 @@ def splits(path: Path) -> tuple[str, ...]:
     lists = _lists(path)
     if "train" not in lists or not (path / PICTURES).is_dir() or not (path / TRIMAPS).is_dir():
         return ()
-    return ("train", "val", *(split for split in lists if split == "test"))
+    return tuple(with_val(lists))
 
 
 def pictures(path: Path) -> list[Path]:
@@ -66,10 +66,10 @@ def read_pets(
         raise ValueError(f"{path} has {len(names)} classes in its lists; at most {MOST_CLASSES} can be told apart in a mask.")
     by_class: dict[int, list[Masked]] = {label: [] for label in range(len(names))}
     order = {class_id: label for label, class_id in enumerate(sorted(names))}
-    for line in lookup(lines | {"val": lines.get("train", [])}, split, f"split of {path}"):
+    for line in lookup(with_val(lines), split, f"split of {path}"):
         if (found := _masked(path, line, order[line.class_id], problems)) is not None:
             by_class[order[line.class_id]].append(found)
-    chosen = [masked for some in by_class.values() for masked in _part(some, split)]
+    chosen = [masked for some in by_class.values() for masked in of_split(some, split, lambda masked: masked.file)]
     class_names = tuple(names[class_id] for class_id in sorted(names))
     data = read_masked(path, class_names, chosen, image_size=image_size, channels=channels, max_objects=max_objects, problems=problems)
     if data is None:
@@ -119,10 +119,3 @@ def _masked(path: Path, line: _Line, label: int, problems: Problems) -> Masked |
     if not trimap.is_file():
         problems.note(line.where, f"`{line.name}` has no trimap; its mask is unlabelled")
     return Masked(file, trimap if trimap.is_file() else None, {PET: label + 1, BACKGROUND: 0, BORDER: IGNORE}, label)
-
-
-def _part(some: list[Masked], split: str) -> list[Masked]:
-    if split == "test":
-        return some
-    val = hold_out([masked.file for masked in some])
-    return [masked for masked in some if (masked.file in val) == (split == "val")]

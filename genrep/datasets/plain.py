@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from genrep.datasets.base import ArrayDataset, unlocated
-from genrep.datasets.images import existing_folder, hold_out, is_picture, read_picture
+from genrep.datasets.images import existing_folder, is_picture, of_split, read_picture
 from genrep.datasets.problems import Problem, Problems
 from genrep.registry import lookup
 from genrep.types import UNLABELLED
@@ -38,10 +38,9 @@ def read_plain(
     Raises:
         ValueError: the folder is missing, or has no pictures, or not this split; with `strict` the first problem.
     """
-    problems, files = Problems(strict), pictures(existing_folder(path))
-    val, pixels = hold_out(files), []
-    is_val = lookup({"train": False, "val": True}, split, f"split of {path}")
-    for file in (file for file in files if (file in val) == is_val):
+    problems, files, pixels = Problems(strict), pictures(existing_folder(path)), []
+    lookup({"train": None, "val": None}, split, f"split of {path}")
+    for file in of_split(files, split, lambda file: file):
         try:
             pixels.append(read_picture(file, image_size, channels)[0])
         except ValueError as error:

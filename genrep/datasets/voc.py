@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from genrep.datasets.base import ArrayDataset
-from genrep.datasets.images import FORMATS, existing_folder, hold_out, inside, is_picture, read_names
+from genrep.datasets.images import FORMATS, existing_folder, inside, is_picture, of_split, read_names, with_val
 from genrep.datasets.objects import Contents, Picture, read_objects
 from genrep.datasets.problems import Problem, Problems
 from genrep.datasets.voc_xml import Annotation, read_annotation
@@ -25,8 +25,7 @@ def splits(path: Path) -> tuple[str, ...]:
     """The splits that can be read from the folder; none if it has no annotations of this kind."""
     if not (path / PICTURES).is_dir() or not any((path / ANNOTATIONS).glob("*.xml")):
         return ()
-    found = _lists(path)
-    return tuple(split for split in ("train", "val", "test") if split in found or (split == "val" and "train" in found))
+    return tuple(with_val(_lists(path)))
 
 
 def pictures(path: Path) -> list[Path]:
@@ -53,13 +52,10 @@ def read_voc(
         ValueError: missing folder or split, no readable picture; with `strict` the first problem.
     """
     lists, problems = _lists(existing_folder(path)), Problems(strict)
-    source = "train" if split == "val" and "val" not in lists else split
-    names = lookup(lists, source, f"split of {path}")
+    names = lookup(with_val(lists), split, f"split of {path}")
     class_names = _class_names(path)
     found = [picture for name in names if (picture := _picture(path, name, class_names, problems)) is not None]
-    if source == "train" and "val" not in lists:
-        val = hold_out([picture.file for picture in found])
-        found = [picture for picture in found if (picture.file in val) == (split == "val")]
+    found = found if "val" in lists else of_split(found, split, lambda picture: picture.file)
     contents = Contents(root=path, split=split, class_names=class_names, pictures=found)
     return read_objects(contents, image_size=image_size, channels=channels, max_objects=max_objects, problems=problems), problems.found
 

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from genrep.datasets.images import hold_out
+from genrep.datasets.images import of_split
 
 NUM = 3
 HEIGHT, WIDTH = 10, 12
@@ -171,7 +171,7 @@ def cifar(root: Path) -> Small:
 def pictures(root: Path) -> Small:
     """Twelve, of which two are val; a damaged one may change which."""
     files = [_array(root / f"{number}.png", np.full((HEIGHT, WIDTH), 20 * number, np.uint8)) for number in range(4 * NUM)]
-    return Small(root, "train", files[:NUM], lambda: len(files) - len(hold_out(files)))
+    return Small(root, "train", files[:NUM], lambda: len(of_split(files, "train", lambda file: file)))
 
 
 FOLDERS: Mapping[str, Callable[[Path], Small]] = {

@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from genrep.datasets.images import hold_out, inside, read_picture
+from genrep.datasets.images import inside, of_split, read_picture
 
 
 def _halves(top: tuple[int, ...], bottom: tuple[int, ...], mode: str = "RGB") -> Image.Image:
@@ -130,8 +130,8 @@ def test_held_out_files_follow_their_content(tmp_path: Path) -> None:
     files = [tmp_path / f"{number}.jpg" for number in range(40)]
     for number, file in enumerate(files):
         file.write_text(str(number // 2))
-    held_out = hold_out(files)
-    assert len(held_out) == 4
-    numbers = {int(file.stem) // 2 for file in held_out}
-    assert held_out == {file for file in files if int(file.stem) // 2 in numbers}
-    assert hold_out(files[:1]) == set() and len(hold_out(files[1:3])) == 1
+    train, val, test = (of_split(files, split, lambda file: file) for split in ("train", "val", "test"))
+    assert len(val) == 4 and sorted([*train, *val]) == sorted(files) and test == files
+    numbers = {int(file.stem) // 2 for file in val}
+    assert val == [file for file in files if int(file.stem) // 2 in numbers]
+    assert of_split(files[:1], "val", lambda file: file) == [] and len(of_split(files[1:3], "val", lambda file: file)) == 1
