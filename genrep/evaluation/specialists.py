@@ -140,9 +140,12 @@ def _unet(num: int, image_size: tuple[int, int]) -> Specialist:
     return Segmenter(SmallUNet(num + 1, image_size))
 
 
-SPECIALISTS: dict[str, dict[str, Callable[[int, tuple[int, int]], Specialist]]] = {
+Make = Callable[[int, tuple[int, int]], Specialist]
+"""From the number of classes and the images' (height, width)."""
+
+SPECIALISTS: dict[str, dict[str, Make]] = {
     "classification": {"ViT-Ti": _vit, "ResNet-18": _resnet},
     "detection": {"FCOS, ResNet-18": _fcos},
     "segmentation": {"LR-ASPP": _lraspp, "UNet": _unet},
 }
-"""By task and name: what makes one for so many classes and images of a size. timm's, torchvision's, diffusers'."""
+"""By task and name: what makes one. timm's, torchvision's, diffusers'."""

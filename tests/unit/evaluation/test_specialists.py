@@ -14,8 +14,8 @@ from toy_runs import OBJECTS, config, load_rectangles
 
 from genrep.boxes import to_xyxy_px
 from genrep.evaluation import specialists_bench
-from genrep.evaluation.specialists import SPECIALISTS
-from genrep.evaluation.specialists_bench import specialist_figures
+from genrep.evaluation.specialists import SPECIALISTS, Classifier
+from genrep.evaluation.specialists_bench import specialist_figures, taught
 from genrep.types import UNLABELLED, Batch, Detections, Perception
 
 MakeRun = Callable[..., Path]
@@ -66,6 +66,31 @@ def test_what_is_not_annotated_teaches_nobody() -> None:
     for task, missing in (("classification", 0), ("detection", 1), ("segmentation", 2)):
         for make in SPECIALISTS[task].values():
             assert torch.nonzero(~make(4, (32, 32)).known(hidden)).flatten().tolist() == [missing]
+
+
+def test_what_is_taught_is_learnt_of_as_many_images_as_the_run_saw_and_from_annotated_ones_alone() -> None:
+    """Of the labelled half of the images; the labels of the other half are wrong, and hidden."""
+    data = rectangles(64, size=16, colour=True)
+    known = torch.arange(64) < 32
+    shown = replace(data, label=torch.where(known, data.label, UNLABELLED))
+    base = config()
+    settings = replace(base, train=replace(base.train, stage1_images=320, stage2_images=640))
+    seen: list[Tensor] = []
+
+    class Linear(Classifier):
+        def loss(self, batch: Batch) -> Tensor:
+            seen.append(batch.index)
+            return super().loss(batch)
+
+    def right(lr: float) -> float:
+        one = taught(lambda num, size: Linear(nn.Sequential(nn.Flatten(), nn.Linear(3 * 16 * 16, num))), [shown], settings, lr=lr)
+        with torch.no_grad():
+            found = one.see(data.batch(torch.arange(64)).image).class_log_probs
+        assert found is not None and not one.network.training
+        return float((found.argmax(1) == data.label)[known].double().mean())
+
+    assert right(1e-2) > 0.9 > right(0.0) and sum(map(len, seen)) == 2 * 960
+    assert set(torch.cat(seen).tolist()) == set(range(32))
 
 
 class Knowing:
