@@ -16,7 +16,7 @@ from genrep.evaluation.dots import dot_plots
 from genrep.evaluation.evaluate import DETAILS
 from genrep.evaluation.figures import Figure
 from genrep.evaluation.report import duration, number
-from genrep.evaluation.suites import SUITES, Suite, finished, seeds_of, suite_figures
+from genrep.evaluation.suites import SUITES, Suite, arm_of, finished, seeds_of, suite_figures
 from genrep.storage import read_json, write_json, write_text
 from genrep.training.run_folder import RunFolder
 
@@ -39,6 +39,8 @@ class Section:
     pictures: Mapping[str, str]
     """Of arms, as paths from the page."""
     records: Sequence[Mapping[str, Any]]
+    earlier: Mapping[str, Mapping[str, str]]
+    """Of arms whose runs were made by other changes than the suite makes now: those."""
 
     def all_of(self, *path: str) -> str:
         """The values that the runs have of something, as a person says them."""
@@ -75,7 +77,7 @@ def keep_runs(name: str, suite: Suite, folder: Path, page: Path) -> None:
         with source.metrics.open(newline="", encoding="utf-8") as file:
             training = max(float(row["seconds"]) for row in csv.DictReader(file))
         seconds = {"training": training, "evaluation": sum(read_json(source.path / DETAILS)["seconds"].values())}
-        write_json(kept / RECORD, {"seconds": seconds, "env": read_json(source.env)})
+        write_json(kept / RECORD, {"seconds": seconds, "env": read_json(source.env), "changes": suite.arms[arm_of(run)]})
         strips = sorted(source.samples.glob("class_*.png"))
         if strips and run.endswith("-0"):
             _sheet(strips).save(kept / PICTURE, optimize=True)
@@ -109,17 +111,18 @@ def _sections(page: Path) -> Iterator[Section]:
         values = seeds_of(suite, folder)
         run_arms = [arm for arm in suite.arms if any(of_arms[arm] for of_arms in values.values())]
         write_text(plots, dot_plots(values, run_arms, label=f"Every seed of suite {name}"))
-        pictures = {run.rsplit("-", 1)[0]: f"{page.name}/{RUNS}/{name}/{run}/{PICTURE}" for run in runs if (folder / run / PICTURE).is_file()}
-        yield Section(
-            name, suite, claims, _rows(suite, figures, runs), f"{page.name}/{plots.name}", pictures, [read_json(folder / run / RECORD) for run in runs]
-        )
+        pictures = {arm_of(run): f"{page.name}/{RUNS}/{name}/{run}/{PICTURE}" for run in runs if (folder / run / PICTURE).is_file()}
+        records = {run: read_json(folder / run / RECORD) for run in runs}
+        made = {arm_of(run): record["changes"] for run, record in records.items() if "changes" in record}
+        earlier = {arm: changes for arm, changes in made.items() if changes != suite.arms[arm]}
+        yield Section(name, suite, claims, _rows(suite, figures, runs), f"{page.name}/{plots.name}", pictures, list(records.values()), earlier)
 
 
 def _rows(suite: Suite, figures: Sequence[Figure], runs: Sequence[str]) -> list[dict[str, str]]:
     """A row for each arm that has a finished run: how many, and the mean of each figure with its interval."""
     rows = []
     for arm in suite.arms:
-        num = sum(run.rsplit("-", 1)[0] == arm for run in runs)
+        num = sum(arm_of(run) == arm for run in runs)
         if num:
             found = {figure.name: figure for figure in figures if figure.target is None}
             rows.append({"arm": arm, "runs": str(num)} | {key: _said(found.get(f"{arm}: {key}")) for key in suite.shown})

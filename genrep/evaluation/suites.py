@@ -158,6 +158,15 @@ SUITES = {
 """Every suite by its name."""
 
 
+def arm_of(run: str) -> str:
+    """Of a run called ARM-SEED.
+
+    >>> arm_of("self-trained-3")
+    'self-trained'
+    """
+    return run.rpartition("-")[0]
+
+
 def finished(folder: Path, run: str) -> bool:
     """Whether a run of a suite was trained and measured."""
     return (folder / run / "eval.json").is_file()

@@ -82,6 +82,16 @@ def test_what_is_kept_is_enough(tmp_path: Path) -> None:
     assert write_page(page).read_text() == text and suite_figures("mine", SUITE, kept) == figures
 
 
+def test_runs_of_before_a_suite_was_changed_are_said_to_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever kept them; of runs that were kept without a word of it nothing is said."""
+    page = tmp_path / "results"
+    keep_runs("mine", SUITE, runs(tmp_path / "runs"), page)
+    assert "made before the suite was changed" not in write_page(page).read_text()
+    monkeypatch.setattr(results, "SUITES", {"mine": replace(SUITE, arms={**SUITE.arms, "old": {"train.lr": "1e-2"}})})
+    text = write_page(page).read_text()
+    assert "The runs of old below were made before the suite was changed, by `train.lr 1e-3`." in text and "The runs of new" not in text
+
+
 def test_a_page_about_nothing_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"results/runs has no finished run of any suite; `genrep bench evidence RUNS --suite NAME --keep"):
         write_page(tmp_path / "results")
