@@ -22,39 +22,24 @@ class Augmentation:
     Args:
         shift_px: furthest that an image moves, in each direction; at the edge it goes on as it ends there.
         mirror: whether half of the images are mirrored, left to right.
-        erase_px: side of a square of every image that is covered by its mean value, anywhere, at the edges in part; annotations stay.
-    Source: DeVries and Taylor 2017, arXiv:1708.04552, for the square.
     """
 
     shift_px: int = 0
     mirror: bool = False
-    erase_px: int = 0
 
     def __post_init__(self) -> None:
         if self.shift_px < 0:
             raise ValueError(f"`shift_px` must be at least 0; found {self.shift_px}. 0 leaves images where they are.")
-        if self.erase_px < 0:
-            raise ValueError(f"`erase_px` must be at least 0; found {self.erase_px}. 0 leaves images whole.")
 
     def __call__(self, batch: Batch, generator: SampleGenerator) -> Batch:
         """The batch, every image by its own random numbers; an image stays where it is if an object would leave it."""
-        if self.shift_px or self.mirror:
-            shift = generator.integers(2 * self.shift_px + 1, 2) - self.shift_px
-            mirrored = generator.integers(2).bool() & self.mirror
-            found = _moved(batch, shift, mirrored)
-            lost = ((found.boxes_cxcywh[..., 2:].amin(-1) <= 0) & (batch.object_labels != UNLABELLED)).any(1)
-            batch = _moved(batch, shift * ~lost[:, None], mirrored) if bool(lost.any()) else found
-        return replace(batch, image=self._erased(batch.image, generator)) if self.erase_px else batch
-
-    def _erased(self, image: Float[Tensor, "b 3 h w"], generator: SampleGenerator) -> Float[Tensor, "b 3 h w"]:
-        """With a square covered whose middle is anywhere in the image."""
-        inside = []
-        for size in image.shape[-2:]:
-            first = generator.integers(size)[:, None] - self.erase_px // 2
-            place = torch.arange(size, device=image.device)
-            inside.append((place >= first) & (place < first + self.erase_px))
-        covered = inside[0][:, None, :, None] & inside[1][:, None, None, :]
-        return torch.where(covered, image.mean((2, 3), keepdim=True), image)
+        if not (self.shift_px or self.mirror):
+            return batch
+        shift = generator.integers(2 * self.shift_px + 1, 2) - self.shift_px
+        mirrored = generator.integers(2).bool() & self.mirror
+        found = _moved(batch, shift, mirrored)
+        lost = ((found.boxes_cxcywh[..., 2:].amin(-1) <= 0) & (batch.object_labels != UNLABELLED)).any(1)
+        return _moved(batch, shift * ~lost[:, None], mirrored) if bool(lost.any()) else found
 
 
 def _moved(batch: Batch, shift: Int[Tensor, "b 2"], mirrored: Bool[Tensor, " b"]) -> Batch:
