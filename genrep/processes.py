@@ -109,11 +109,11 @@ def total(value: Tensor) -> Tensor:
 def counted_by(way: Callable[[Tensor], Tensor]) -> Iterator[None]:
     """Meanwhile `total` is this: where not only other processes have a part of what is counted."""
     global _instead
-    _instead = way
+    before, _instead = _instead, way
     try:
         yield
     finally:
-        _instead = None
+        _instead = before
 
 
 def anyone(here: bool) -> bool:

@@ -27,7 +27,7 @@ OWN = {
     "specialists": "what RUN's model sees beside networks for one task each (timm's, torchvision's, diffusers'), trained on its images, as long; hours",
     "sampling": "what sampling costs beside the network, and 20 steps against 250, of RUN's model or the one that comes with genrep",
 }
-"""Benchmarks of their own, which need no run."""
+"""Benchmarks of their own, with no recipe whose run they read unless one is named."""
 SUITE_HELP = "of `evidence`: which suite of arms and seeds; what is missing of it is trained in the folder RUN (hours), or with --quick left out"
 
 

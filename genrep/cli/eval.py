@@ -17,7 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", type=Path, metavar="RUN", help="folder of a finished run")
     parser.add_argument("--data", metavar="SET,FOLDER,...", help="other data of the same classes: perception alone, written into RUN/eval-DATA.json")
     parser.add_argument(
-        "--weights", metavar="last|best", help="best: the model that saw validation images best; perception alone, into RUN/eval-best-DATA.json"
+        "--weights", default="last", metavar="last|best", help="best: the model that saw validation images best; perception alone, into RUN/eval-best-DATA.json"
     )
 
 
@@ -30,8 +30,8 @@ def run(args: argparse.Namespace) -> int:
     from genrep.processes import is_first, joined
 
     model_folder(args.run)
-    sets, weights = tuple(args.data.split(",")) if args.data else (), args.weights or "last"
-    elsewhere = bool(args.data) or weights != "last"
+    sets, weights = tuple(args.data.split(",")) if args.data else (), args.weights
+    elsewhere = bool(sets) or weights != "last"
     with joined():
         if not is_first():
             _ = evaluate_elsewhere(args.run, sets, weights=weights) if elsewhere else evaluate(args.run)

@@ -10,6 +10,7 @@ import torch
 from small_models import small_model
 
 from genrep.config import TrainConfig
+from genrep.training.muon import WideMuon
 from genrep.training.optimization import lr_at, make_optimizers, make_teacher, take_step, update_teacher
 
 CONFIG = TrainConfig(lr=2e-3, warmup_fraction=0.1, final_lr_fraction=0.05)
@@ -52,6 +53,7 @@ def test_muon_takes_the_matrices_of_the_blocks_and_of_what_stands_around_them() 
     assert of_muon == {name for name, p in model.named_parameters() if p.ndim == 2 and named_for_muon(name)}
     assert of_muon and not of_muon & of_adam and of_muon | of_adam == set(names.values())
     assert [type(each) for each in make_optimizers(model, replace(CONFIG, muon=False))] == [torch.optim.AdamW]
+    assert [type(make_optimizers(model, replace(CONFIG, bf16=bf16))[0]) for bf16 in (True, False, None)] == [torch.optim.Muon, WideMuon, WideMuon]
 
 
 def test_a_step_has_the_rate_and_the_size_it_is_given() -> None:
