@@ -124,6 +124,7 @@ def test_a_run_stands_behind_those_who_know_all_and_before_those_who_know_nothin
     path = make_run(data=replace(base.data, sets=tuple(OBJECTS)))
     rival = {task: {"rival": lambda num, image_size: Knowing(right=right)} for task in SPECIALISTS}
     monkeypatch.setattr(specialists_bench, "SPECIALISTS", rival)
+    monkeypatch.setattr(specialists_bench, "MOST_VAL", 16)
     figures = {figure.name: figure for figure in specialist_figures(path)}
     for task, key in specialists_bench.FIGURES.items():
         apart = figures[f"{task} {key}, joint less rival"]
@@ -139,6 +140,7 @@ def test_with_few_labels_a_run_should_be_ahead_and_a_quick_look_judges_nothing(m
     base = config()
     path = make_run(tasks=("classification",), data=replace(base.data, sets=("fashion",), labelled_fraction=0.1))
     monkeypatch.setattr(specialists_bench, "QUICK_IMAGES", 32)
+    monkeypatch.setattr(specialists_bench, "MOST_VAL", 16)
     figures = [figure for figure in specialist_figures(path, quick=True) if figure.target is not None]
     assert [figure.name for figure in figures] == [f"classification top1, joint less {name}" for name in SPECIALISTS["classification"]]
     assert all(figure.target == 0 and figure.met is None and "10% of the labels" in figure.how and "too few" in figure.how for figure in figures)
