@@ -42,7 +42,7 @@ GATES = [
 @pytest.fixture(scope="session")
 def judge(tmp_path_factory: pytest.TempPathFactory) -> Judge:
     """Of rectangles."""
-    return load_judge(rectangles(96, size=16), cache=tmp_path_factory.mktemp("cache"))
+    return load_judge(rectangles(300, size=16), cache=tmp_path_factory.mktemp("cache"))
 
 
 @pytest.fixture(scope="module")
