@@ -42,7 +42,7 @@ def check_data(path: Path) -> DataReport:
         ValueError: there is nothing to check: no such folder, or no pictures in it.
     """
     layout = recognise(path)
-    splits, read, _ = LAYOUTS[layout]
+    splits, read = LAYOUTS[layout].splits, LAYOUTS[layout].read
     problems, by_split = Problems(strict=False), []
     sets: dict[str, ArrayDataset] = {}
     for split in splits(path):

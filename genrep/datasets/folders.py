@@ -11,8 +11,10 @@ from numpy.typing import NDArray
 
 from genrep.datasets import cifar, coco, depth_pairs, idx_folder, image_folder, image_masks, pets, plain, voc
 from genrep.datasets.base import ArrayDataset
+from genrep.datasets.coco_json import read_contents
 from genrep.datasets.images import existing_folder, is_picture
-from genrep.datasets.problems import Problem
+from genrep.datasets.objects import Contents
+from genrep.datasets.problems import Problem, Problems
 
 Read = Callable[..., tuple[ArrayDataset, list[Problem]]]
 
@@ -31,11 +33,13 @@ class Layout(NamedTuple):
     read: Read
     pictures: Callable[[Path], Sequence[Path | NDArray[np.uint8]]]
     """All that may be looked at, as files or as pixels."""
+    contents: Callable[[Path, str, Problems], Contents] | None = None
+    """What the annotations of a split say, where they name objects."""
 
 
 LAYOUTS: Mapping[str, Layout] = {
-    "coco": Layout(coco.splits, coco.read_coco, _below),
-    "voc": Layout(voc.splits, voc.read_voc, voc.pictures),
+    "coco": Layout(coco.splits, coco.read_coco, _below, read_contents),
+    "voc": Layout(voc.splits, voc.read_voc, voc.pictures, voc.read_contents),
     "pets": Layout(pets.splits, pets.read_pets, pets.pictures),
     "image-masks": Layout(image_masks.splits, image_masks.read_image_masks, image_masks.pictures),
     "depth-pairs": Layout(depth_pairs.splits, depth_pairs.read_depth_pairs, _below),

@@ -11,6 +11,7 @@ from PIL import Image
 
 from genrep.datasets.folders import LAYOUTS, recognise
 from genrep.datasets.images import FORMATS
+from genrep.datasets.problems import Problems
 
 MOST = 200
 """Pictures that are opened, evenly among all."""
@@ -27,6 +28,8 @@ class Glance:
     size: tuple[int, int]
     """Median (height, width) in pixels."""
     is_grey: bool
+    num_objects: int = 0
+    """No more are annotated in nineteen of twenty pictures of train; 0 where none is."""
 
 
 def glance(folder: Path) -> Glance:
@@ -48,7 +51,15 @@ def glance(folder: Path) -> Glance:
     if not sizes:
         raise ValueError(f"{folder} has no picture that can be opened; `genrep data check {folder}` says why.")
     height, width = (int(statistics.median(values)) for values in zip(*sizes, strict=True))
-    return Glance(layout, len(found), (height, width), grey)
+    return Glance(layout, len(found), (height, width), grey, _objects(folder, layout))
+
+
+def _objects(folder: Path, layout: str) -> int:
+    contents = LAYOUTS[layout].contents
+    if contents is None or "train" not in LAYOUTS[layout].splits(folder):
+        return 0
+    counts = [picture.num_things - 1 for picture in contents(folder, "train", Problems(strict=False)).pictures]
+    return int(np.quantile(counts, 0.95, method="higher")) if counts else 0
 
 
 def _is_grey(picture: Image.Image) -> bool:

@@ -51,13 +51,23 @@ def read_voc(
     Raises:
         ValueError: missing folder or split, no readable picture; with `strict` the first problem.
     """
-    lists, problems = _lists(existing_folder(path)), Problems(strict)
+    problems = Problems(strict)
+    contents = read_contents(path, split, problems)
+    return read_objects(contents, image_size=image_size, channels=channels, max_objects=max_objects, problems=problems), problems.found
+
+
+def read_contents(path: Path, split: str, problems: Problems) -> Contents:
+    """What the annotations of `split` say.
+
+    Raises:
+        ValueError: missing folder or split.
+    """
+    lists = _lists(existing_folder(path))
     names = lookup(with_val(lists), split, f"split of {path}")
     class_names = _class_names(path)
     found = [picture for name in names if (picture := _picture(path, name, class_names, problems)) is not None]
     found = found if "val" in lists else of_split(found, split, lambda picture: picture.file)
-    contents = Contents(root=path, split=split, class_names=class_names, pictures=found)
-    return read_objects(contents, image_size=image_size, channels=channels, max_objects=max_objects, problems=problems), problems.found
+    return Contents(root=path, split=split, class_names=class_names, pictures=found)
 
 
 def _lists(path: Path) -> dict[str, list[str]]:

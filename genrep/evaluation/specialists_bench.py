@@ -18,6 +18,7 @@ from genrep.evaluation.timing import Progress, silent
 from genrep.metrics.base import Estimate, bootstrap
 from genrep.metrics.segmentation import pixel_confusion, segmentation
 from genrep.randomness import SampleGenerator
+from genrep.tasks import TASKS
 from genrep.training.data import RunData
 from genrep.training.optimization import lr_at
 from genrep.training.stream import Stream
@@ -29,7 +30,7 @@ FIGURES = {"classification": "top1", "detection": "ap", "segmentation": "miou_fo
 """What is compared, by task."""
 RATES = (3e-4, 1e-3)
 """Learning rates of which each specialist has the better one, by val."""
-BATCH, WEIGHT_DECAY, QUICK_IMAGES, MOST_VAL = 32, 0.05, 64, 500
+WEIGHT_DECAY, QUICK_IMAGES, MOST_VAL = 0.05, 64, 500
 
 
 def specialist_figures(run: Path, *, quick: bool = False, progress: Progress = silent) -> list[Figure]:
@@ -55,29 +56,32 @@ def specialist_figures(run: Path, *, quick: bool = False, progress: Progress = s
     return figures
 
 
-def _num_images(config: Config) -> int:
-    """What the run has seen, and a specialist sees."""
-    return config.train.stage1_images + config.train.stage2_images
+def _num_images(task: str, config: Config) -> int:
+    """What the run has seen for a task, glimpses included where it learns from them, and a specialist sees."""
+    train = config.train
+    glimpsed = train.stage1_images * train.stage1_glimpses // train.stage1_batch_size + train.stage2_images * train.glimpses // train.batch_size
+    return train.stage1_images + train.stage2_images + glimpsed * TASKS[task].glimpses
 
 
 def _trained(task: str, name: str, config: Config, data: RunData, ours: Seen, *, quick: bool) -> Seen:
     """What the better of a specialist's trainings sees in the same images; better by val, which where there is no test is these images, in its favour."""
     val = data.split(ours.name, "val", MOST_VAL)
     truth = val.batch(torch.arange(len(val)))
-    trained = [taught(SPECIALISTS[task][name], data.training(), config, lr=lr, quick=quick) for lr in (RATES[:1] if quick else RATES)]
+    make, num = SPECIALISTS[task][name], QUICK_IMAGES if quick else _num_images(task, config)
+    trained = [taught(make, data.training(), config, lr=lr, num_images=num) for lr in (RATES[:1] if quick else RATES)]
     best = max(trained, key=lambda one: _figure(task, Seen(ours.name, truth, _seen(one, truth.image)), config))
     return Seen(ours.name, ours.truth, _seen(best, ours.truth.image))
 
 
-def taught(make: Make, sets: Sequence[ArrayDataset], config: Config, *, lr: float, quick: bool = False) -> Specialist:
-    """A specialist that has seen as many images as a run, all of them annotated, by AdamW under the run's schedule.
+def taught(make: Make, sets: Sequence[ArrayDataset], config: Config, *, lr: float, num_images: int) -> Specialist:
+    """A specialist that has seen so many images, all of them annotated, by AdamW under the run's schedule, in its precision and batches of its size.
 
     Args:
         sets: as training may see them; what the specialist cannot learn from is left out.
         lr: peak of the learning rate.
-        quick: `QUICK_IMAGES` in their place.
     """
-    seed, num_steps = config.train.seed, (QUICK_IMAGES if quick else _num_images(config)) // BATCH
+    seed, size = config.train.seed, config.train.batch_size
+    num_steps = num_images // size
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         one = make(len(sets[0].class_names), sets[0].image_size)
@@ -86,8 +90,10 @@ def taught(make: Make, sets: Sequence[ArrayDataset], config: Config, *, lr: floa
         optimizer = torch.optim.AdamW(one.network.parameters(), lr=lr, weight_decay=WEIGHT_DECAY, fused=True)
         one.network.train()
         for step in range(num_steps):
-            batch, positions = stream.batch(step * BATCH, BATCH)
-            loss = one.loss(config.objective.augment(batch, SampleGenerator(seed, positions, "specialist")))
+            batch, positions = stream.batch(step * size, size)
+            batch = config.objective.augment(batch, SampleGenerator(seed, positions, "specialist"))
+            with torch.autocast(batch.image.device.type, torch.bfloat16, enabled=bool(config.train.bf16)):
+                loss = one.loss(batch)
             optimizer.zero_grad()
             loss.backward()
             for group in optimizer.param_groups:
@@ -99,7 +105,7 @@ def taught(make: Make, sets: Sequence[ArrayDataset], config: Config, *, lr: floa
 
 @torch.no_grad()
 def _seen(one: Specialist, image: Tensor) -> Perception:
-    return Perception.cat([one.see(part) for part in image.split(BATCH)])
+    return Perception.cat([one.see(part) for part in image.split(32)])
 
 
 def _figure(task: str, seen: Seen, config: Config) -> float:
@@ -113,7 +119,7 @@ def _beside(task: str, name: str, ours: Seen, theirs: Seen, config: Config, *, q
     mine, other = (_figure(task, seen, config) for seen in (ours, theirs))
     apart = _difference(task, ours, theirs)
     on = f"{len(ours.truth):,} test images of {ours.name}, {share:.0%} of the labels"
-    long = f"trained on {_num_images(config):,} images, the better of the learning rates {', '.join(map(str, RATES))} by val"
+    long = f"trained on {_num_images(task, config):,} images, the better of the learning rates {', '.join(map(str, RATES))} by val"
     trained = f"trained on {QUICK_IMAGES} images; too few to judge a target by" if quick else long
     key = f"{task} {FIGURES[task]}"
     difference = Figure(

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
 
-from genrep.backbones.dit import stride_for
+from genrep.augmentation import Augmentation
 from genrep.config import Config, DataConfig
 from genrep.datasets.glance import Glance, glance
 from genrep.recipes.fashion import demo
 
-LARGEST_PX, SMALLEST_PX = 96, 16
-"""Of the longer side that is chosen, and of either: what a CPU trains in an hour. Larger ones are set by hand."""
+LARGEST_PX, SMALLEST_PX = 128, 16
+"""Of the longer side that is chosen, and of either. Larger ones are set by hand."""
+FINE_STRIDE = 8
+"""The stem's, at the most: larger pictures are made so small that the trunk can take so fine a grid of tokens, which a CPU trains in an hour."""
+MOST_PROPOSALS = 32
+"""Boxes that are looked at twice; a few more than most pictures have objects, up to this."""
+MOVED = 1 / 16
+"""How far perception's images are moved, of their shorter side; those in colour are mirrored, too."""
 VISITS, FEWEST, MOST = 10, 8_000, 40_000
 """Each picture comes so often in stage 2, but there are at least, and at most, so many images; stage 1 has a quarter of them."""
 
@@ -26,7 +33,7 @@ def own(folder: Path) -> tuple[Config, str]:
     size = model_size(seen.size, max_tokens=base.model.trunk.max_tokens)
     codec = "grey" if seen.is_grey else "pixels"
     images = min(MOST, max(FEWEST, VISITS * seen.num_pictures)) // 32 * 32
-    model = replace(base.model, image_size=size, codec=codec)
+    model = replace(base.model, image_size=size, codec=codec, proposals=min(MOST_PROPOSALS, max(base.model.proposals, seen.num_objects * 5 // 4)))
     if seen.layout == "depth-pairs":
         model = replace(model, tasks=("classification", "depth"), depth="metric")
     config = replace(
@@ -34,30 +41,37 @@ def own(folder: Path) -> tuple[Config, str]:
         name="own",
         data=DataConfig(sets=(str(folder),)),
         model=model,
+        objective=replace(base.objective, augment=Augmentation(shift_px=round(MOVED * min(size)), mirror=not seen.is_grey)),
         train=replace(base.train, best_by="mean", stage1_images=images // 4, stage2_images=images),
     )
     return config, _line(folder, seen, config)
 
 
 def model_size(size: tuple[int, int], *, max_tokens: int) -> tuple[int, int]:
-    """(height, width) in pixels that a model is given for pictures of this size: their shape, of a size that it can take and a CPU can train.
+    """(height, width) in pixels that a model is given for pictures of this size: their shape, at most as large as the trunk takes with `FINE_STRIDE`.
 
-    >>> model_size((480, 640), max_tokens=192), model_size((28, 28), max_tokens=192), model_size((1000, 100), max_tokens=192)
-    ((72, 96), (28, 28), (96, 16))
+    >>> model_size((480, 640), max_tokens=192), model_size((28, 28), max_tokens=192), model_size((256, 256), max_tokens=192)
+    ((96, 128), (28, 28), (104, 104))
     """
-    scale = min(1.0, LARGEST_PX / max(size))
-    for multiple in (4, 8, 16):
-        height, width = (max(SMALLEST_PX, round(scale * side / multiple) * multiple) for side in size)
-        try:
-            stride_for((height, width), max_tokens)
-        except ValueError:
-            continue
-        return height, width
-    raise AssertionError("sides of 16 px suit every stride up to 16")
+    most = max_tokens * FINE_STRIDE**2
+    scale = min(1.0, LARGEST_PX / max(size), math.sqrt(most / math.prod(size)))
+    for multiple, cut in ((4, round), (FINE_STRIDE, round), (FINE_STRIDE, math.floor)):
+        height, width = (max(SMALLEST_PX, cut(scale * side / multiple) * multiple) for side in size)
+        if height * width <= max_tokens * multiple**2:
+            break
+    return height, width
 
 
 def _line(folder: Path, seen: Glance, config: Config) -> str:
-    height, width = config.model.image_size
-    chosen = f"--model.image_size {height},{width} --model.codec {config.model.codec} --train.stage2_images {config.train.stage2_images}"
-    colours = "grey" if seen.is_grey else "in colour"
-    return f"{folder}: {seen.num_pictures:,} pictures of about {seen.size[0]} x {seen.size[1]} px, {colours}; chosen for them: {chosen}"
+    (height, width), colours = seen.size, "grey" if seen.is_grey else "in colour"
+    objects = f", up to {seen.num_objects} objects in most" if seen.num_objects else ""
+    settings = {
+        "model.image_size": ",".join(map(str, config.model.image_size)),
+        "model.codec": config.model.codec,
+        "model.proposals": config.model.proposals,
+        "objective.augment.shift_px": config.objective.augment.shift_px,
+        "objective.augment.mirror": str(config.objective.augment.mirror).lower(),
+        "train.stage2_images": config.train.stage2_images,
+    }
+    chosen = " ".join(f"--{name} {value}" for name, value in settings.items())
+    return f"{folder}: {seen.num_pictures:,} pictures of about {height} x {width} px, {colours}{objects}; chosen for them: {chosen}"

@@ -9,12 +9,12 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torchvision.ops import batched_nms
+from torchvision.ops import batched_nms, box_iou
 
 from genrep.boxes import to_xyxy_px
 from genrep.layers import wide
 from genrep.tasks.base import Fuse, ObjectTargets, Task, place_losses, shortlist_kl
-from genrep.tasks.regions import RegionOutput, Regions, propose, region_losses
+from genrep.tasks.regions import SAME, RegionOutput, Regions, propose, region_losses
 from genrep.types import UNLABELLED, Batch, Detections, Features, FeatureSpec, Objects, Seen
 
 MOST_SEEN = 8
@@ -95,21 +95,23 @@ class Detection(Task[DetectionOutput, list[Detections]]):
     def results(self, output: DetectionOutput, max_objects: int = 100, floor: float = 0.02) -> list[Detections]:
         """Best first, suppressed per class; score = objectness times class probability.
 
-        Of each token only its best class counts, of each proposal every class: a token has neighbours that may think otherwise.
+        Of each token only its best class counts, of each proposal every class: a token has neighbours that may think otherwise. Where boxes were looked at
+        again, tokens speak of the rest alone.
         """
-        regions = output.regions
-        look, overlap = (regions, 0.5) if regions else (output, 0.6)
-        probs = look.class_logits.softmax(-1)
-        if regions is None:
-            probs = probs * (probs == probs.amax(-1, keepdim=True))
+        dense, regions = output.class_logits.softmax(-1), output.regions
+        dense = output.objectness.sigmoid()[..., None] * dense * (dense == dense.amax(-1, keepdim=True))
+        boxes, scores = output.boxes_xyxy_px, dense
+        if regions is not None:
+            again = regions.objectness.sigmoid()[..., None] * regions.class_logits.softmax(-1)
+            covered = (box_iou(boxes, regions.proposals_xyxy_px) * regions.exists[:, None]).amax(-1) > SAME
+            boxes, scores = torch.cat([regions.boxes_xyxy_px, boxes], 1), torch.cat([again, dense.masked_fill(covered[..., None], 0)], 1)
         height, width = self.image_size
-        limit = look.boxes_xyxy_px.new_tensor([width, height, width, height])
-        boxes = torch.minimum(look.boxes_xyxy_px.clamp(min=0), limit)
+        boxes = torch.minimum(boxes.clamp(min=0), boxes.new_tensor([width, height, width, height]))
         found = []
-        for box, score in zip(boxes, look.objectness.sigmoid()[..., None] * probs, strict=True):
+        for box, score in zip(boxes, scores, strict=True):
             which, label = torch.nonzero(score > floor, as_tuple=True)
             box, score = box[which], score[which, label]
-            keep = batched_nms(box, score, label, overlap)[:max_objects]
+            keep = batched_nms(box, score, label, 0.5 if regions else SAME)[:max_objects]
             found.append(Detections(box[keep], score[keep], label[keep]))
         return found
 

@@ -26,6 +26,8 @@ STEP = 0.2
 """How far an output of 1 moves a side, in sides of the box."""
 REACH = 0.4
 """How far a side can move in one look, in sides of the box: none turns inside out, none leaves what was looked at far behind."""
+SAME = 0.6
+"""Tokens whose boxes overlap by more (IoU) speak of one object."""
 NOT_HERE = -8.0
 """Logit of an object's mask outside what was looked at."""
 
@@ -60,7 +62,7 @@ class RegionOutput:
 
 @torch.no_grad()
 def propose(
-    objectness: Float[Tensor, "b n"], boxes_xyxy_px: Float[Tensor, "b n 4"], *, num: int, overlap: float = 0.6
+    objectness: Float[Tensor, "b n"], boxes_xyxy_px: Float[Tensor, "b n 4"], *, num: int, overlap: float = SAME
 ) -> tuple[Int[Tensor, "b m"], Bool[Tensor, "b m"]]:
     """The best boxes of each image, best first, none overlapping a better one by more than `overlap` IoU; and whether there were as many.
 

@@ -11,15 +11,16 @@ from PIL import Image
 from genrep.backbones.dit import stride_for
 from genrep.datasets.glance import Glance, glance
 from genrep.recipes import demo, own
-from genrep.recipes.own import model_size
+from genrep.recipes.own import MOST_PROPOSALS, model_size
 
 
 def test_a_look_at_each_layout(tmp_path: Path) -> None:
     assert glance(write_photos(tmp_path / "photos", 4)) == Glance("image-folder", 13, (20, 24), is_grey=False)  # one of them is broken
-    assert glance(write_boxes(tmp_path / "boxes", masks=True)).layout == "coco"
+    boxes = glance(write_boxes(tmp_path / "boxes", masks=True))
+    assert (boxes.layout, boxes.num_objects) == ("coco", 6), "what lies outside its picture counts, too: that is found out later"
     rooms = glance(write_rooms(tmp_path / "rooms"))
     assert glance(write_masks(tmp_path / "masks")) == Glance("image-masks", 20, (24, 32), is_grey=False), "masks are no pictures"
-    assert glance(write_voc(tmp_path / "voc", masks=True)) == Glance("voc", 20, (24, 32), is_grey=False)
+    assert glance(write_voc(tmp_path / "voc", masks=True)) == Glance("voc", 20, (24, 32), is_grey=False, num_objects=1)
     assert glance(write_pets(tmp_path / "pets")).layout == "pets"
     assert rooms == Glance("depth-pairs", 12, (24, 32), is_grey=True), "depth maps are no pictures"
 
@@ -40,13 +41,16 @@ def test_a_folder_of_broken_pictures_is_one_line(tmp_path: Path) -> None:
         glance(tmp_path)
 
 
-@pytest.mark.parametrize("size", [(28, 28), (32, 32), (48, 48), (60, 60), (64, 64), (90, 90), (480, 640), (1080, 1920), (9, 300), (1, 1)])
+@pytest.mark.parametrize(
+    "size", [(28, 28), (32, 32), (48, 48), (60, 60), (64, 64), (90, 90), (96, 128), (112, 112), (480, 640), (1080, 1920), (9, 300), (1, 1)]
+)
 def test_every_size_is_one_that_a_model_can_take(size: tuple[int, int]) -> None:
     tokens = demo().model.trunk.max_tokens
     height, width = model_size(size, max_tokens=tokens)
     stride = stride_for((height, width), tokens)
-    assert (height // stride) * (width // stride) <= tokens and max(height, width) <= 96 and min(height, width) >= 16
-    if min(size) >= 16 and max(size) <= 96:
+    assert (height // stride) * (width // stride) <= tokens and max(height, width) <= 128 and min(height, width) >= 16
+    assert stride <= 8, "small things are lost on a coarser grid"
+    if min(size) >= 16 and (max(size) <= 96 or size == (96, 128)):
         assert max(abs(height - size[0]), abs(width - size[1])) <= 4
 
 
@@ -57,3 +61,19 @@ def test_the_recipe_suits_the_folder(tmp_path: Path) -> None:
     assert f"{tmp_path / 'photos'}: 13 pictures of about 20 x 24 px, in colour" in line
     rooms, line = own(write_rooms(tmp_path / "rooms"))
     assert (rooms.model.tasks, rooms.model.depth, rooms.model.codec) == (("classification", "depth"), "metric", "grey") and "grey" in line
+
+
+def test_more_boxes_are_looked_at_again_where_pictures_are_crowded(tmp_path: Path) -> None:
+    few, _ = own(write_boxes(tmp_path / "few", most=2))
+    many, line = own(write_boxes(tmp_path / "many", most=20))
+    most, _ = own(write_boxes(tmp_path / "most", most=90))
+    assert few.model.proposals == demo().model.proposals < many.model.proposals < most.model.proposals == MOST_PROPOSALS
+    assert f"--model.proposals {many.model.proposals}" in line and "objects in most" in line
+
+
+def test_colours_are_mirrored_and_grey_is_not(tmp_path: Path) -> None:
+    """Digits and letters are not what they are in a mirror."""
+    config, line = own(write_photos(tmp_path / "photos", 4))
+    rooms, _ = own(write_rooms(tmp_path / "rooms"))
+    assert config.objective.augment.mirror and not rooms.objective.augment.mirror and "--objective.augment.mirror true" in line
+    assert config.objective.augment.shift_px == 1 and rooms.objective.augment.shift_px == 2

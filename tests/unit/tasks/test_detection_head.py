@@ -99,6 +99,20 @@ def test_proposals_that_moved_to_the_same_place_are_one_object() -> None:
     torch.testing.assert_close(found.scores, torch.tensor([0.9, 0.8]))
 
 
+def test_objects_beyond_the_proposals_are_found_too() -> None:
+    """What nobody looks at again is as the tokens say; what was looked at, the tokens say no more of."""
+    places = [[8.0 * i, 0.0, 8.0 * i + 6, 6.0] for i in range(6)]
+    dense = raw(places, [0.9, 0.8, 0.7, 0.6, 0.5, 0.01], [0, 1, 2, 0, 1, 2])
+    looked = torch.tensor([places[:2]])
+    again = regions(looked + torch.tensor([0.0, 6.0, 0.0, 6.0]), torch.tensor([[0.95, 0.3]]).logit(), torch.tensor([[[20.0, 0, 0], [0, 0, 20.0]]]))
+    (found,) = HEAD.results(replace(dense, regions=replace(again, proposals_xyxy_px=looked)))
+    assert found.labels.tolist() == [0, 2, 0, 1, 2]
+    torch.testing.assert_close(found.scores, torch.tensor([0.95, 0.7, 0.6, 0.5, 0.3]))
+    assert found.boxes_xyxy_px[0].tolist() == [0, 6, 6, 12] and found.boxes_xyxy_px[4].tolist() == [8, 6, 14, 12]
+    absent = replace(again, proposals_xyxy_px=looked, exists=torch.tensor([[True, False]]), objectness=torch.tensor([[3.0, -20.0]]))
+    assert HEAD.results(replace(dense, regions=absent))[0].labels.tolist() == [0, 1, 2, 0, 1]
+
+
 def test_an_ambiguous_object_is_named_by_each_class_it_may_be() -> None:
     output = raw([[1.0, 1, 9, 9]], [0.8], [0])
     unsure = replace(output.regions, class_logits=torch.tensor([[[0.6, 0.395, 0.005]]]).log())
