@@ -33,7 +33,10 @@ def own(folder: Path) -> tuple[Config, str]:
     size = model_size(seen.size, max_tokens=base.model.trunk.max_tokens)
     codec = "grey" if seen.is_grey else "pixels"
     images = min(MOST, max(FEWEST, VISITS * seen.num_pictures)) // 32 * 32
-    model = replace(base.model, image_size=size, codec=codec, proposals=min(MOST_PROPOSALS, max(base.model.proposals, seen.num_objects * 5 // 4)))
+    proposals = min(MOST_PROPOSALS, max(base.model.proposals, seen.num_objects * 5 // 4))
+    fewer = base.model.proposals / proposals  # of crowded pictures a glimpse learns, and costs, as much more
+    model = replace(base.model, image_size=size, codec=codec, proposals=proposals)
+    glimpses = {name: round(getattr(base.train, name) * fewer) for name in ("stage1_glimpses", "glimpses")}
     if seen.layout == "depth-pairs":
         model = replace(model, tasks=("classification", "depth"), depth="metric")
     config = replace(
@@ -42,7 +45,7 @@ def own(folder: Path) -> tuple[Config, str]:
         data=DataConfig(sets=(str(folder),)),
         model=model,
         objective=replace(base.objective, augment=Augmentation(shift_px=round(MOVED * min(size)), mirror=not seen.is_grey)),
-        train=replace(base.train, best_by="mean", stage1_images=images // 4, stage2_images=images),
+        train=replace(base.train, best_by="mean", stage1_images=images // 4, stage2_images=images, **glimpses),
     )
     return config, _line(folder, seen, config)
 
