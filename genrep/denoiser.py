@@ -15,6 +15,9 @@ from genrep.parametrization import x0_from
 from genrep.schedules import Schedule
 from genrep.types import Denoise, Denoised, Features
 
+MOST_PIXELS = 2**21
+"""Of images times candidates, denoised together: of each pixel maps of the stem and the read-out are in memory, of the demo's model a few hundred MB."""
+
 
 @dataclass(frozen=True)
 class NoisedPass:
@@ -94,8 +97,13 @@ class Denoiser(nn.Module):
         """x0_hat for several conditions of each image, without semantics (they would leak the label); the prefix is shared.
 
         Without semantics the modulator's shift is the same for all candidates of an image, so differences between them are
-        those of the base prediction.
+        those of the base prediction. As many images take their pass together as `MOST_PIXELS` allow.
         """
+        at_once = max(1, MOST_PIXELS // (candidates.shape[1] * xt[0, 0].numel()))
+        parts = zip(xt.split(at_once), t.split(at_once), candidates.split(at_once), strict=True)
+        return torch.cat([self._candidates(*part) for part in parts])
+
+    def _candidates(self, xt: Tensor, t: Tensor, candidates: Float[Tensor, "b m k"]) -> Float[Tensor, "b m c h w"]:
         num = candidates.shape[1]
         hidden = self.trunk.suffix(self.trunk.prefix(xt, t).repeat(num), candidates.flatten(0, 1))
         base = self._x0(hidden, xt.repeat_interleave(num, 0), t.repeat_interleave(num, 0)).unflatten(0, (len(xt), num))

@@ -14,7 +14,8 @@ from genrep.metrics.base import bootstrap
 from genrep.model import GenRep
 from genrep.posteriors import DenoisingGap
 from genrep.posteriors.calibration import fit_object_calibration
-from genrep.training.distillation import cross_fitted, object_log_likelihoods, object_scores
+from genrep.training.distillation import cross_fitted
+from genrep.training.object_likelihoods import object_log_likelihoods, object_scores
 from genrep.types import Batch
 
 BUDGET, BATCH = 8, 10

@@ -16,7 +16,8 @@ from genrep.posteriors.placebos import PLACEBOS
 from genrep.processes import first_rows, gathered
 from genrep.randomness import SampleGenerator
 from genrep.tasks.base import ObjectTargets
-from genrep.training.distillation import Teacher, object_scores, shortlisted
+from genrep.training.distillation import Teacher
+from genrep.training.object_likelihoods import object_scores, shortlisted
 from genrep.types import IGNORE, UNLABELLED, Batch
 
 SURE = 0.9

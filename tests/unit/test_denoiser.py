@@ -9,6 +9,8 @@ import torch
 from small_models import TRUNK, awake, normal, small_model
 from torch import Tensor
 
+from genrep import denoiser as denoiser_module
+from genrep.backbones import Hidden
 from genrep.denoiser import Denoiser, pool
 from genrep.parametrization import PREDICTIONS, x0_from
 from genrep.posteriors.base import one_by_one
@@ -35,6 +37,22 @@ def test_candidates_are_the_denoiser_without_semantics(modulator: str, class_blo
     denoiser = small_model(modulator=modulator, trunk=replace(TRUNK, class_blocks=class_blocks), schedule=SCHEDULES[schedule]()).denoiser
     plain = one_by_one(lambda xt, t, y: without_semantics(denoiser, xt, t, y))
     torch.testing.assert_close(denoiser.candidates(xt(), T, SETS), plain(xt(), T, SETS), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("most", [1, 2 * 5 * 16 * 16])
+@torch.no_grad()
+def test_many_candidates_of_large_images_take_turns(most: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    denoiser, sizes = small_model().denoiser, list[int]()
+    whole, prefix = denoiser.candidates(xt(), T, SETS), denoiser.trunk.prefix
+
+    def counted(xt: Tensor, t: Tensor) -> Hidden:
+        sizes.append(len(xt))
+        return prefix(xt, t)
+
+    monkeypatch.setattr(denoiser_module, "MOST_PIXELS", most)
+    monkeypatch.setattr(denoiser.trunk, "prefix", counted)
+    torch.testing.assert_close(denoiser.candidates(xt(), T, SETS), whole, rtol=1e-4, atol=1e-5)
+    assert sizes == ([1, 1, 1] if most == 1 else [2, 1])
 
 
 @torch.no_grad()

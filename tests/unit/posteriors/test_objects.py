@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
+from rectangles import rectangles
 
 from genrep.posteriors.base import one_by_one
 from genrep.posteriors.denoising_gap import DenoisingGap
-from genrep.posteriors.objects import object_log_likelihood, replace_class
+from genrep.posteriors.objects import object_log_likelihood, region_of, replace_class
 from genrep.randomness import SampleGenerator
 from genrep.schedules import RectifiedFlow, expand
-from genrep.types import Denoised
+from genrep.types import IGNORE, Denoised
 
 
 def test_own_class_gives_back_what_the_image_holds() -> None:
@@ -32,6 +35,19 @@ def test_log_likelihood_sums_over_the_region() -> None:
     region = torch.zeros(1, 3, 4)
     region[0, 1, 1:3] = 1
     assert object_log_likelihood(maps, region).tolist() == [[5.0 + 6.0, 17.0 + 18.0]]
+
+
+def test_an_object_covers_its_mask_and_where_an_image_has_none_its_box() -> None:
+    batch = rectangles(2, num_objects=2, size=16).batch(torch.arange(2))
+    unknown = batch.instance_mask.clone()
+    unknown[1] = IGNORE
+    row, slot = torch.tensor([0, 0, 1, 1]), torch.tensor([0, 1, 0, 1])
+    found = region_of(replace(batch, instance_mask=unknown), row, slot)
+    expected = (batch.instance_mask[row] == slot[:, None, None] + 1).float()
+    assert torch.equal(found, expected) and bool((found.sum((1, 2)) > 0).all()), "a rectangle is its box"
+    ragged = batch.instance_mask.clone()
+    ragged[0, :, ::2] = 0
+    assert torch.equal(region_of(replace(batch, instance_mask=ragged), row[:2], slot[:2]), expected[:2] * (torch.arange(16) % 2))
 
 
 def test_an_object_is_told_from_its_alternatives_whatever_else_is_there() -> None:

@@ -21,8 +21,9 @@ from genrep.posteriors import DenoisingGap
 from genrep.posteriors.calibration import Calibration, fit_calibration
 from genrep.posteriors.gate import Gate, fit_gate
 from genrep.training import distillation
-from genrep.training.distillation import Teacher, Teaching, cross_fitted, object_log_likelihoods, object_scores
+from genrep.training.distillation import Teacher, Teaching, cross_fitted
 from genrep.training.lessons import give_lessons
+from genrep.training.object_likelihoods import ObjectLikelihoods, object_log_likelihoods, object_scores
 from genrep.training.optimization import make_teacher
 from genrep.types import UNLABELLED, Batch
 
@@ -43,7 +44,7 @@ def test_what_was_fitted_comes_back_from_json(state: Teaching) -> None:
     assert Teaching.from_dict(json.loads(json.dumps(state.to_dict(), allow_nan=False))) == state
 
 
-Likelihoods = Callable[..., tuple[distillation.ObjectLikelihoods, Tensor]]
+Likelihoods = Callable[..., tuple[ObjectLikelihoods, Tensor]]
 
 
 @pytest.fixture
@@ -57,7 +58,7 @@ def likelihoods(monkeypatch: pytest.MonkeyPatch) -> Likelihoods:
 
     monkeypatch.setattr(DenoisingGap, "maps", maps)
 
-    def call(batch: Batch, scores: Tensor, num_candidates: int = 2) -> tuple[distillation.ObjectLikelihoods, Tensor]:
+    def call(batch: Batch, scores: Tensor, num_candidates: int = 2) -> tuple[ObjectLikelihoods, Tensor]:
         options: dict[str, Any] = {"estimator": DenoisingGap(), "index": batch.index, "seed": 0, "num_candidates": num_candidates}
         return object_log_likelihoods(small_model(), batch, scores, **options), asked[-1]
 

@@ -14,8 +14,9 @@ from genrep.model import GenRep
 from genrep.objective import LESSONS, ObjectiveConfig
 from genrep.posteriors.placebos import PLACEBOS, entropy, smoothed
 from genrep.randomness import SampleGenerator
-from genrep.training.distillation import Teaching, object_scores
+from genrep.training.distillation import Teaching
 from genrep.training.lessons import Memory, give_lessons
+from genrep.training.object_likelihoods import object_scores
 from genrep.types import UNLABELLED, Batch, Seen
 
 
