@@ -36,6 +36,8 @@ PALETTE = (
 GROUND = (17, 20, 24)
 INK = (228, 230, 234)
 MASK_OPACITY = 0.45
+CROWDED = 8
+"""Boxes, above which they are not named one by one."""
 FOR, AGAINST = (255, 160, 20), (70, 150, 255)
 """What speaks for the first of two classes, and for the second."""
 
@@ -118,7 +120,7 @@ class Annotation:
 
 
 def scene(image: Float[Tensor, "3 h w"], annotation: Annotation, class_names: Sequence[str], *, scale: int | None = None) -> Picture:
-    """An image with its mask as a tint, its boxes as outlines, and a name (and score) at each box; about 256 px by default."""
+    """An image with its mask as a tint, its boxes as outlines, and a name (and score) at each box, of many at one of each class; about 256 px by default."""
     scale = scale or scale_for(image.shape[-2:], 256)
     picture = to_picture(image)
     if annotation.semantic_mask is not None:
@@ -129,11 +131,17 @@ def scene(image: Float[Tensor, "3 h w"], annotation: Annotation, class_names: Se
     for box, label in zip(boxes, annotation.labels, strict=True):
         pen.rectangle(_grown(box, 1), outline=(0, 0, 0), width=4)
         pen.rectangle(box, outline=colour(label), width=2)
-    texts = [class_names[label] for label in annotation.labels]
-    if annotation.scores is not None:
-        texts = [f"{text} {f'{score:.2f}'.lstrip('0')}" for text, score in zip(texts, annotation.scores, strict=True)]
-    _write_names(page, boxes, texts, annotation.labels)
+    tags = _tags(annotation, class_names)
+    _write_names(page, [boxes[i] for i in tags], list(tags.values()), [annotation.labels[i] for i in tags])
     return np.asarray(page)
+
+
+def _tags(annotation: Annotation, class_names: Sequence[str]) -> dict[int, str]:
+    """What is written at which box: its class and score; of many boxes the first one of each class has their number: names would hide the image."""
+    labels, scores = list(annotation.labels), annotation.scores
+    if len(labels) > CROWDED:
+        return {labels.index(label): f"{class_names[label]} x {labels.count(label)}" for label in sorted(set(labels))}
+    return {i: class_names[label] + (f" {scores[i]:.2f}".replace(" 0.", " .") if scores is not None else "") for i, label in enumerate(labels)}
 
 
 def nearness(inv_depth: Float[Tensor, "h w"], *, scale: int | None = None) -> Picture:

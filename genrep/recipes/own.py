@@ -34,7 +34,7 @@ def own(folder: Path) -> tuple[Config, str]:
     codec = "grey" if seen.is_grey else "pixels"
     images = min(MOST, max(FEWEST, VISITS * seen.num_pictures)) // 32 * 32
     proposals = min(MOST_PROPOSALS, max(base.model.proposals, seen.num_objects * 5 // 4))
-    fewer = base.model.proposals / proposals  # of crowded pictures a glimpse learns, and costs, as much more
+    fewer = base.model.proposals / proposals  # a crowded picture teaches, and costs, as much more
     model = replace(base.model, image_size=size, codec=codec, proposals=proposals)
     glimpses = {name: round(getattr(base.train, name) * fewer) for name in ("stage1_glimpses", "glimpses")}
     if seen.layout == "depth-pairs":
@@ -44,7 +44,11 @@ def own(folder: Path) -> tuple[Config, str]:
         name="own",
         data=DataConfig(sets=(str(folder),)),
         model=model,
-        objective=replace(base.objective, augment=Augmentation(shift_px=round(MOVED * min(size)), mirror=not seen.is_grey)),
+        objective=replace(
+            base.objective,
+            augment=Augmentation(shift_px=round(MOVED * min(size)), mirror=not seen.is_grey),
+            gate_images=round(base.objective.gate_images * fewer),
+        ),
         train=replace(base.train, best_by="mean", stage1_images=images // 4, stage2_images=images, **glimpses),
     )
     return config, _line(folder, seen, config)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from genrep.evaluation.draw import AGAINST, FOR, PALETTE, Annotation, colour, grid, save_png, scene, to_picture, why
+from genrep.evaluation.draw import AGAINST, CROWDED, FOR, PALETTE, Annotation, colour, grid, save_png, scene, to_picture, why
 
 IMAGE = torch.linspace(-1, 1, 3 * 16 * 16).view(3, 16, 16)
 NAMES = tuple(f"class {k}" for k in range(12))
@@ -54,6 +54,20 @@ def test_a_box_is_drawn_in_the_colour_of_its_class_inside_the_picture(box: list[
     found = scene(torch.zeros(3, 16, 16), Annotation(boxes_xyxy_px=torch.tensor([box]), labels=[11], scores=[0.5]), NAMES, scale=8)
     assert found.shape == (128, 128, 3)
     assert int((found == np.array(colour(11))).all(-1).sum()) > 40
+
+
+def test_many_boxes_are_counted_not_named_one_by_one() -> None:
+    """Each in its colour; as much of the image is hidden as by two names."""
+    corners = [(10.0 * x, 10.0 * y) for x in range(5) for y in range(4)]
+    boxes = torch.tensor([[x + 1, y + 1, x + 8, y + 8] for x, y in corners])
+    image = torch.zeros(3, 64, 64)
+
+    def hidden(labels: list[int]) -> int:
+        found = scene(image, Annotation(boxes_xyxy_px=boxes[: len(labels)], labels=labels, scores=[0.5] * len(labels)), NAMES, scale=4)
+        inside = [found[round(4 * y + 12) : round(4 * y + 28), round(4 * x + 12) : round(4 * x + 28)] for x, y in corners]
+        return sum(int((part != 128).any(-1).sum()) for part in inside)
+
+    assert 3 * hidden([0] * 19 + [3]) < hidden([0] * CROWDED)
 
 
 def test_ten_colours_differ() -> None:
