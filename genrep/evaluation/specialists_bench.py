@@ -16,6 +16,7 @@ from genrep.evaluation.perception import MEASURES, Seen, see
 from genrep.evaluation.specialists import SPECIALISTS, Make, Specialist
 from genrep.evaluation.timing import Progress, silent
 from genrep.metrics.base import Estimate, bootstrap
+from genrep.metrics.detection import average_precision
 from genrep.metrics.segmentation import pixel_confusion, segmentation
 from genrep.randomness import SampleGenerator
 from genrep.tasks import TASKS
@@ -135,7 +136,7 @@ def _beside(task: str, name: str, ours: Seen, theirs: Seen, config: Config, *, q
 
 
 def _difference(task: str, ours: Seen, theirs: Seen) -> Estimate | None:
-    """With a bootstrap interval over images, paired; none for AP, which takes too long to compute anew so often."""
+    """With a bootstrap interval over images, paired; None where nothing of them is annotated."""
     truth = ours.truth
     if task == "classification":
         right = [_right(seen)[truth.label != UNLABELLED] for seen in (ours, theirs)]
@@ -148,7 +149,15 @@ def _difference(task: str, ours: Seen, theirs: Seen) -> Estimate | None:
             return both[0] - both[1]
 
         return bootstrap(apart, len(truth), num_resamples=200)
-    return None
+    known = torch.nonzero(truth.has_objects).squeeze(1)
+    return bootstrap(lambda rows: _ap(ours, known[rows]) - _ap(theirs, known[rows]), len(known), num_resamples=50) if len(known) else None
+
+
+def _ap(seen: Seen, rows: Tensor) -> float:
+    """Of some images."""
+    found = seen.perception.detections
+    assert found is not None
+    return average_precision([found[i] for i in rows.tolist()], [seen.truth.rows(rows)]).ap
 
 
 def _right(seen: Seen) -> Tensor:
