@@ -126,7 +126,12 @@ def test_a_run_stands_behind_those_who_know_all_and_before_those_who_know_nothin
     monkeypatch.setattr(specialists_bench, "SPECIALISTS", rival)
     monkeypatch.setattr(specialists_bench, "MOST_VAL", 16)
     figures = {figure.name: figure for figure in specialist_figures(path)}
+    one, two = base.train.stage1_images // base.train.stage1_batch_size, base.train.stage2_images // base.train.batch_size
+    whole = base.train.stage1_images + base.train.stage2_images
+    glimpsed = one * base.train.stage1_glimpses + two * base.train.glimpses
+    assert glimpsed > 0, "or this says nothing about them"
     for task, key in specialists_bench.FIGURES.items():
+        assert f"trained on {whole + glimpsed * (task != 'classification'):,} images" in figures[f"{task} {key}, joint less rival"].how
         apart = figures[f"{task} {key}, joint less rival"]
         ours, theirs = figures[f"joint: {task} {key}"].value, figures[f"rival: {task} {key}"].value
         assert ours is not None and theirs == pytest.approx(1.0 if right else 0.0, abs=1e-6)
