@@ -11,6 +11,7 @@ VERBS = {
     "compare": "finished runs side by side: settings and figures",
     "predict": "classes, boxes and masks of image files",
     "generate": "images of the classes you name",
+    "synthesize": "a labelled set of images that the model makes and recognises itself",
     "nll": "how likely image files are, in bits per dimension",
     "recipes": "list the recipes with hardware and time",
     "config": "print every field of a recipe with its meaning",
