@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -37,6 +38,15 @@ def write_text(path: Path, text: str) -> None:
     temporary.write_text(text, encoding="utf-8")
     _sync(temporary)
     temporary.replace(path)
+
+
+def file_name(text: str) -> str:
+    """A name from elsewhere, of a class for instance, as part of a file's name: it leads nowhere, and hides nothing.
+
+    >>> file_name("t-shirt"), file_name("../../etc/passwd"), file_name("a b"), file_name("")
+    ('t-shirt', '_etc_passwd', 'a_b', '_')
+    """
+    return re.sub(r"[^\w-]+", "_", text) or "_"
 
 
 def write_json(path: Path, value: Any) -> None:

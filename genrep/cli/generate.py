@@ -98,8 +98,9 @@ def write_single(images: Tensor, rows: Sequence[str], args: argparse.Namespace) 
     """Each image as FOLDER/CLASS_NUMBER.png."""
     from genrep.cli.runs import refuse_existing
     from genrep.evaluation.draw import save_png
+    from genrep.storage import file_name
 
-    paths = [args.single / f"{row.replace('+', '_')}_{number:03d}.png" for row in rows for number in range(args.count)]
+    paths = [args.single / f"{file_name(row)}_{number:03d}.png" for row in rows for number in range(args.count)]
     for path in paths:
         refuse_existing(path, overwrite=args.overwrite)
     args.single.mkdir(parents=True, exist_ok=True)

@@ -37,7 +37,7 @@ def run(args: argparse.Namespace) -> int:
     """Make, judge, write."""
     from genrep.cli.runs import load_model, refuse_existing
     from genrep.cli.wishes import asked_counts, read_row
-    from genrep.storage import write_folder
+    from genrep.storage import file_name, write_folder
 
     for name in ("count", "tries"):
         if getattr(args, name) < 1:
@@ -47,7 +47,7 @@ def run(args: argparse.Namespace) -> int:
     rows = [read_row(entry, model.class_names, model.image_size) for entry in (args.classes.split(",") if args.classes else model.class_names)]
     if any(asked.box for row in rows for asked in row):
         raise ValueError("`--classes` says what to make, not where; leave the places out.")
-    names = ["_".join(model.class_names[one.label] for one in row) for row in rows]
+    names = [file_name("_".join(model.class_names[one.label] for one in row)) for row in rows]
     if len(set(names)) < len(names):
         raise ValueError(f"`--classes` names something twice: {', '.join(names)}.")
     found: dict[str, list[Made]] = {}

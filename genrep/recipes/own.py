@@ -71,7 +71,7 @@ def model_size(size: tuple[int, int], *, max_tokens: int) -> tuple[int, int]:
 
 def _line(folder: Path, seen: Glance, config: Config) -> str:
     (height, width), colours = seen.size, "grey" if seen.is_grey else "in colour"
-    objects = f", up to {seen.num_objects} objects in most" if seen.num_objects else ""
+    objects = f", most with {seen.num_objects} object{'s' if seen.num_objects > 1 else ''} or fewer" if seen.num_objects else ""
     settings = {
         "model.image_size": ",".join(map(str, config.model.image_size)),
         "model.codec": config.model.codec,

@@ -167,3 +167,12 @@ def test_nothing_but_a_set_made_before_is_replaced(tmp_path: Path, monkeypatch: 
     assert main([*command, str(tmp_path / "photos")]) != 0 and (tmp_path / "photos" / "mine.png").is_file()
     assert "exists" in capsys.readouterr().err
     assert main([*command, str(tmp_path / "made")]) == 0 == main([*command, str(tmp_path / "made")])
+
+
+def test_a_class_whose_name_is_a_path_leads_nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for tasks in (("classification",), ("classification", "detection")):
+        told(monkeypatch, painter(tasks=tasks, class_names=("a", "../../b", "c", "d")))
+        assert main(["synthesize", "--classes", "1", "--count", "1", "--overwrite", "--out", str(tmp_path / "within" / "made")]) == 0
+        (picture,) = (tmp_path / "within").rglob("*.png")
+        assert picture.name.endswith("00000.png") and "_b" in str(picture) and not list(tmp_path.glob("*.png"))
+        monkeypatch.undo()

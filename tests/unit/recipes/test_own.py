@@ -68,7 +68,7 @@ def test_more_boxes_are_looked_at_again_where_pictures_are_crowded(tmp_path: Pat
     many, line = own(write_boxes(tmp_path / "many", most=20))
     most, _ = own(write_boxes(tmp_path / "most", most=90))
     assert few.model.proposals == demo().model.proposals < many.model.proposals < most.model.proposals == MOST_PROPOSALS
-    assert f"--model.proposals {many.model.proposals}" in line and "objects in most" in line
+    assert f"--model.proposals {many.model.proposals}" in line and "objects or fewer" in line
     assert few.objective.gate_images == demo().objective.gate_images > most.objective.gate_images > 0
     assert few.train.glimpses == demo().train.glimpses > most.train.glimpses > 0, "boxes that are looked at in a step stay as many"
 
