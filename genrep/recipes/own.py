@@ -19,6 +19,8 @@ MOST_PROPOSALS = 32
 """Boxes that are looked at twice; a few more than most pictures have objects, up to this."""
 MOVED = 1 / 16
 """How far perception's images are moved, of their shorter side; those in colour are mirrored, too."""
+PRIOR_LEAST = 900
+"""Of fewer pictures p(semantics | classes) is learnt as long as of so many; of more, each is seen as often as in the demo, which has thousands."""
 VISITS, FEWEST, MOST = 10, 8_000, 40_000
 """Each picture comes so often in stage 2, but there are at least, and at most, so many images; stage 1 has a quarter of them."""
 
@@ -48,6 +50,7 @@ def own(folder: Path) -> tuple[Config, str]:
             base.objective,
             augment=Augmentation(shift_px=round(MOVED * min(size)), mirror=not seen.is_grey),
             gate_images=round(base.objective.gate_images * fewer),
+            prior_steps=round(base.objective.prior_steps * min(1.0, max(PRIOR_LEAST, seen.num_pictures) / base.objective.prior_images)),
         ),
         train=replace(base.train, best_by="mean", stage1_images=images // 4, stage2_images=images, **glimpses),
     )

@@ -58,6 +58,7 @@ def test_the_recipe_suits_the_folder(tmp_path: Path) -> None:
     config, line = own(write_photos(tmp_path / "photos", 4))
     assert (config.model.image_size, config.model.codec, config.name) == ((20, 24), "pixels", "own")
     assert config.train.stage2_images == 8_000 and config.train.stage1_images == 2_000
+    assert 0 < config.objective.prior_steps < demo().objective.prior_steps / 5, "thirteen pictures are learnt by heart before that"
     assert f"{tmp_path / 'photos'}: 13 pictures of about 20 x 24 px, in colour" in line
     rooms, line = own(write_rooms(tmp_path / "rooms"))
     assert (rooms.model.tasks, rooms.model.depth, rooms.model.codec) == (("classification", "depth"), "metric", "grey") and "grey" in line
