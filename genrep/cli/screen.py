@@ -90,8 +90,10 @@ def event_text(event: Mapping[str, Any]) -> str:
     """An event as one line."""
     if event.get("event") == "evaluation":
         return f"evaluating: {event['part']}"
-    if event.get("event") == "prior":
-        return f"step {event['step']}: learning which semantics go with which classes, {event['updates']:,} updates"
+    if event.get("event") == "completion":
+        learns = [f"learns which semantics go with which classes, {event['updates']:,} updates"] if event["updates"] else []
+        calibrates = ["is calibrated"] if event["calibrates"] else []
+        return f"step {event['step']}: {event['model']} {' and '.join([*learns, *calibrates, 'is written'])}"
     if event.get("event") == "gate":
         verdict = "teaches" if event["teaches"] else "stays shut"
         weight = f"fitted weight {event['weight']:.2f} +- {event['standard_error']:.2f}, the heads' {event['head_weight']:.2f}"

@@ -15,6 +15,8 @@ LARGEST_PX, SMALLEST_PX = 128, 16
 """Of the longer side that is chosen, and of either. Larger ones are set by hand."""
 FINE_STRIDE = 8
 """The stem's, at the most: larger pictures are made so small that the trunk can take so fine a grid of tokens, which a CPU trains in an hour."""
+LARGE_PX = 48
+"""Larger pictures need so much more for a posterior that half as many judge gates and calibrate."""
 MOST_PROPOSALS = 32
 """Boxes that are looked at twice; a few more than most pictures have objects, up to this."""
 MOVED = 1 / 16
@@ -49,7 +51,7 @@ def own(folder: Path) -> tuple[Config, str]:
         objective=replace(
             base.objective,
             augment=Augmentation(shift_px=round(MOVED * min(size)), mirror=not seen.is_grey),
-            gate_images=round(base.objective.gate_images * fewer),
+            gate_images=round(base.objective.gate_images * fewer / (2 if max(size) > LARGE_PX else 1)),
             prior_steps=round(base.objective.prior_steps * min(1.0, max(PRIOR_LEAST, seen.num_pictures) / base.objective.prior_images)),
         ),
         train=replace(base.train, best_by="mean", stage1_images=images // 4, stage2_images=images, **glimpses),

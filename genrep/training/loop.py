@@ -198,16 +198,14 @@ class Session:
 
     def _finish(self) -> None:
         """The best model, where it is another one, and then the last, whose presence says that training is complete."""
-        teacher, folders = self.teacher, [self.run.model]
-        if self.best.step == self.progress.step:
-            folders = [self.run.model_best, self.run.model]
-        elif self.best.step:
+        teacher, is_last = self.teacher, self.best.step == self.progress.step
+        if self.best.step and not is_last:
             last, teaching = copy.deepcopy(teacher.model.state_dict()), teacher.teaching
             teacher.model.load_state_dict(self.best.tensors)
             self._complete([self.run.model_best])
             teacher.model.load_state_dict(last)
             teacher.teaching = teaching
-        self._complete(folders)
+        self._complete([self.run.model_best] * is_last + [self.run.model])
         self.records.event({"event": "end", "step": self.progress.step, "seconds": round(self.progress.seconds, 1)})
         best = [f"{self.run.model_best}, of step {self.best.step}"] * bool(self.best.step)
         self.screen.on_end([str(self.run.model), *best, str(self.run.metrics)])
@@ -215,8 +213,10 @@ class Session:
     def _complete(self, folders: Sequence[Path]) -> None:
         """What a finished model is given, p(sem | classes) and a calibration, and its folders."""
         objective = self.config.objective
-        if "generation" in objective.jobs and self.model.denoiser.modulator.num_told and objective.prior_steps:
-            self.records.event({"event": "prior", "step": self.progress.step, "updates": objective.prior_steps})
+        updates = objective.prior_steps if "generation" in objective.jobs and self.model.denoiser.modulator.num_told else 0
+        asked = {"model": folders[-1].name, "updates": updates, "calibrates": objective.posterior is not None}
+        self.records.event({"event": "completion", "step": self.progress.step, **asked})
+        if updates:
             learn_prior(self.teacher, self.streams[1], seed=self.config.train.seed)
         if objective.posterior is not None:
             for event in self.teacher.calibrate(self.data.first_validation(objective.gate_images).to(self.device)):

@@ -66,7 +66,10 @@ def test_the_live_table_shows_the_last_row() -> None:
 def test_durations_and_events() -> None:
     assert [duration(s) for s in (59.6, 3600.0, 5400.0)] == ["1 min 00 s", "1 h 00 min", "1 h 30 min"]
     assert event_text({"event": "checkpoint", "step": 3, "time": 1.0}) == "checkpoint: step 3"
-    assert event_text({"event": "prior", "step": 3, "updates": 3000}) == "step 3: learning which semantics go with which classes, 3,000 updates"
+    end = {"event": "completion", "step": 3, "model": "model"}
+    learns = "step 3: model learns which semantics go with which classes, 3,000 updates and is calibrated and is written"
+    assert event_text({**end, "updates": 3000, "calibrates": True}) == learns
+    assert event_text({**end, "updates": 0, "calibrates": False}) == "step 3: model is written"
     assert "stays shut (fitted weight 0.50 +- 0.10, the heads' 0.80; right on 0.70 of validation, the heads on 0.60)" in event_text({**GATE, "teaches": False})
 
 
