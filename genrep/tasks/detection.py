@@ -116,13 +116,16 @@ class Detection(Task[DetectionOutput, list[Detections]]):
         return found
 
     def seen(self, output: DetectionOutput, confidence: float) -> Seen:
-        """An object is where a place thinks more of its box than not, and no place that overlaps it thinks more of its own."""
+        """An object is where a place thinks more of its box than not, and no place that overlaps it thinks more of its own.
+
+        Where all the places that are looked at are objects there may be more of them, so that none is sure.
+        """
         look = output.regions or output
         best, exists = propose(look.objectness, look.boxes_xyxy_px, num=max(1, self.num_proposals or MOST_SEEN), overlap=0.5)
         there = exists & (look.objectness.gather(1, best) > 0)
         probs = look.class_logits.softmax(-1)
         prob, label = probs.gather(1, best[..., None].expand(-1, -1, probs.shape[-1])).max(-1)
-        sure = there.any(1) & ((prob > confidence) | ~there).all(1)
+        sure = there.any(1) & ~there.all(1) & ((prob > confidence) | ~there).all(1)
         return Seen((F.one_hot(label, probs.shape[-1]) * (there & sure[:, None])[..., None]).sum(1).float(), there.sum(1))
 
     def object_logits(self, output: DetectionOutput, batch: Batch) -> Float[Tensor, "b n k"]:
