@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import count
 
 import torch
 from jaxtyping import Bool, Float, UInt8
@@ -69,7 +70,11 @@ def synthesize(
 
     Args:
         wanted: how many objects of each class.
-        row: of the request among others of the same seed.
+        floor: how sure the model must be.
+        row: of the request among others of the same seed; each has seeds of its own.
+        seed: an image depends on (weights, wanted, seed, its index) and the sampler alone.
+        sampler, guidance: as in `GenRep.generate`.
+        batch_size: images that are made together.
     Raises:
         ValueError: the model cannot tell what it made: it does not detect, and several objects are wanted; or it neither detects nor classifies.
     """
@@ -79,13 +84,15 @@ def synthesize(
             f"to keep what shows {'several objects' if several else 'the class'} takes a model that {'detects' if several else 'classifies or detects'}; "
             f"this one has {', '.join(model.heads) or 'no tasks'}."
         )
-    start = row * ROW
-    while True:
-        index = torch.arange(start, start + batch_size)
-        images = model.generate(wanted.expand(batch_size, -1), seed=seed, index=index, sampler=sampler, guidance=guidance)
-        seen = model.perceive(images)
-        yield from (_judged(images[i], int(index[i]), seen, i, wanted, floor) for i in range(batch_size))
-        start += batch_size
+
+    def made() -> Iterator[Made | None]:
+        for start in count(row * ROW, batch_size):
+            index = torch.arange(start, start + batch_size)
+            images = model.generate(wanted.expand(batch_size, -1), seed=seed, index=index, sampler=sampler, guidance=guidance)
+            seen = model.perceive(images)
+            yield from (_judged(images[i], int(index[i]), seen, i, wanted, floor) for i in range(batch_size))
+
+    return made()
 
 
 def _judged(image: Tensor, index: int, seen: Perception, i: int, wanted: Tensor, floor: Floor) -> Made | None:

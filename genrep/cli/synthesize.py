@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from genrep.cli.wishes import CLASSES_HELP
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from genrep.model import GenRep
     from genrep.synthesis import Made
 
@@ -50,10 +52,11 @@ def run(args: argparse.Namespace) -> int:
     names = [file_name("_".join(model.class_names[one.label] for one in row)) for row in rows]
     if len(set(names)) < len(names):
         raise ValueError(f"`--classes` names something twice: {', '.join(names)}.")
+    streams = [stream(model, wanted, number, args) for number, wanted in enumerate(asked_counts(rows, len(model.class_names)))]
     found: dict[str, list[Made]] = {}
     tally = {}
-    for number, (name, wanted) in enumerate(zip(names, asked_counts(rows, len(model.class_names)), strict=True)):
-        found[name], num = kept(model, wanted, number, args)
+    for name, images in zip(names, streams, strict=True):
+        found[name], num = kept(images, args.count, args.count * args.tries)
         tally[name] = {"made": num, "kept": len(found[name])}
         print(f"{name}: kept {len(found[name])} of {num}" + ("" if len(found[name]) == args.count else "; gave up: lower the floors, or raise `--tries`"))
     if not any(found.values()):
@@ -63,23 +66,26 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def kept(model: GenRep, wanted: Any, row: int, args: argparse.Namespace) -> tuple[list[Made], int]:
-    """The first images that pass, and how many it took."""
+def stream(model: GenRep, wanted: Tensor, row: int, args: argparse.Namespace) -> Iterator[Made | None]:
+    """Images of one entry of `--classes`, as they are made and judged."""
     from genrep.registry import lookup
     from genrep.samplers import SAMPLERS
     from genrep.synthesis import Floor, synthesize
 
     floor = Floor(class_prob=args.sure, score=args.min_score)
     sampler = lookup(SAMPLERS, args.sampler, "sampler")(num_steps=args.steps)
+    options: dict[str, Any] = {"seed": args.seed, "sampler": sampler, "guidance": args.guidance, "batch_size": min(64, args.count)}
+    return synthesize(model, wanted, floor=floor, row=row, **options)
+
+
+def kept(images: Iterator[Made | None], num: int, most: int) -> tuple[list[Made], int]:
+    """The first `num` images that pass, and how many it took; fewer where `most` do not have them."""
     found: list[Made] = []
-    options = {"seed": args.seed, "sampler": sampler, "guidance": args.guidance, "batch_size": min(64, args.count)}
-    stream = synthesize(model, wanted, row=row, floor=floor, **options)
-    for num, made in enumerate(stream, 1):
-        if made is not None:
-            found.append(made)
-        if len(found) == args.count or num == args.count * args.tries:
-            return found, num
-    raise AssertionError("the stream has no end")
+    seen = 0
+    while len(found) < num and seen < most:
+        one, seen = next(images), seen + 1
+        found += [one] if one else []
+    return found, seen
 
 
 def write_set(folder: Path, model: GenRep, found: Mapping[str, Sequence[Made]], tally: Mapping[str, Any], args: argparse.Namespace) -> None:
