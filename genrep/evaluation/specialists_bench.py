@@ -126,17 +126,17 @@ def _beside(task: str, name: str, ours: Seen, theirs: Seen, config: Config, *, q
     difference = Figure(
         name=f"{key}, joint less {name}",
         value=mine - other,
-        interval=(apart.low, apart.high) if apart else None,
+        interval=(apart.low, apart.high),
         unit="difference",
         target=target,
         met=None if quick else mine - other >= target,
-        how=f"{on}; {name} {trained}" + ("; the same images drawn anew for both" if apart else ""),
+        how=f"{on}; {name} {trained}; the same images drawn anew for both",
     )
     return [difference, plain(f"joint: {key}", mine, "share", on), plain(f"{name}: {key}", other, "share", f"{on}, {trained}")]
 
 
-def _difference(task: str, ours: Seen, theirs: Seen) -> Estimate | None:
-    """With a bootstrap interval over images, paired; None where nothing of them is annotated."""
+def _difference(task: str, ours: Seen, theirs: Seen) -> Estimate:
+    """With a bootstrap interval over annotated images, paired."""
     truth = ours.truth
     if task == "classification":
         right = [_right(seen)[truth.label != UNLABELLED] for seen in (ours, theirs)]
@@ -150,7 +150,7 @@ def _difference(task: str, ours: Seen, theirs: Seen) -> Estimate | None:
 
         return bootstrap(apart, len(truth), num_resamples=200)
     known = torch.nonzero(truth.has_objects).squeeze(1)
-    return bootstrap(lambda rows: _ap(ours, known[rows]) - _ap(theirs, known[rows]), len(known), num_resamples=50) if len(known) else None
+    return bootstrap(lambda rows: _ap(ours, known[rows]) - _ap(theirs, known[rows]), len(known), num_resamples=50)
 
 
 def _ap(seen: Seen, rows: Tensor) -> float:

@@ -80,3 +80,12 @@ def test_colours_are_mirrored_and_grey_is_not(tmp_path: Path) -> None:
     rooms, _ = own(write_rooms(tmp_path / "rooms"))
     assert config.objective.augment.mirror and not rooms.objective.augment.mirror and "--objective.augment.mirror true" in line
     assert config.objective.augment.shift_px == 1 and rooms.objective.augment.shift_px == 2
+
+
+def test_half_as_many_large_pictures_judge(tmp_path: Path) -> None:
+    shares = []
+    for side in (48, 56):
+        (tmp_path / str(side) / "a").mkdir(parents=True)
+        Image.new("RGB", (side, side), (90, 140, 89)).save(tmp_path / str(side) / "a" / "1.png")
+        shares.append(own(tmp_path / str(side))[0].objective.gate_images / demo().objective.gate_images)
+    assert shares == [1, 0.5]
