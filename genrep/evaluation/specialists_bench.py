@@ -19,6 +19,7 @@ from genrep.metrics.base import Estimate, bootstrap
 from genrep.metrics.detection import average_precision
 from genrep.metrics.segmentation import pixel_confusion, segmentation
 from genrep.randomness import SampleGenerator
+from genrep.storage import file_name, load_tensors, save_tensors, verify_folder, write_folder
 from genrep.tasks import TASKS
 from genrep.training.data import RunData
 from genrep.training.optimization import lr_at
@@ -32,6 +33,8 @@ FIGURES = {"classification": "top1", "detection": "ap", "segmentation": "miou_fo
 RATES = (3e-4, 1e-3)
 """Learning rates of which each specialist has the better one, by val."""
 WEIGHT_DECAY, QUICK_IMAGES, MOST_VAL = 0.05, 64, 500
+KEPT, WEIGHTS = "specialists", "weights.safetensors"
+"""In the run's folder, a folder for each specialist and rate; what is there is not trained again."""
 
 
 def specialist_figures(run: Path, *, quick: bool = False, progress: Progress = silent) -> list[Figure]:
@@ -50,7 +53,7 @@ def specialist_figures(run: Path, *, quick: bool = False, progress: Progress = s
     for task, ours in ((task, one) for task in FIGURES for one in seen if task in model.heads and homes[task] == one.name):
         for name in SPECIALISTS[task]:
             progress(f"{task}: {name}")
-            theirs = _trained(task, name, config, data, ours, quick=quick)
+            theirs = _trained(task, name, config, data, ours, keep=None if quick else run / KEPT)
             figures += _beside(task, name, ours, theirs, config, quick=quick)
     if not figures:
         raise ValueError(f"{run} has no task that there is a specialist for and test images with annotations: expected one of {', '.join(FIGURES)}.")
@@ -64,14 +67,36 @@ def _num_images(task: str, config: Config) -> int:
     return train.stage1_images + train.stage2_images + glimpsed * TASKS[task].glimpses
 
 
-def _trained(task: str, name: str, config: Config, data: RunData, ours: Seen, *, quick: bool) -> Seen:
-    """What the better of a specialist's trainings sees in the same images; better by val, which where there is no test is these images, in its favour."""
+def _trained(task: str, name: str, config: Config, data: RunData, ours: Seen, *, keep: Path | None) -> Seen:
+    """What the better of a specialist's trainings sees in the same images; better by val, which where there is no test is these images, in its favour.
+
+    Args:
+        keep: where trainings are kept, and those of before found; None: one rate and few images, not kept.
+    """
     val = data.split(ours.name, "val", MOST_VAL)
     truth = val.batch(torch.arange(len(val)))
-    make, num = SPECIALISTS[task][name], QUICK_IMAGES if quick else _num_images(task, config)
-    trained = [taught(make, data.training(), config, lr=lr, num_images=num) for lr in (RATES[:1] if quick else RATES)]
+    make, sets = SPECIALISTS[task][name], data.training()
+    if keep is None:
+        trained = [taught(make, sets, config, lr=RATES[0], num_images=QUICK_IMAGES)]
+    else:
+        folders = {lr: keep / file_name(f"{task} {name} {lr}") for lr in RATES}
+        trained = [_taught_once(make, sets, config, lr=lr, num_images=_num_images(task, config), folder=folder) for lr, folder in folders.items()]
     best = max(trained, key=lambda one: _figure(task, Seen(ours.name, truth, _seen(one, truth.image)), config))
     return Seen(ours.name, ours.truth, _seen(best, ours.truth.image))
+
+
+def _taught_once(make: Make, sets: Sequence[ArrayDataset], config: Config, *, lr: float, num_images: int, folder: Path) -> Specialist:
+    """As `taught`, but read from its folder if it is there, and kept in it if not: a bench of hours that was stopped goes on."""
+    if not folder.exists():
+        one = taught(make, sets, config, lr=lr, num_images=num_images)
+        write_folder(folder, lambda path: save_tensors(path / WEIGHTS, one.network.state_dict()))
+        return one
+    verify_folder(folder)
+    with torch.random.fork_rng():
+        one = make(len(sets[0].class_names), sets[0].image_size)
+    one.network.load_state_dict(load_tensors(folder / WEIGHTS))
+    one.network.eval()
+    return one
 
 
 def taught(make: Make, sets: Sequence[ArrayDataset], config: Config, *, lr: float, num_images: int) -> Specialist:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -138,6 +139,30 @@ def test_a_run_stands_behind_those_who_know_all_and_before_those_who_know_nothin
         assert apart.value == pytest.approx(ours - theirs)
         assert apart.met is (ours - theirs >= -0.01) and apart.target == -0.01 and "100% of the labels" in apart.how
         assert apart.interval is not None and apart.interval[0] <= ours - theirs <= apart.interval[1]
+
+
+def test_what_was_trained_is_kept_with_the_run_and_read_the_next_time(make_run: MakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    base = config()
+    path = make_run(tasks=("classification",), data=replace(base.data, sets=("fashion",)))
+    few = {"classification": {"one, two": lambda num, image_size: Classifier(nn.Sequential(nn.Flatten(), nn.Linear(3 * 16 * 16, num)))}}
+    monkeypatch.setattr(specialists_bench, "SPECIALISTS", few)
+    monkeypatch.setattr(specialists_bench, "MOST_VAL", 16)
+    figures, kept = specialist_figures(path), sorted((path / specialists_bench.KEPT).iterdir())
+    assert len(kept) == len(specialists_bench.RATES)
+
+    def again(*args: object, **kwargs: object) -> None:
+        raise AssertionError("trained again")
+
+    with monkeypatch.context() as within:
+        within.setattr(specialists_bench, "taught", again)
+        assert specialist_figures(path) == figures
+    (kept[0] / specialists_bench.WEIGHTS).write_bytes(b"half")
+    with pytest.raises(ValueError, match="damaged"):
+        specialist_figures(path)
+    shutil.rmtree(kept[0])
+    assert specialist_figures(path) == figures
+    specialist_figures(path, quick=True)
+    assert len(list((path / specialists_bench.KEPT).iterdir())) == len(kept)
 
 
 def test_with_few_labels_a_run_should_be_ahead_and_a_quick_look_judges_nothing(make_run: MakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
