@@ -25,6 +25,7 @@ RECIPE_NOTES = {
     "demo": ("one garment, and scenes of several", "2 CPU cores", "12 to 45 minutes"),
     "showcase": ("the same, longer, and depth", "2 CPU cores", "70 minutes"),
     "few-labels": ("one garment, a hundredth of the labels: an arm of a suite", "1 CPU core", "6 minutes"),
+    "few-labels-long": ("the same, eight times as long: an arm of a suite", "1 CPU core", "40 minutes"),
     "all-labels": ("one garment, all labels: an arm of a suite", "1 CPU core", "12 minutes"),
     "tiny": ("the same, too short to learn: to see that everything works", "any", "seconds"),
 }

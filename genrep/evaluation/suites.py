@@ -88,6 +88,24 @@ _AS_IN_THE_PAPER = {"objective.sem_clean": "0.25", "objective.sem_own": "0.5"}
 """What the noised image shows stands in for semantics when samples are made."""
 _PLAIN_ALONE = {**_PLAIN, "objective.jobs": "generation", "objective.posterior": "none"}
 
+_OF_LABELS = (
+    *(Claim(figure="classification/top1", arm="taught", against=other) for other in _RIVALS),
+    *(Claim(figure="classification/ece", arm="taught", against=other, less=True) for other in _RIVALS),
+    Claim(figure="generation/sample_accuracy", arm="taught", against="made", by=0.1),
+    Claim(figure="generation/sample_accuracy", arm="taught", against="made-from-labels"),
+    *(Claim(figure="generation/class_kid", arm="taught", against=other, less=True) for other in ("made", "made-from-labels")),
+)
+"""One model against two, and against placebos, where labels are few."""
+_OF_BOTH_JOBS = (
+    "classification/top1",
+    "classification/ece",
+    "classification/nll",
+    "generation/sample_accuracy",
+    "generation/class_kid",
+    "generation/kid",
+    "generation/recall",
+)
+
 SUITES = {
     "few-labels": Suite(
         recipe="few-labels",
@@ -105,23 +123,27 @@ SUITES = {
         },
         labelled_by={"made-from-labels": "self-trained"},
         claims=(
-            *(Claim(figure="classification/top1", arm="taught", against=other) for other in _RIVALS),
+            *_OF_LABELS,
             Claim(figure="classification/top1", arm="taught", against="untaught", beside=("taught-plain", "plain")),
             Claim(figure="generation/kid", arm="taught", against="untaught", beside=("taught-plain", "plain"), less=True),
-            *(Claim(figure="classification/ece", arm="taught", against=other, less=True) for other in _RIVALS),
-            Claim(figure="generation/sample_accuracy", arm="taught", against="made", by=0.1),
-            Claim(figure="generation/sample_accuracy", arm="taught", against="made-from-labels"),
-            *(Claim(figure="generation/class_kid", arm="taught", against=other, less=True) for other in ("made", "made-from-labels")),
         ),
-        shown=(
-            "classification/top1",
-            "classification/ece",
-            "classification/nll",
-            "generation/sample_accuracy",
-            "generation/class_kid",
-            "generation/kid",
-            "generation/recall",
-        ),
+        shown=_OF_BOTH_JOBS,
+    ),
+    "few-labels-long": Suite(
+        recipe="few-labels-long",
+        arms={
+            "taught": {},
+            "self-trained": {"objective.jobs": "perception", "objective.posterior": "none"},
+            "made-from-labels": _PLAIN_ALONE,
+            "tempered": {"objective.lesson": "tempered"},
+            "untaught": {"objective.posterior": "none"},
+            "smoothed": {"objective.lesson": "smoothed"},
+            "shuffled": {"objective.lesson": "shuffled"},
+            "made": _PLAIN_ALONE,
+        },
+        labelled_by={"made-from-labels": "self-trained"},
+        claims=(*_OF_LABELS, *(Claim(figure="generation/fid", arm="taught", against=other, less=True) for other in ("made", "made-from-labels"))),
+        shown=(*_OF_BOTH_JOBS, "generation/fid"),
     ),
     "generation": Suite(
         recipe="all-labels",

@@ -5,9 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from genrep.config import Config
-from genrep.recipes.fashion import all_labels, demo, few_labels, showcase, tiny
+from genrep.recipes.fashion import all_labels, demo, few_labels, few_labels_long, showcase, tiny
 from genrep.recipes.own import own
 
-RECIPES: dict[str, Callable[[], Config]] = {"demo": demo, "showcase": showcase, "few-labels": few_labels, "all-labels": all_labels, "tiny": tiny}
+RECIPES: dict[str, Callable[[], Config]] = {
+    "demo": demo,
+    "showcase": showcase,
+    "few-labels": few_labels,
+    "few-labels-long": few_labels_long,
+    "all-labels": all_labels,
+    "tiny": tiny,
+}
 
-__all__ = ["RECIPES", "all_labels", "demo", "few_labels", "own", "showcase", "tiny"]
+__all__ = ["RECIPES", "all_labels", "demo", "few_labels", "few_labels_long", "own", "showcase", "tiny"]
