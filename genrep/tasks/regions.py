@@ -127,38 +127,51 @@ class Regions(nn.Module):
         self.embed = nn.Conv2d(32, 16, 1)
         self.own = nn.Sequential(_convolution(32, 64, 4, 2), _convolution(64, 96, 4, 2))
         self.read = nn.Sequential(nn.Linear(2 * 96 * 16, width), nn.SiLU(), nn.Linear(width, num_classes + 5))
+        self.outline = nn.Parameter(torch.ones(4))
+        """How much of the way to where the mask ends each side goes; a network that learnt without has 0."""
 
     def forward(
         self, features: Features, proposals: Float[Tensor, "b m 4"], exists: Bool[Tensor, "b m"], objectness: Float[Tensor, "b m"], *, twice: bool = False
     ) -> RegionOutput:
         """What lies in the proposals; its objectness is added to the one given. Twice: what the first look says is only where to look again."""
         boxes = self._better(features, proposals) if twice else proposals
-        mask, read = self._see(features, boxes)
-        classes, present, move = read.split([self.num_classes, 1, 4], -1)
+        mask, read, parts = self._see(features, boxes)
+        classes, present = read.split([self.num_classes, 1], -1)
         return RegionOutput(
             proposals_xyxy_px=proposals,
             looked_at_xyxy_px=boxes,
             exists=exists,
             class_logits=classes,
             objectness=(objectness + present.squeeze(-1)).masked_fill(~exists, -20.0),
-            boxes_xyxy_px=_moved(boxes, _bounded(move)),
+            boxes_xyxy_px=_moved(boxes, parts),
             mask_logits=paste(mask, _around(boxes), self.image_size, NOT_HERE),
         )
 
     @torch.no_grad()
     def _better(self, features: Features, proposals: Float[Tensor, "b m 4"]) -> Float[Tensor, "b m 4"]:
         """The proposals, moved to where the objects in them seem to be; a pixel wide at least."""
-        low, high = _moved(proposals, _bounded(self._see(features, proposals)[1][..., -4:])).split(2, dim=-1)
-        return torch.cat([low, torch.maximum(high, low + 1)], dim=-1)
+        return _moved(proposals, self._see(features, proposals)[2])
 
-    def _see(self, features: Features, boxes: Float[Tensor, "b m 4"]) -> tuple[Float[Tensor, "b m s s"], Float[Tensor, "b m r"]]:
-        """Mask logits on the crop; and class logits, presence and move of the box."""
+    def _see(self, features: Features, boxes: Float[Tensor, "b m 4"]) -> tuple[Float[Tensor, "b m s s"], Float[Tensor, "b m r"], Float[Tensor, "b m 4"]]:
+        """Mask logits on the crop; class logits and presence; and how the box's sides move, in parts of its size."""
         fine = self.first(crop(features.stem[self.level], _around(boxes), self.image_size, CROP))
         deep = self.down(fine)
         mask = torch.einsum("rchw,rc->rhw", self.embed(fine), self.whole(deep.flatten(1))) + F.pixel_shuffle(self.shape(deep), 4).squeeze(1)
         through = torch.cat([deep, self.own(fine * mask.sigmoid()[:, None])], 1)
         read = wide(self.read(through.flatten(1)))
-        return mask.unflatten(0, boxes.shape[:2]), read.unflatten(0, boxes.shape[:2])
+        parts = _bounded(read[:, -4:]) + self.outline * _outline(mask)
+        mask, read, parts = (each.unflatten(0, boxes.shape[:2]) for each in (mask, read[:, :-4], parts))
+        return mask, read, parts
+
+
+def _outline(mask: Float[Tensor, "r s s"]) -> Float[Tensor, "r 4"]:
+    """How far inside each side of the box the mask ends, in parts of its size: the mean length of what is empty, each place being covered or not by chance."""
+    ends = []
+    for across in (1, 2):
+        empty = F.logsigmoid(-wide(mask).amax(across))
+        ends += [each.cumsum(1).exp().sum(1) for each in (empty, empty.flip(1))]
+    left, right, top, bottom = (CONTEXT / CROP * end - (CONTEXT - 1) / 2 for end in ends)
+    return torch.stack([left, top, -right, -bottom], 1)
 
 
 def _around(boxes: Float[Tensor, "b m 4"]) -> Float[Tensor, "b m 4"]:
@@ -167,14 +180,15 @@ def _around(boxes: Float[Tensor, "b m 4"]) -> Float[Tensor, "b m 4"]:
     return torch.cat([centre - CONTEXT / 2 * size, centre + CONTEXT / 2 * size], -1)
 
 
-def _bounded(move: Float[Tensor, "b m 4"]) -> Float[Tensor, "b m 4"]:
+def _bounded(move: Float[Tensor, "r 4"]) -> Float[Tensor, "r 4"]:
     """What the network says of the sides, in parts of the box's size."""
     return REACH * torch.tanh(STEP / REACH * move)
 
 
 def _moved(boxes: Float[Tensor, "b m 4"], parts: Float[Tensor, "b m 4"]) -> Float[Tensor, "b m 4"]:
-    """Sides moved by parts of the box's size."""
-    return boxes + parts * (boxes[..., 2:] - boxes[..., :2]).repeat(1, 1, 2)
+    """Sides moved by parts of the box's size; what is left is a pixel wide at least."""
+    low, high = (boxes + parts * (boxes[..., 2:] - boxes[..., :2]).repeat(1, 1, 2)).split(2, dim=-1)
+    return torch.cat([low, torch.maximum(high, low + 1)], dim=-1)
 
 
 def region_losses(output: RegionOutput, batch: Batch) -> dict[str, Tensor]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
 import torch
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from rectangles import SLOTS, rectangles
 from small_models import normal
@@ -13,7 +14,7 @@ from torch.nn import functional as F
 from torchvision.ops import nms
 
 from genrep.boxes import to_cxcywh, to_xyxy_px
-from genrep.tasks.regions import NOT_HERE, REACH, RegionOutput, Regions, crop, paste, propose
+from genrep.tasks.regions import CONTEXT, CROP, NOT_HERE, REACH, RegionOutput, Regions, _outline, crop, paste, propose
 from genrep.types import UNLABELLED, Features, FeatureSpec
 
 SIZE = (32, 48)
@@ -105,12 +106,62 @@ def test_a_proposal_that_moved_off_its_object_still_belongs_to_it() -> None:
     assert replace(away, proposals_xyxy_px=proposals + 40, looked_at_xyxy_px=proposals).match(batch).tolist() == [[0]]
 
 
-def test_a_look_moves_no_side_further_than_its_reach() -> None:
-    """However sure the network is: boxes keep a size, and stay near what was looked at."""
+def look_at(box: list[float], *, move: float, mask: float) -> torch.Tensor:
+    """The box after a look by a network that says the same of everything: of the move of each side, and of each place of the mask."""
     spec = FeatureSpec(image_size=(32, 32), taps=(8,), tap_stride=4, stem=(8,), stem_strides=(1,))
     regions = Regions(spec, 3)
-    torch.nn.init.constant_(regions.read[-1].bias, 100.0)
-    boxes = torch.tensor([[[8.0, 4, 18, 24]]])
+    for layer, bias in ((regions.read[-1], move), (regions.shape, mask)):
+        torch.nn.init.zeros_(layer.weight)
+        torch.nn.init.constant_(layer.bias, bias)
+    torch.nn.init.zeros_(regions.embed.weight)
+    torch.nn.init.zeros_(regions.embed.bias)
     features = Features(taps=(torch.zeros(1, 8, 8, 8),), stem=(torch.zeros(1, 8, 32, 32),))
-    moved = regions(features, boxes, torch.ones(1, 1, dtype=torch.bool), torch.zeros(1, 1)).boxes_xyxy_px
-    torch.testing.assert_close(moved, boxes + REACH * torch.tensor([10.0, 20, 10, 20]))
+    return regions(features, torch.tensor([[box]]), torch.ones(1, 1, dtype=torch.bool), torch.zeros(1, 1)).boxes_xyxy_px
+
+
+def test_a_look_moves_no_side_further_than_its_reach_beside_the_mask() -> None:
+    """However sure the network is: boxes stay near what was looked at; and where nothing is, a pixel of them is left."""
+    box = torch.tensor([[[8.0, 4, 18, 24]]])
+    size = torch.tensor([10.0, 20, 10, 20])
+    whole = box + size * (CONTEXT - 1) / 2 * torch.tensor([-1.0, -1, 1, 1])
+    torch.testing.assert_close(look_at([8.0, 4, 18, 24], move=100.0, mask=100.0), whole + REACH * size)
+    low, high = look_at([8.0, 4, 18, 24], move=0.0, mask=-100.0).split(2, dim=-1)
+    torch.testing.assert_close(high, low + 1)
+
+
+@given(sides=st.lists(st.integers(0, CROP), min_size=4, max_size=4), step=st.sampled_from([0.5, 4.0]))
+def test_a_box_ends_where_its_mask_does(sides: list[int], step: float) -> None:
+    """A mask of whole places, in a crop of any size; where its edge is half covered, the box ends half a place further in."""
+    left, right = sorted((sides[0], sides[1]))
+    top, bottom = sorted((sides[2], sides[3]))
+    assume(right - left > 1 and bottom - top > 1)
+    mask = torch.full((1, CROP, CROP), -99.0)
+    mask[0, top:bottom, left:right] = 99.0
+    size = CROP * step / CONTEXT
+    first = (CONTEXT - 1) / 2 * size  # of the crop, before the box's own side
+
+    def found(mask: torch.Tensor) -> list[float]:
+        sides = torch.tensor([0, 0, size, size]) + size * _outline(mask)[0] + first
+        return [float(side) / step for side in sides]
+
+    assert found(mask) == pytest.approx([left, top, right, bottom], abs=1e-3)
+    mask[0, :, left] = mask[0, :, left].clamp(max=0)
+    assert found(mask) == pytest.approx([left + 0.5, top, right, bottom], abs=1e-3)
+
+
+def test_without_its_outline_a_look_is_what_it_was_before_there_was_one() -> None:
+    """Models of before keep their boxes: their `outline` is 0."""
+    spec = FeatureSpec(image_size=SIZE, taps=(8,), tap_stride=4, stem=(4, 8), stem_strides=(1, 2))
+    torch.manual_seed(0)
+    regions, features = Regions(spec, 3), Features((), (normal(1, 4, *SIZE), torch.zeros(1, 8, 16, 24)))
+    box, exists = torch.tensor([[[4.0, 4.0, 16.0, 16.0]]]), torch.tensor([[True]])
+    beside = [regions(features, box, exists, torch.zeros(1, 1))]
+    torch.nn.init.zeros_(regions.outline)
+    beside.append(regions(features, box, exists, torch.zeros(1, 1)))
+    outline = _outline(crop_of_mask(regions, features, box))
+    torch.testing.assert_close(beside[0].boxes_xyxy_px - beside[1].boxes_xyxy_px, 12 * outline[None])
+
+
+def crop_of_mask(regions: Regions, features: Features, box: torch.Tensor) -> torch.Tensor:
+    mask, _, _ = regions._see(features, box)
+    return mask[0]
