@@ -25,7 +25,7 @@ CONTEXT = 1.25
 STEP = 0.2
 """How far an output of 1 moves a side, in sides of the box."""
 REACH = 0.4
-"""How far a side can move in one look, in sides of the box: none turns inside out, none leaves what was looked at far behind."""
+"""How far from where its mask ends a side can lie, in sides of the box: none leaves what was looked at far behind."""
 SAME = 0.6
 """Tokens whose boxes overlap by more (IoU) speak of one object."""
 NOT_HERE = -8.0
@@ -113,6 +113,9 @@ def _convolution(before: int, after: int, size: int, stride: int) -> nn.Sequenti
 class Regions(nn.Module):
     """Crops of the stem's map become a mask, and, seen through that mask, a class and a better box.
 
+    Each side goes to where the mask ends, and as much further, or less far, as the network says of it: every place of a mask learns from every object, a side
+    from its own alone, so that masks are right long before sides are.
+
     Source: the two stages of He et al. 2017 (Mask R-CNN), arXiv:1703.06870.
     """
 
@@ -149,7 +152,7 @@ class Regions(nn.Module):
 
     @torch.no_grad()
     def _better(self, features: Features, proposals: Float[Tensor, "b m 4"]) -> Float[Tensor, "b m 4"]:
-        """The proposals, moved to where the objects in them seem to be; a pixel wide at least."""
+        """The proposals, moved to where the objects in them seem to be."""
         return _moved(proposals, self._see(features, proposals)[2])
 
     def _see(self, features: Features, boxes: Float[Tensor, "b m 4"]) -> tuple[Float[Tensor, "b m s s"], Float[Tensor, "b m r"], Float[Tensor, "b m 4"]]:
