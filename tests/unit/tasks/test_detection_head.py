@@ -151,6 +151,7 @@ def test_the_second_look_is_where_the_first_one_moved_the_boxes() -> None:
         with torch.no_grad():
             head.regions.read[-1].weight.zero_()
             head.regions.read[-1].bias[-4:] = torch.tensor(move)
+            head.regions.outline.zero_()
         output = head(features)
         best, exists = propose(output.objectness, output.boxes_xyxy_px, num=3)
         first = output.boxes_xyxy_px.gather(1, best[..., None].expand(-1, -1, 4))

@@ -21,7 +21,7 @@ from genrep.tasks.base import Fuse, mean_where, shortlist_kl
 from genrep.tasks.regions import RegionOutput
 from genrep.types import IGNORE, UNLABELLED, Batch, Features, FeatureSpec
 
-NUM_STEPS = 120
+NUM_STEPS = 160
 SPEC = FeatureSpec(image_size=(32, 32), taps=(6, 6), tap_stride=4, stem=(4, 8), stem_strides=(1, 2))
 FEATURES = Features(taps=(normal(6, 6, 8, 8), normal(6, 6, 8, 8, seed=1)), stem=(normal(6, 4, 32, 32), normal(6, 8, 16, 16)))
 
