@@ -241,7 +241,7 @@ def _judged(suite: Suite, claim: Claim, measured: Mapping[str, Mapping[str, floa
         target=target,
         at_most=claim.less,
         met=better if enough else None,
-        how=f"{len(gains)} seeds, paired, Student's t; met where the interval is off {-sign * claim.allowed:g}{'' if enough else '; too few to judge'}",
+        how=f"{len(gains)} seeds, paired, Student's t; met where the interval is off {-sign * claim.allowed + 0.0:g}{'' if enough else '; too few to judge'}",
     )
 
 
