@@ -86,7 +86,11 @@ def _trained(task: str, name: str, config: Config, data: RunData, ours: Seen, *,
 
 
 def _taught_once(make: Make, sets: Sequence[ArrayDataset], config: Config, *, lr: float, num_images: int, folder: Path) -> Specialist:
-    """As `taught`, but read from its folder if it is there, and kept in it if not: a bench of hours that was stopped goes on."""
+    """As `taught`, but read from its folder if it is there, and kept in it if not: a bench of hours that was stopped goes on.
+
+    Raises:
+        ValueError: what was kept is damaged, or of another network.
+    """
     if not folder.exists():
         one = taught(make, sets, config, lr=lr, num_images=num_images)
         write_folder(folder, lambda path: save_tensors(path / WEIGHTS, one.network.state_dict()))
@@ -94,7 +98,10 @@ def _taught_once(make: Make, sets: Sequence[ArrayDataset], config: Config, *, lr
     verify_folder(folder)
     with torch.random.fork_rng():
         one = make(len(sets[0].class_names), sets[0].image_size)
-    one.network.load_state_dict(load_tensors(folder / WEIGHTS))
+    try:
+        one.network.load_state_dict(load_tensors(folder / WEIGHTS))
+    except RuntimeError:
+        raise ValueError(f"{folder / WEIGHTS} does not fit its network, which another version made; delete {folder}, and it is trained again.") from None
     one.network.eval()
     return one
 

@@ -117,6 +117,7 @@ class Regions(nn.Module):
     from its own alone, so that masks are right long before sides are.
 
     Source: the two stages of He et al. 2017 (Mask R-CNN), arXiv:1703.06870.
+    Deviates: there a box is regressed beside its mask, here the mask is where its sides begin.
     """
 
     def __init__(self, spec: FeatureSpec, num_classes: int, width: int = 128) -> None:
@@ -131,7 +132,7 @@ class Regions(nn.Module):
         self.own = nn.Sequential(_convolution(32, 64, 4, 2), _convolution(64, 96, 4, 2))
         self.read = nn.Sequential(nn.Linear(2 * 96 * 16, width), nn.SiLU(), nn.Linear(width, num_classes + 5))
         self.outline = nn.Parameter(torch.ones(4))
-        """How much of the way to where the mask ends each side goes; a network that learnt without has 0."""
+        """How much of the way to where the mask ends each side (left, top, right, bottom) goes; a network that learnt without has 0."""
 
     def forward(
         self, features: Features, proposals: Float[Tensor, "b m 4"], exists: Bool[Tensor, "b m"], objectness: Float[Tensor, "b m"], *, twice: bool = False

@@ -17,6 +17,7 @@ from genrep.boxes import to_xyxy_px
 from genrep.evaluation import specialists_bench
 from genrep.evaluation.specialists import SPECIALISTS, Classifier
 from genrep.evaluation.specialists_bench import specialist_figures, taught
+from genrep.storage import save_tensors, write_folder
 from genrep.types import UNLABELLED, Batch, Detections, Perception
 
 MakeRun = Callable[..., Path]
@@ -158,6 +159,9 @@ def test_what_was_trained_is_kept_with_the_run_and_read_the_next_time(make_run: 
         assert specialist_figures(path) == figures
     (kept[0] / specialists_bench.WEIGHTS).write_bytes(b"half")
     with pytest.raises(ValueError, match="damaged"):
+        specialist_figures(path)
+    write_folder(kept[0], lambda folder: save_tensors(folder / specialists_bench.WEIGHTS, {"other": torch.zeros(1)}))
+    with pytest.raises(ValueError, match=r"does not fit its network.*delete"):
         specialist_figures(path)
     shutil.rmtree(kept[0])
     assert specialist_figures(path) == figures

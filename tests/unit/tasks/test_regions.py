@@ -106,8 +106,8 @@ def test_a_proposal_that_moved_off_its_object_still_belongs_to_it() -> None:
     assert replace(away, proposals_xyxy_px=proposals + 40, looked_at_xyxy_px=proposals).match(batch).tolist() == [[0]]
 
 
-def look_at(box: list[float], *, move: float, mask: float) -> torch.Tensor:
-    """The box after a look by a network that says the same of everything: of the move of each side, and of each place of the mask."""
+def look_at(box: torch.Tensor, *, move: float, mask: float) -> torch.Tensor:
+    """A box after a look by a network that says the same of everything: of the move of each side, and of each place of the mask."""
     spec = FeatureSpec(image_size=(32, 32), taps=(8,), tap_stride=4, stem=(8,), stem_strides=(1,))
     regions = Regions(spec, 3)
     for layer, bias in ((regions.read[-1], move), (regions.shape, mask)):
@@ -116,7 +116,7 @@ def look_at(box: list[float], *, move: float, mask: float) -> torch.Tensor:
     torch.nn.init.zeros_(regions.embed.weight)
     torch.nn.init.zeros_(regions.embed.bias)
     features = Features(taps=(torch.zeros(1, 8, 8, 8),), stem=(torch.zeros(1, 8, 32, 32),))
-    return regions(features, torch.tensor([[box]]), torch.ones(1, 1, dtype=torch.bool), torch.zeros(1, 1)).boxes_xyxy_px
+    return regions(features, box, torch.ones(1, 1, dtype=torch.bool), torch.zeros(1, 1)).boxes_xyxy_px
 
 
 def test_a_look_moves_no_side_further_than_its_reach_beside_the_mask() -> None:
@@ -124,8 +124,8 @@ def test_a_look_moves_no_side_further_than_its_reach_beside_the_mask() -> None:
     box = torch.tensor([[[8.0, 4, 18, 24]]])
     size = torch.tensor([10.0, 20, 10, 20])
     whole = box + size * (CONTEXT - 1) / 2 * torch.tensor([-1.0, -1, 1, 1])
-    torch.testing.assert_close(look_at([8.0, 4, 18, 24], move=100.0, mask=100.0), whole + REACH * size)
-    low, high = look_at([8.0, 4, 18, 24], move=0.0, mask=-100.0).split(2, dim=-1)
+    torch.testing.assert_close(look_at(box, move=100.0, mask=100.0), whole + REACH * size)
+    low, high = look_at(box, move=0.0, mask=-100.0).split(2, dim=-1)
     torch.testing.assert_close(high, low + 1)
 
 
@@ -158,10 +158,5 @@ def test_without_its_outline_a_look_is_what_it_was_before_there_was_one() -> Non
     beside = [regions(features, box, exists, torch.zeros(1, 1))]
     torch.nn.init.zeros_(regions.outline)
     beside.append(regions(features, box, exists, torch.zeros(1, 1)))
-    outline = _outline(crop_of_mask(regions, features, box))
+    outline = _outline(regions._see(features, box)[0][0])
     torch.testing.assert_close(beside[0].boxes_xyxy_px - beside[1].boxes_xyxy_px, 12 * outline[None])
-
-
-def crop_of_mask(regions: Regions, features: Features, box: torch.Tensor) -> torch.Tensor:
-    mask, _, _ = regions._see(features, box)
-    return mask[0]

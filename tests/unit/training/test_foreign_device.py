@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 PROGRAM = Path(__file__).parents[2] / "foreign_device.py"
-WITHIN = {"weights/denoiser.trunk": 1e-2, "weights/heads": 1e-2, "classes": 1e-2, "boxes": 1e-2, "masks": 0.0, "samples": 0.05}
+WITHIN = {"weights/denoiser.trunk": 1e-2, "weights/heads": 1e-2, "classes": 5e-3, "boxes": 1e-2, "masks": 0.0, "samples": 0.05}
 """Convolutions and attention are other kernels there, and the optimizers make much of the last digit of a gradient near 0."""
 
 
