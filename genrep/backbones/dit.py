@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from genrep.backbones.base import Backbone, Hidden, Pass
 from genrep.backbones.blocks import Block, FoldedBlock, modulate
 from genrep.backbones.joined import JoinedBlock
-from genrep.layers import Halving, Kept, StandardConv2d, time_codes, weights_state
+from genrep.layers import GroupNorm, Halving, Kept, StandardConv2d, time_codes, weights_state
 from genrep.types import Features, FeatureSpec
 
 
@@ -125,12 +125,13 @@ class Stem(nn.Module):
 
     def forward(self, xt: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Token map [b d gh gw], and the maps before it, fine to coarse."""
+        xt = xt.to(memory_format=torch.channels_last)
         maps = self.maps(xt)
         return self.down[-1](F.silu(maps[-1])) + self.embed(xt), maps
 
     def maps(self, xt: Tensor) -> tuple[Tensor, ...]:
         """The maps before the tokens, fine to coarse."""
-        maps = [self.first(xt)]
+        maps = [self.first(xt.to(memory_format=torch.channels_last))]
         for halving in self.down[:-1]:
             maps.append(halving(F.silu(maps[-1])))
         return tuple(maps)
@@ -146,7 +147,7 @@ class ReadOut(nn.Module):
         super().__init__()
         self.stride = stride
         self.unfold = nn.Linear(config.width, config.stem_width * stride**2)
-        self.norm = nn.GroupNorm(8, config.stem_width)
+        self.norm = GroupNorm(8, config.stem_width)
         self.conv = nn.Conv2d(config.stem_width, config.stem_width, 3, padding=1)
         self.out = nn.Conv2d(config.stem_width, channels, 3, padding=1)
         nn.init.zeros_(self.out.weight)

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from torchvision.ops import complete_box_iou_loss
 
 from genrep.boxes import paired_iou, to_xyxy_px
-from genrep.layers import Halving, Residual, wide
+from genrep.layers import GroupNorm, Halving, Residual, wide
 from genrep.processes import total
 from genrep.types import Batch, Features, FeatureSpec, Objects, Seen
 
@@ -106,7 +106,7 @@ class Scan(nn.Module):
         super().__init__()
         halvings = (spec.tap_stride // spec.stem_strides[-1]).bit_length() - 1
         self.down = nn.Sequential(nn.SiLU(), *(Halving(a, b) for a, b in pairwise((spec.stem[-1], *(width,) * halvings))))
-        self.around = nn.Sequential(*(Residual(width) for _ in range(SCAN_DEPTH)), nn.GroupNorm(8, width))
+        self.around = nn.Sequential(*(Residual(width) for _ in range(SCAN_DEPTH)), GroupNorm(8, width))
 
     def forward(self, features: Features) -> Float[Tensor, "b d gh gw"]:
         return self.around(self.down(features.stem[-1]))

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from torchvision.ops import box_iou
 
 from genrep.boxes import to_xyxy_px
-from genrep.layers import StandardConv2d, wide
+from genrep.layers import GroupNorm, StandardConv2d, wide
 from genrep.tasks.base import mean_where, place_losses
 from genrep.types import IGNORE, UNLABELLED, Batch, Features, FeatureSpec
 
@@ -107,7 +107,7 @@ def paste(crops: Float[Tensor, "b m s s"], boxes_xyxy_px: Float[Tensor, "b m 4"]
 
 
 def _convolution(before: int, after: int, size: int, stride: int) -> nn.Sequential:
-    return nn.Sequential(StandardConv2d(before, after, size, stride=stride), nn.GroupNorm(8, after), nn.SiLU())
+    return nn.Sequential(StandardConv2d(before, after, size, stride=stride), GroupNorm(8, after), nn.SiLU())
 
 
 class Regions(nn.Module):

@@ -8,7 +8,7 @@ from unittest import mock
 import pytest
 import torch
 from small_models import TRUNK, awake, normal
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from genrep.backbones import DiT, DiTConfig
@@ -118,7 +118,25 @@ def test_semantics_behind_the_classes_are_added() -> None:
 
 def test_attention_is_the_reference() -> None:
     query, key, value = normal(3, 2, 4, 16, 8).double()
-    torch.testing.assert_close(attend(query, key, value), F.scaled_dot_product_attention(query, key, value))
+    expected = F.scaled_dot_product_attention(query * 8**0.5, key, value)
+    torch.testing.assert_close(attend(query, key, value), expected)
+    with torch.no_grad():
+        torch.testing.assert_close(attend(query, key, value), expected)
+
+
+def test_maps_are_channels_last_all_the_way() -> None:
+    """From the stem to the pixels, so that no convolution lays them out anew."""
+    model, maps = trunk(), list[Tensor]()
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d | nn.GroupNorm):
+            module.register_forward_hook(lambda _, given, found: maps.extend((*given, found)))
+    model.decode(model(xt(), T, None))
+    assert len(maps) > 10 and all(one.is_contiguous(memory_format=torch.channels_last) for one in maps)
+
+
+def test_an_image_alone_is_what_it_is_among_others() -> None:
+    model = awake(trunk())
+    torch.testing.assert_close(model(xt()[:1], T[:1], Y[:1]).tokens, model(xt(), T, Y).tokens[:1], rtol=1e-4, atol=1e-5)
 
 
 def test_codes_tell_places_and_times_apart() -> None:
