@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from functools import cached_property
-from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from genrep.augmentation import Augmentation
 from genrep.backbones import Asking, Pass
 from genrep.denoiser import pool
 from genrep.layers import wide
+from genrep.lessons import Lessons, distillation
 from genrep.model import GenRep
 from genrep.parametrization import reverse_kernel, u_error
 from genrep.posteriors import DenoisingGap, PosteriorEstimator
@@ -22,7 +21,7 @@ from genrep.processes import total
 from genrep.randomness import SampleGenerator
 from genrep.registry import nearest
 from genrep.schedules import expand
-from genrep.tasks import ObjectTargets, Task, run_tasks
+from genrep.tasks import run_tasks
 from genrep.types import Batch, Features
 
 JOBS = ("perception", "generation")
@@ -77,8 +76,8 @@ class ObjectiveConfig:
     """What teaches perception where the gate is open: `posterior`, together with what the head knows itself (`posteriors/gate.py`); a placebo of it, to tell
     whether knowledge or smoothing helps: of equal entropy, `smoothed` or `shuffled` (`posteriors/placebos.py`), or `tempered`, without the posterior."""
     self_training: bool = False
-    """In every step of stage 2 unannotated images teach perception the classes that the teacher's own head is sure of (`pseudo_confidence`), gate or no gate.
-    Lessons are then for unannotated images that it is unsure of."""
+    """In every step of stage 2 unannotated images teach perception the classes that the teacher's own heads are sure of (`pseudo_confidence`), of images and
+    of the objects that they find, gate or no gate. Lessons are then for unannotated images that it is unsure of."""
     distil_weight: float = 1.0
     distil_every: int = 8
     """Steps between lessons."""
@@ -120,23 +119,14 @@ class ObjectiveConfig:
         if self.distil_shortlist < 0 or self.distil_shortlist == 1:
             raise ValueError(f"`distil_shortlist` must be 0, for all classes, or at least 2; found {self.distil_shortlist}.")
 
+    @property
+    def in_order(self) -> tuple[str, ...]:
+        """The jobs in the order of `JOBS`."""
+        return tuple(job for job in JOBS if job in self.jobs)
+
     def lesson_size(self, step: int) -> int:
         """Images that may be taught something new in a step."""
         return 0 if step % self.distil_every else self.distil_images
-
-
-@dataclass(frozen=True)
-class Lessons:
-    """What perception is taught in a step beside annotations: targets without gradient."""
-
-    image_rows: Int[Tensor, " r"]
-    image_probs: Float[Tensor, "r k"]
-    objects: tuple[ObjectTargets, ...]
-
-    @cached_property
-    def num(self) -> list[Tensor]:
-        """How many are taught in all processes: images, then objects of each kind."""
-        return list(total(torch.tensor([len(self.image_rows), *(len(targets.row) for targets in self.objects)], device=self.image_rows.device)))
 
 
 def perception_losses(
@@ -151,7 +141,9 @@ def perception_losses(
     Source: equation (5), and (4) for the distillation.
     Deviates: the pass is not conditioned on the label, which is unknown at test time; a share of the images is noised; all may be augmented.
     """
-    batch = config.augment(batch, generator)
+    located = lessons.located if lessons else None
+    batch = config.augment(located.batch if located else batch, generator)
+    annotated = batch.without(located.rows) if located else batch
     x0 = model.encode(batch.image)
     draw = generator.uniform(2).to(x0.dtype)
     t = torch.where(draw[:, 0] < config.noisy_fraction, draw[:, 1] * config.noisy_t_max, 0.0)
@@ -161,12 +153,12 @@ def perception_losses(
     task = distil = x0.new_zeros(())
     num = _num_of_all(batch)
     for name, head, output in run_tasks(model.tasks(), features):
-        losses = head.loss(output, batch)
+        losses = head.loss(output, annotated)
         weight = getattr(config, f"{name}_weight", 1.0)
         task = task + weight * _share(num, glimpses if head.glimpses else 0) * sum(losses.values())
         terms[name] = sum(losses.values(), x0.new_zeros(())).detach()
         if lessons:
-            distil = distil + weight * _distillation(head, output, batch, lessons)
+            distil = distil + weight * distillation(head, output, batch, lessons)
     return {**terms, "task": task, "distil": config.distil_weight * distil, "perception": task + config.distil_weight * distil}
 
 
@@ -194,14 +186,6 @@ def _num_of_all(batch: Batch) -> Tensor:
 def _share(num: Tensor, others: int) -> Tensor:
     """Of `num` images among all."""
     return num / (num + others)
-
-
-def _distillation(head: Task[Any, Any], output: Any, batch: Batch, lessons: Lessons) -> Tensor:
-    """KL(p || q) of one head, mean over what is taught."""
-    taught = [head.distil_image(output, lessons.image_rows, lessons.image_probs)]
-    taught += [head.distil_objects(output, batch, targets) for targets in lessons.objects]
-    parts = [of_one.sum() / num.clamp(min=1) for of_one, num in zip(taught, lessons.num, strict=True) if of_one is not None]
-    return sum(parts, batch.image.new_zeros(()))
 
 
 def generation_losses(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from itertools import chain
 from typing import Any, Protocol, runtime_checkable
 
@@ -67,6 +67,14 @@ class Batch:
         """Some rows of the batch, by index, by truth value or by slice."""
         return Batch(**{f.name: getattr(self, f.name)[where] for f in fields(self)})
 
+    def without(self, where: Bool[Tensor, " b"]) -> Batch:
+        """The same images, of some of which nothing is known."""
+        nothing: dict[str, float] = {"label": UNLABELLED, "classes": 0, "object_labels": UNLABELLED, "boxes_cxcywh": 0, "has_objects": 0}
+        nothing |= {"semantic_mask": IGNORE, "instance_mask": IGNORE, "inv_depth": float("nan")}
+        blank = {name: getattr(self, name) for name in nothing}
+        filled = {name: value.masked_fill(where.view(-1, *(1,) * (value.ndim - 1)), nothing[name]) for name, value in blank.items()}
+        return replace(self, **filled)
+
     @staticmethod
     def cat(batches: list[Batch]) -> Batch:
         """Batches of equal image size and slot count, one after the other."""
@@ -110,12 +118,27 @@ class Objects:
 
 
 @dataclass(frozen=True)
+class SeenObjects:
+    """Objects that a task takes images to hold, the likeliest first."""
+
+    labels: Int[Tensor, "b m"]
+    """-1: none."""
+    sure: Bool[Tensor, "b m"]
+    """Whether the task is sure of the label."""
+    boxes_cxcywh: Float[Tensor, "b m 4"]
+    instance_mask: UInt8[Tensor, "b h w"]
+    """As a batch's; 255 everywhere of a task that knows no masks."""
+
+
+@dataclass(frozen=True)
 class Seen:
     """What a task takes images to hold."""
 
     classes: Float[Tensor, "b k"]
     """How many objects of each class, where it is sure of all of them; else zeros."""
     num_objects: Int[Tensor, " b"]
+    objects: SeenObjects | None = None
+    """Of a task that locates them."""
 
 
 @dataclass(frozen=True)

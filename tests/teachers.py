@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from rectangles import rectangles
 from small_models import small_model
@@ -18,6 +20,7 @@ OPEN, CLOSED = Gate(weight=0.5, standard_error=0.1), Gate(weight=0.5, standard_e
 CALIBRATION = Calibration(tau=0.05, bias=(0.0, 0.1, 0.2, 0.3))
 OBJECT_CALIBRATION = ObjectCalibration(tau=0.05, gamma=0.5, bias=(0.0, 0.1, 0.2, 0.3))
 CONFIG = ObjectiveConfig(posterior=DenoisingGap(budget=2), distil_images=3)
+SELF = replace(CONFIG, self_training=True, pseudo_confidence=0.8)
 
 
 def teaching(*, image: Gate = CLOSED, objects: Gate = CLOSED) -> Teaching:

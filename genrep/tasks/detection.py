@@ -6,16 +6,16 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.ops import batched_nms, box_iou
 
-from genrep.boxes import to_xyxy_px
+from genrep.boxes import to_cxcywh, to_xyxy_px
 from genrep.layers import wide
 from genrep.tasks.base import Fuse, ObjectTargets, Task, place_losses, shortlist_kl
 from genrep.tasks.regions import SAME, RegionOutput, Regions, propose, region_losses
-from genrep.types import UNLABELLED, Batch, Detections, Features, FeatureSpec, Objects, Seen
+from genrep.types import IGNORE, UNLABELLED, Batch, Detections, Features, FeatureSpec, Objects, Seen, SeenObjects
 
 MOST_SEEN = 8
 """Objects per image that `Detection.seen` tells apart without a second look."""
@@ -126,7 +126,19 @@ class Detection(Task[DetectionOutput, list[Detections]]):
         probs = look.class_logits.softmax(-1)
         prob, label = probs.gather(1, best[..., None].expand(-1, -1, probs.shape[-1])).max(-1)
         sure = there.any(1) & ~there.all(1) & ((prob > confidence) | ~there).all(1)
-        return Seen((F.one_hot(label, probs.shape[-1]) * (there & sure[:, None])[..., None]).sum(1).float(), there.sum(1))
+        classes = (F.one_hot(label, probs.shape[-1]) * (there & sure[:, None])[..., None]).sum(1).float()
+        return Seen(classes, there.sum(1), self._located(output, best, torch.where(there, label, UNLABELLED), there & (prob > confidence)))
+
+    def _located(self, output: DetectionOutput, best: Int[Tensor, "b m"], labels: Int[Tensor, "b m"], sure: Bool[Tensor, "b m"]) -> SeenObjects:
+        """The places `best` as objects, where they have a label."""
+        there, (height, width) = labels != UNLABELLED, self.image_size
+        boxes = (output.regions or output).boxes_xyxy_px.gather(1, best[..., None].expand(-1, -1, 4))
+        boxes = torch.minimum(boxes.clamp(min=0), boxes.new_tensor([width, height, width, height]))
+        mask = torch.full((len(labels), height, width), IGNORE, dtype=torch.uint8, device=labels.device)
+        if output.regions:
+            owner = output.regions.owner_logits().gather(1, best[..., None, None].expand(-1, -1, height, width))
+            mask = F.pad(owner.masked_fill(~there[..., None, None], -torch.inf), (0, 0, 0, 0, 1, 0)).argmax(1).to(torch.uint8)
+        return SeenObjects(labels, sure, to_cxcywh(boxes, self.image_size) * there[..., None], mask)
 
     def object_logits(self, output: DetectionOutput, batch: Batch) -> Float[Tensor, "b n k"]:
         """What the head says of each annotated object: mean class logits of the proposals matched to it, of its tokens where there is none."""

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cache, partial
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn.functional import one_hot
 
-from genrep.objective import Lessons
+from genrep.lessons import Lessons, Located
 from genrep.posteriors import DenoisingGap
 from genrep.posteriors.gate import Gate
 from genrep.posteriors.placebos import PLACEBOS
@@ -17,11 +19,12 @@ from genrep.processes import first_rows, gathered
 from genrep.randomness import SampleGenerator
 from genrep.tasks.base import ObjectTargets
 from genrep.training.distillation import Teacher
+from genrep.training.locating import locate
 from genrep.training.object_likelihoods import object_scores, shortlisted
-from genrep.types import IGNORE, UNLABELLED, Batch
+from genrep.types import IGNORE, UNLABELLED, Batch, Seen
 
 SURE = 0.9
-"""Where only the number of objects is asked for, any confidence will do."""
+"""Where only the number of objects and their places are asked for, any confidence will do."""
 
 
 class Memory(nn.Module):
@@ -69,8 +72,9 @@ def give_lessons(
 ) -> Lessons | None:
     """Targets for `num` of the images of all processes (default: what the configuration says), of either kind, and for those that are remembered.
 
-    Images of one object are taught by their posterior, whether they are annotated or not; objects among others where they are annotated. With self-training
-    unannotated images whose class the teacher's head is sure of are taught that, all of them, and posteriors are for the other unannotated ones.
+    Images of one object are taught by their posterior, whether they are annotated or not; objects among others, too, where the teacher sees them if they are
+    not. With self-training unannotated images and objects of whose class the teacher's heads are sure are taught that, all of them, and posteriors are for
+    the other unannotated ones.
 
     Args:
         num: 0: nothing new is found.
@@ -79,34 +83,57 @@ def give_lessons(
     Returns:
         None while no gate is open and there is no self-training, which then costs nothing, and where nobody can be taught.
     """
-    state = teacher.teaching
+    state, own = teacher.teaching, teacher.config.self_training
     num = teacher.config.distil_images if num is None else num
     rows, probs = positions.new_zeros(0), batch.classes[:0]
     objects: list[ObjectTargets] = []
-    if state.teaches_images or teacher.config.self_training:
+    look = cache(partial(_look, teacher, batch))
+    found = _located(teacher, batch, look()) if own or (num and state.teaches_objects) else None
+    located, sure = (found[0].batch, found[1]) if found else (batch, None)
+    if state.teaches_images or own:
         asked, remembered = (num, memory) if state.teaches_images else (0, None)
-        rows, probs = _images(teacher, batch, positions, asked, remembered, positions if which is None else which)
-        objects.append(_only_objects(batch, rows, probs))
+        rows, probs = _images(teacher, batch, look, positions, asked, remembered, positions if which is None else which)
+        objects.append(_only_objects(located, rows, probs))
+    if sure and own:
+        objects.append(sure)
     if num and state.teaches_objects:
-        several = first_rows((batch.object_labels != UNLABELLED).sum(1) > 1, num)
-        objects.append(_object_targets(teacher, batch, several, positions))
-    lessons = Lessons(rows, probs, tuple(objects))
+        objects.append(_object_targets(teacher, located, first_rows(_to_be_asked(located, found if own else None), num), positions))
+    lessons = Lessons(rows, probs, tuple(objects), found[0] if found else None)
     return lessons if any(lessons.num) else None
 
 
+def _located(teacher: Teacher, batch: Batch, look: _Look) -> tuple[Located, ObjectTargets] | None:
+    """Where the teacher finds objects in images without annotations, and those that it is sure of; None of one that locates nothing."""
+    if "detection" not in teacher.model.heads:
+        return None
+    if look.seen is None or look.seen.objects is None:
+        none = batch.label[:0]
+        return Located(batch, torch.zeros_like(batch.has_objects)), ObjectTargets(none, none, none[:, None].expand(-1, 1), batch.classes[:0, :1])
+    return locate(batch, torch.nonzero(batch.unannotated).squeeze(1), look.seen.objects)
+
+
+def _to_be_asked(batch: Batch, found: tuple[Located, ObjectTargets] | None) -> Bool[Tensor, " b"]:
+    """In which images posteriors may be asked for: those of several objects; with self-training those in which some were found of which it is not sure."""
+    there = batch.object_labels != UNLABELLED
+    several = there.sum(1) > 1
+    if found is None:
+        return several
+    located, sure = found
+    return several & located.rows & there.index_put((sure.row, sure.slot), torch.zeros_like(sure.row, dtype=torch.bool)).any(1)
+
+
 def _images(
-    teacher: Teacher, batch: Batch, positions: Tensor, num: int, memory: Memory | None, which: Int[Tensor, " b"]
+    teacher: Teacher, batch: Batch, look: Callable[[], _Look], positions: Tensor, num: int, memory: Memory | None, which: Int[Tensor, " b"]
 ) -> tuple[Int[Tensor, " r"], Float[Tensor, "r k"]]:
     """Rows with a target, and it: posteriors that are remembered, classes that the head is sure of, and `num` new posteriors of the rest."""
     memory = memory or Memory(0, batch.classes.shape[1], visits=0)
     known, probs = memory.recall(which)
     own, unknown = teacher.config.self_training, batch.unannotated
     if num or own:
-        look = _look(teacher, batch)
-        sure = look.sure & ~known
-        probs = torch.where(sure[:, None], one_hot(look.label.clamp(min=0), probs.shape[1]).to(probs), probs)
+        sure = look().sure & ~known
+        probs = torch.where(sure[:, None], one_hot(look().label.clamp(min=0), probs.shape[1]).to(probs), probs)
         known = known | sure
-        fresh = first_rows(look.alone & ~known & (unknown | (not own)), num)
+        fresh = first_rows(look().alone & ~known & (unknown | (not own)), num)
         found = _image_targets(teacher, batch.rows(fresh), positions[fresh]) if len(fresh) else probs[:0]
         memory.keep(which[fresh], found)
         known, probs = known.index_fill(0, fresh, True), probs.index_copy(0, fresh, found.to(probs))
@@ -122,6 +149,8 @@ class _Look:
     sure: Bool[Tensor, " b"]
     label: Int[Tensor, " b"]
     """The head's favourite where it is sure."""
+    seen: Seen | None = None
+    """In the images without annotations, if there are any."""
 
 
 def _look(teacher: Teacher, batch: Batch) -> _Look:
@@ -131,14 +160,14 @@ def _look(teacher: Teacher, batch: Batch) -> _Look:
     if not bool(unknown.any()):
         return _Look(alone, sure, label)
     features = model.clean_features(model.encode(batch.image[unknown]))
-    if seen := model.seen(features, SURE):
+    if seen := model.seen(features, config.pseudo_confidence or SURE):
         alone = alone.masked_scatter(unknown, seen.num_objects == 1)
     log_probs = model.results(features).get("classification") if config.self_training else None
     if log_probs is not None:
         best, favourite = log_probs.max(1)
         sure = alone & sure.masked_scatter(unknown, best.exp() > (config.pseudo_confidence or 1.0))
         label = label.masked_scatter(unknown, favourite)
-    return _Look(alone, sure, label)
+    return _Look(alone, sure, label, seen)
 
 
 def _image_targets(teacher: Teacher, batch: Batch, positions: Int[Tensor, " r"]) -> Float[Tensor, "r k"]:

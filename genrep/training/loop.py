@@ -12,8 +12,8 @@ from pathlib import Path
 import torch
 
 from genrep.config import Config
+from genrep.lessons import Lessons
 from genrep.model import GenRep
-from genrep.objective import JOBS, Lessons
 from genrep.processes import in_turn, is_first, joined, rank, together, total
 from genrep.registry import lookup
 from genrep.training.beginning import begin_from
@@ -121,7 +121,7 @@ class Session:
     @property
     def jobs(self) -> tuple[str, ...]:
         """What the current stage trains, in the order of the Gramian."""
-        return ("perception",) if self.stage == 1 else tuple(job for job in JOBS if job in self.config.objective.jobs)
+        return ("perception",) if self.stage == 1 else self.config.objective.in_order
 
     @property
     def glimpses(self) -> int:

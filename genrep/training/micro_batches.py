@@ -11,8 +11,8 @@ from typing import ParamSpec, TypeVar
 import torch
 from torch import Tensor
 
+from genrep.lessons import Lessons, Located
 from genrep.model import GenRep
-from genrep.objective import Lessons
 from genrep.processes import counted_by, total
 from genrep.tasks import ObjectTargets
 from genrep.training.graphs import Loss, Losses
@@ -119,7 +119,8 @@ def _taught(whole: StepLosses, rows: slice) -> Lessons | None:
         return None
     here = _within(lessons.image_rows, rows)
     objects = tuple(_targets(targets, rows) for targets in lessons.objects)
-    return Lessons(lessons.image_rows[here] - rows.start, lessons.image_probs[here], objects)
+    located = lessons.located and Located(lessons.located.batch.rows(rows), lessons.located.rows[rows])
+    return Lessons(lessons.image_rows[here] - rows.start, lessons.image_probs[here], objects, located)
 
 
 def _targets(targets: ObjectTargets, rows: slice) -> ObjectTargets:

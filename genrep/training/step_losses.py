@@ -12,8 +12,9 @@ from torch import Tensor
 
 from genrep.backbones import Asking, answer
 from genrep.config import Config
+from genrep.lessons import Lessons
 from genrep.model import GenRep
-from genrep.objective import Lessons, generation_losses, glimpse_loss, perception_losses
+from genrep.objective import generation_losses, glimpse_loss, perception_losses
 from genrep.randomness import SampleGenerator
 from genrep.training.distillation import Teacher
 from genrep.types import Batch

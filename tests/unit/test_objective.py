@@ -11,12 +11,13 @@ from rectangles import rectangles
 from small_models import awake, normal, small_model
 from torch import Tensor
 
+from genrep.augmentation import Augmentation
 from genrep.denoiser import pool
+from genrep.lessons import Lessons, Located
 from genrep.model import GenRep
 from genrep.objective import (
     T_MAX,
     T_MIN,
-    Lessons,
     ObjectiveConfig,
     draw_times,
     generation_losses,
@@ -256,6 +257,17 @@ def test_lessons_of_images_and_of_objects_are_added() -> None:
     assert of_images > 0 and of_objects > 0
     torch.testing.assert_close(distil(), of_images + of_objects)
     torch.testing.assert_close(distil(replace(CONFIG, distil_weight=2.0)), 2 * (of_images + of_objects))
+
+
+def test_where_the_teacher_finds_objects_nothing_but_their_lessons_is_learnt() -> None:
+    """They are no annotations; and where they lie is moved with the image."""
+    model, batch = small_model(), batch_of(num_objects=2)
+    rows, config = torch.tensor([False, True, True, True, False, True]), replace(CONFIG, augment=Augmentation(shift_px=2, mirror=True))
+    taught = lessons(batch, images=False)
+    told = perception(model, batch.without(rows), config, replace(taught, located=Located(batch, rows)))
+    torch.testing.assert_close(told["task"], perception(model, batch.without(rows), config)["task"])
+    torch.testing.assert_close(told["distil"], perception(model, batch, config, taught)["distil"])
+    assert told["distil"] > 0
 
 
 # configuration and errors

@@ -119,6 +119,8 @@ def test_where_all_that_is_looked_at_are_objects_there_may_be_more() -> None:
     full, left = (head.seen(raw(places, [0.9, 0.9, last], [0, 1, 1]), 0.8) for last in (0.9, 0.1))
     assert left.classes.tolist() == [[1, 1, 0]] and left.num_objects.tolist() == [2]
     assert full.classes.tolist() == [[0, 0, 0]] and full.num_objects.tolist() == [3]
+    assert full.objects.labels.tolist() == [[0, 1, 1]] and left.objects.labels.tolist() == [[0, 1, UNLABELLED]]
+    assert left.objects.sure.tolist() == [[True, True, False]] and not head.seen(raw(places, [0.9, 0.9, 0.1], [0, 1, 1]), 1.0).objects.sure.any()
 
 
 def test_an_ambiguous_object_is_named_by_each_class_it_may_be() -> None:

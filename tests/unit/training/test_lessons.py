@@ -8,7 +8,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from teachers import CALIBRATION, CONFIG, OPEN, batch_of, teacher, teaching
+from teachers import CALIBRATION, CONFIG, OPEN, SELF, batch_of, teacher, teaching
 
 from genrep.model import GenRep
 from genrep.objective import LESSONS, ObjectiveConfig
@@ -99,9 +99,6 @@ def test_an_unannotated_image_is_taught_where_the_teacher_sees_one_object(monkey
     assert lessons is not None and lessons.image_rows.tolist() == [0, 2, 4]
     alone = give_lessons(opened, batch.rows(torch.tensor([0])), torch.arange(1))
     torch.testing.assert_close(alone.image_probs[0], lessons.image_probs[0], rtol=1e-3, atol=1e-4)
-
-
-SELF = replace(CONFIG, self_training=True, pseudo_confidence=0.8, distil_images=3)
 
 
 @pytest.fixture

@@ -21,6 +21,7 @@ from genrep.training import RunFolder, data, loop, train
 from genrep.training.data import RunData
 from genrep.training.loop import Session
 from genrep.training.records import Silent
+from genrep.types import Features, Seen, SeenObjects
 
 pytestmark = pytest.mark.usefixtures("toy_world")
 NUM_STEPS = 5
@@ -66,6 +67,27 @@ def test_micro_batches_are_taught_as_their_whole(tmp_path: Path) -> None:
     one, two = (train(settings(posterior=True, micro_batches=num), tmp_path / str(num)) for num in (1, 2))
     assert difference(weights(one), weights(two)) < ATOL_TAUGHT
     assert any(float(row["loss/distil"]) > 0 for row in rows(two))
+
+
+@pytest.mark.usefixtures("in_float64")
+def test_micro_batches_are_taught_by_what_the_teacher_sees(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A teacher that sees one object, of a place and a class that the image's shade decides, and is sure of it in every other image."""
+
+    def seen(self: GenRep, features: Features, confidence: float) -> Seen:
+        shade, num = features.stem[0].mean((1, 2, 3)), len(features.stem[0])
+        label = (shade.abs() * 1e4).long() % 4
+        boxes = torch.tensor([0.4, 0.5, 0.5, 0.5], dtype=shade.dtype).expand(num, 1, 4)
+        mask = torch.zeros(num, *self.image_size, dtype=torch.uint8)
+        mask[:, 4:12, 3:11] = 1
+        return Seen(torch.zeros(num, 4), torch.ones(num, dtype=torch.long), SeenObjects(label[:, None], label[:, None] % 2 == 1, boxes, mask))
+
+    monkeypatch.setattr(GenRep, "seen", seen)
+    runs = []
+    for num in (1, 2):
+        base = settings(micro_batches=num)
+        runs.append(train(replace(base, objective=replace(base.objective, self_training=True)), tmp_path / str(num)))
+    assert difference(weights(runs[0]), weights(runs[1])) < ATOL
+    assert any(float(row["loss/distil"]) > 0 for row in rows(runs[1]))
 
 
 @pytest.mark.usefixtures("in_float64")
