@@ -143,7 +143,7 @@ SUITES = {
         },
         labelled_by={"made-from-labels": "self-trained"},
         claims=(*_OF_LABELS, *(Claim(figure="generation/fid", arm="taught", against=other, less=True) for other in ("made", "made-from-labels"))),
-        shown=(*_OF_BOTH_JOBS, "generation/fid"),
+        shown=(*_OF_BOTH_JOBS, "generation/fid", "posterior/head_top1", "posterior/combined_top1"),
     ),
     "generation": Suite(
         recipe="all-labels",

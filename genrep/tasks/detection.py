@@ -19,6 +19,8 @@ from genrep.types import IGNORE, UNLABELLED, Batch, Detections, Features, Featur
 
 MOST_SEEN = 8
 """Objects per image that `Detection.seen` tells apart without a second look."""
+ABSENT = 0.1
+"""A place of a higher objectness may be an object."""
 
 
 @dataclass(frozen=True)
@@ -118,14 +120,15 @@ class Detection(Task[DetectionOutput, list[Detections]]):
     def seen(self, output: DetectionOutput, confidence: float) -> Seen:
         """An object is where a place thinks more of its box than not, and no place that overlaps it thinks more of its own.
 
-        Where all the places that are looked at are objects there may be more of them, so that none is sure.
+        Where all the places that are looked at are objects there may be more of them, and where some may or may not be another one: there it is not sure.
         """
         look = output.regions or output
         best, exists = propose(look.objectness, look.boxes_xyxy_px, num=max(1, self.num_proposals or MOST_SEEN), overlap=0.5)
-        there = exists & (look.objectness.gather(1, best) > 0)
+        objectness = look.objectness.gather(1, best).sigmoid() * exists
+        there, doubtful = objectness > 0.5, (objectness > ABSENT) & (objectness <= 0.5)
         probs = look.class_logits.softmax(-1)
         prob, label = probs.gather(1, best[..., None].expand(-1, -1, probs.shape[-1])).max(-1)
-        sure = there.any(1) & ~there.all(1) & ((prob > confidence) | ~there).all(1)
+        sure = there.any(1) & ~there.all(1) & ((prob > confidence) | ~there).all(1) & ~doubtful.any(1)
         classes = (F.one_hot(label, probs.shape[-1]) * (there & sure[:, None])[..., None]).sum(1).float()
         return Seen(classes, there.sum(1), self._located(output, best, torch.where(there, label, UNLABELLED), there & (prob > confidence)))
 

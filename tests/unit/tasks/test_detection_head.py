@@ -113,14 +113,15 @@ def test_objects_beyond_the_proposals_are_found_too() -> None:
     assert HEAD.results(replace(dense, regions=absent))[0].labels.tolist() == [0, 1, 2, 0, 1]
 
 
-def test_where_all_that_is_looked_at_are_objects_there_may_be_more() -> None:
+def test_where_all_that_is_looked_at_are_or_may_be_objects_there_may_be_more() -> None:
     places = [[8.0 * i, 0.0, 8.0 * i + 6, 6.0] for i in range(3)]
     head = Detection(SPEC, 3, width=8, num_proposals=3)
-    full, left = (head.seen(raw(places, [0.9, 0.9, last], [0, 1, 1]), 0.8) for last in (0.9, 0.1))
+    full, left, doubtful = (head.seen(raw(places, [0.9, 0.9, last], [0, 1, 1]), 0.8) for last in (0.9, 0.05, 0.3))
     assert left.classes.tolist() == [[1, 1, 0]] and left.num_objects.tolist() == [2]
     assert full.classes.tolist() == [[0, 0, 0]] and full.num_objects.tolist() == [3]
+    assert not doubtful.classes.any() and doubtful.num_objects.tolist() == [2]
     assert full.objects.labels.tolist() == [[0, 1, 1]] and left.objects.labels.tolist() == [[0, 1, UNLABELLED]]
-    assert left.objects.sure.tolist() == [[True, True, False]] and not head.seen(raw(places, [0.9, 0.9, 0.1], [0, 1, 1]), 1.0).objects.sure.any()
+    assert left.objects.sure.tolist() == [[True, True, False]] and not head.seen(raw(places, [0.9, 0.9, 0.05], [0, 1, 1]), 1.0).objects.sure.any()
 
 
 def test_an_ambiguous_object_is_named_by_each_class_it_may_be() -> None:
