@@ -18,7 +18,7 @@ TEST = rectangles(40, size=16, seed=1)
 
 def test_it_recognises_what_it_was_shown(tmp_path: Path) -> None:
     test = TEST.batch(torch.arange(40))
-    features, judged = load_judge(TRAIN, cache=tmp_path)(test.image, batch_size=7)
+    features, judged = load_judge(rectangles(300, size=16), cache=tmp_path)(test.image, batch_size=7)
     assert features.shape == (40, NUM_FEATURES)
     assert float((judged == test.label).double().mean()) > 0.9
 
