@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from itertools import chain
 from typing import Any, Protocol, runtime_checkable
@@ -16,6 +16,24 @@ IGNORE = 255
 
 UNLABELLED = -1
 """Class index of an image, or of an unused object slot, without a label."""
+
+
+NOTHING_KNOWN: Mapping[str, float] = {
+    "label": UNLABELLED,
+    "classes": 0,
+    "object_labels": UNLABELLED,
+    "boxes_cxcywh": 0,
+    "has_objects": 0,
+    "semantic_mask": IGNORE,
+    "instance_mask": IGNORE,
+    "inv_depth": float("nan"),
+}
+"""What stands for each annotation of an image of which nothing is known."""
+
+
+def without(annotations: Mapping[str, Tensor], where: Bool[Tensor, " b"]) -> dict[str, Tensor]:
+    """Annotations by name, [b ...] each, of which nothing is known in some rows."""
+    return {name: value.masked_fill(where.view(-1, *(1,) * (value.ndim - 1)), NOTHING_KNOWN[name]) for name, value in annotations.items()}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,11 +87,8 @@ class Batch:
 
     def without(self, where: Bool[Tensor, " b"]) -> Batch:
         """The same images, of some of which nothing is known."""
-        nothing: dict[str, float] = {"label": UNLABELLED, "classes": 0, "object_labels": UNLABELLED, "boxes_cxcywh": 0, "has_objects": 0}
-        nothing |= {"semantic_mask": IGNORE, "instance_mask": IGNORE, "inv_depth": float("nan")}
-        blank = {name: getattr(self, name) for name in nothing}
-        filled = {name: value.masked_fill(where.view(-1, *(1,) * (value.ndim - 1)), nothing[name]) for name, value in blank.items()}
-        return replace(self, **filled)
+        changed: dict[str, Any] = without({name: getattr(self, name) for name in NOTHING_KNOWN}, where)
+        return replace(self, **changed)
 
     @staticmethod
     def cat(batches: list[Batch]) -> Batch:

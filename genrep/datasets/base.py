@@ -12,7 +12,10 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from genrep.randomness import permutation
-from genrep.types import IGNORE, UNLABELLED, Batch
+from genrep.types import IGNORE, NOTHING_KNOWN, UNLABELLED, Batch, without
+
+MOST_CLASSES = IGNORE - 1
+"""That a mask can tell apart, besides the background."""
 
 
 class Dataset(ABC):
@@ -129,17 +132,9 @@ class ArrayDataset(Dataset):
 
     def with_labels_for(self, labelled: Bool[Tensor, " n"]) -> ArrayDataset:
         """The same images with every annotation removed where `labelled` is false."""
-        hidden = ~labelled
-        return replace(
-            self,
-            label=self.label.masked_fill(hidden, UNLABELLED),
-            object_labels=self.object_labels.masked_fill(hidden[:, None], UNLABELLED),
-            boxes_cxcywh=self.boxes_cxcywh.masked_fill(hidden[:, None, None], 0.0),
-            has_objects=self.has_objects & labelled,
-            instance_mask=self.instance_mask.masked_fill(hidden[:, None, None], IGNORE),
-            semantic_mask=self.semantic_mask.masked_fill(hidden[:, None, None], IGNORE),
-            inv_depth=None if self.inv_depth is None else self.inv_depth.masked_fill(hidden[:, None, None], float("nan")),
-        )
+        known = {name: value for name in NOTHING_KNOWN if isinstance(value := getattr(self, name, None), Tensor)}
+        changed: dict[str, Any] = without(known, ~labelled)
+        return replace(self, **changed)
 
 
 def unlocated(name: str, class_names: tuple[str, ...], pixels: UInt8[Tensor, "n c h w"], label: Int[Tensor, " n"], max_objects: int) -> ArrayDataset:
@@ -164,11 +159,19 @@ def unlocated(name: str, class_names: tuple[str, ...], pixels: UInt8[Tensor, "n 
 
 def class_counts(label: Int[Tensor, " b"], object_labels: Int[Tensor, "b o"], num_classes: int) -> Float[Tensor, "b k"]:
     """How many objects of each class an image holds, at least one of its label's; zeros where nothing is known."""
-    counts, labelled = torch.zeros(2, len(label), num_classes + 1)
+    counts, labelled = torch.zeros(2, len(label), num_classes + 1, device=label.device)
     slots = torch.where(object_labels == UNLABELLED, num_classes, object_labels)
-    counts.scatter_add_(1, slots, torch.ones(slots.shape))
+    counts.scatter_add_(1, slots, counts.new_ones(slots.shape))
     labelled.scatter_(1, torch.where(label == UNLABELLED, num_classes, label)[:, None], 1.0)
     return torch.maximum(counts, labelled)[:, :num_classes]
+
+
+def painted(instance_mask: UInt8[Tensor, "n h w"], object_labels: Int[Tensor, "n o"], num_classes: int) -> UInt8[Tensor, "n h w"]:
+    """The class of each pixel by whose it is; unlabelled where that is, and everywhere where there are more than `MOST_CLASSES`."""
+    value = torch.zeros(len(object_labels), IGNORE + 1, dtype=torch.uint8, device=object_labels.device)
+    value[:, 1 : 1 + object_labels.shape[1]] = (object_labels + 1).to(torch.uint8)
+    value[:, IGNORE if num_classes <= MOST_CLASSES else slice(None)] = IGNORE
+    return value.gather(1, instance_mask.flatten(1).long()).view_as(instance_mask)
 
 
 def boxes_of(instance_mask: UInt8[Tensor, "n h w"], num_objects: int) -> Float[Tensor, "n o 4"]:

@@ -15,10 +15,9 @@ from functools import lru_cache
 import torch
 from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
-from torch.nn.functional import pad
 
 from genrep.datasets.arrays import cached_arrays
-from genrep.datasets.base import ArrayDataset, boxes_of
+from genrep.datasets.base import ArrayDataset, boxes_of, painted
 from genrep.datasets.garments import FASHION_CLASSES, MAX_OBJECTS, Garments, Origin, checked_num, load_garments
 from genrep.randomness import SampleGenerator
 from genrep.registry import lookup
@@ -81,8 +80,7 @@ def _annotated(garments: Garments, drawn: dict[str, Tensor]) -> dict[str, Tensor
     """Drawn scenes with what follows from them: labels, boxes, semantic masks."""
     sources, instance_mask = drawn["sources"], drawn["instance_mask"]
     object_labels = torch.where(sources == UNLABELLED, UNLABELLED, garments.label[sources])
-    value = pad(object_labels + 1, (1, 0)).to(torch.uint8)
-    semantic_mask = value.gather(1, instance_mask.flatten(1).long()).view_as(instance_mask)
+    semantic_mask = painted(instance_mask, object_labels, len(FASHION_CLASSES))
     return {**drawn, "object_labels": object_labels, "boxes_cxcywh": boxes_of(instance_mask, MAX_OBJECTS), "semantic_mask": semantic_mask}
 
 

@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from genrep.datasets.base import ArrayDataset
-from genrep.datasets.images import MAX_PIXELS, MOST_CLASSES, SPLITS, existing_folder, is_picture, of_split, read_names, read_png, with_val
+from genrep.datasets.base import MOST_CLASSES, ArrayDataset
+from genrep.datasets.images import MAX_PIXELS, SPLITS, existing_folder, is_picture, of_split, read_names, read_png, with_val
 from genrep.datasets.index_masks import EXPECTED, MODES, Masked, indices_of, read_masked
 from genrep.datasets.problems import Problem, Problems
 from genrep.registry import lookup

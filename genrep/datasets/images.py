@@ -15,14 +15,14 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageOps
 from torch import Tensor
 
+from genrep.datasets.base import MOST_CLASSES
+
 Item = TypeVar("Item")
 
 FORMATS = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG", ".webp": "WEBP", ".bmp": "BMP"}
 """The file formats that are read, by suffix; what decides is the content."""
 
 MAX_PIXELS = 64_000_000
-MOST_CLASSES = 254
-"""That a mask can tell apart, besides the background."""
 SIDEWAYS = (5, 6, 7, 8)
 """EXIF orientations in which rows are stored as columns."""
 SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}

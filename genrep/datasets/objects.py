@@ -15,9 +15,9 @@ from PIL import Image
 from torch import Tensor
 
 from genrep.boxes import to_cxcywh
-from genrep.datasets.base import ArrayDataset
+from genrep.datasets.base import MOST_CLASSES, ArrayDataset, painted
 from genrep.datasets.coco_masks import mask_of, numbers
-from genrep.datasets.images import MOST_CLASSES, read_picture
+from genrep.datasets.images import read_picture
 from genrep.datasets.index_masks import indices_of, semantic_of
 from genrep.datasets.problems import Problems
 from genrep.types import IGNORE, UNLABELLED
@@ -227,12 +227,7 @@ def _shrunk(mask: Mask, size: tuple[int, int]) -> Tensor:
 def _dataset(name: str, class_names: tuple[str, ...], samples: list[_Sample]) -> ArrayDataset:
     object_labels = torch.stack([sample.object_labels for sample in samples])
     instance_mask = torch.stack([sample.instance_mask for sample in samples])
-    value = torch.zeros(len(samples), IGNORE + 1, dtype=torch.uint8)
-    value[:, 1 : 1 + object_labels.shape[1]] = (object_labels + 1).to(torch.uint8)
-    value[:, IGNORE] = IGNORE
-    if len(class_names) > MOST_CLASSES:
-        value.fill_(IGNORE)
-    painted = value.gather(1, instance_mask.flatten(1).long()).view_as(instance_mask)
+    by_owner = painted(instance_mask, object_labels, len(class_names))
     return ArrayDataset(
         name=name,
         class_names=class_names,
@@ -242,7 +237,7 @@ def _dataset(name: str, class_names: tuple[str, ...], samples: list[_Sample]) ->
         boxes_cxcywh=torch.stack([sample.boxes_cxcywh for sample in samples]),
         has_objects=torch.tensor([sample.is_annotated for sample in samples]),
         instance_mask=instance_mask,
-        semantic_mask=torch.stack([mask if sample.semantic_mask is None else sample.semantic_mask for sample, mask in zip(samples, painted, strict=True)]),
+        semantic_mask=torch.stack([mask if sample.semantic_mask is None else sample.semantic_mask for sample, mask in zip(samples, by_owner, strict=True)]),
     )
 
 

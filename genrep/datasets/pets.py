@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from genrep.datasets.base import ArrayDataset
-from genrep.datasets.images import FORMATS, MOST_CLASSES, existing_folder, inside, is_picture, of_split, with_val
+from genrep.datasets.base import MOST_CLASSES, ArrayDataset
+from genrep.datasets.images import FORMATS, existing_folder, inside, is_picture, of_split, with_val
 from genrep.datasets.index_masks import Masked, read_masked
 from genrep.datasets.problems import Problem, Problems
 from genrep.registry import lookup

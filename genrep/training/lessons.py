@@ -108,7 +108,7 @@ def _located(teacher: Teacher, batch: Batch, look: _Look) -> tuple[Located, Obje
         return None
     if look.seen is None or look.seen.objects is None:
         none = batch.label[:0]
-        return Located(batch, torch.zeros_like(batch.has_objects)), ObjectTargets(none, none, none[:, None].expand(-1, 1), batch.classes[:0, :1])
+        return Located(batch, torch.zeros_like(batch.has_objects)), ObjectTargets(none, none, none[:, None], batch.classes[:0, :1])
     return locate(batch, torch.nonzero(batch.unannotated).squeeze(1), look.seen.objects)
 
 

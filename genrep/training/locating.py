@@ -9,6 +9,7 @@ from jaxtyping import Int
 from torch import Tensor
 from torch.nn import functional as F
 
+from genrep.datasets.base import class_counts, painted
 from genrep.lessons import Located
 from genrep.tasks import ObjectTargets
 from genrep.types import IGNORE, UNLABELLED, Batch, SeenObjects
@@ -27,16 +28,13 @@ def locate(batch: Batch, rows: Int[Tensor, " m"], objects: SeenObjects) -> tuple
     fits = (num > 0) & (num <= slots) & ~known.flatten(1).any(1)
     rows, found = rows[fits], SeenObjects(*(getattr(objects, each.name)[fits] for each in fields(SeenObjects)))
     labels = _slots(found.labels, slots, UNLABELLED)
-    of_owner = F.pad(labels + 1, (1, 0)).to(torch.uint8)  # 0 is nobody
-    owned = found.instance_mask != IGNORE
-    semantic = of_owner.gather(1, torch.where(owned, found.instance_mask, 0).long().flatten(1)).view_as(found.instance_mask)
     told = {
-        "classes": F.one_hot(labels + 1, num_classes + 1)[..., 1:].sum(1),
+        "classes": class_counts(batch.label[rows], labels, num_classes),
         "object_labels": labels,
         "boxes_cxcywh": _slots(found.boxes_cxcywh, slots, 0.0),
         "has_objects": torch.ones_like(rows, dtype=torch.bool),
         "instance_mask": found.instance_mask,
-        "semantic_mask": torch.where(owned, semantic, IGNORE),
+        "semantic_mask": painted(found.instance_mask, labels, num_classes),
     }
     seen = replace(batch, **{name: (old := getattr(batch, name)).index_copy(0, rows, new.to(old)) for name, new in told.items()})
     row, slot = torch.nonzero(_slots(found.sure, slots, False), as_tuple=True)

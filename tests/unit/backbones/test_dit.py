@@ -131,6 +131,7 @@ def test_maps_are_channels_last_all_the_way() -> None:
         if isinstance(module, nn.Conv2d | nn.GroupNorm):
             module.register_forward_hook(lambda _, given, found: maps.extend((*given, found)))
     model.decode(model(xt(), T, None))
+    maps += model.stem_features(xt()).stem
     assert len(maps) > 10 and all(one.is_contiguous(memory_format=torch.channels_last) for one in maps)
 
 

@@ -4,7 +4,8 @@ import pytest
 import torch
 from rectangles import rectangles
 
-from genrep.datasets.base import boxes_of, class_counts, labelled_rows
+from genrep.datasets.base import MOST_CLASSES, boxes_of, class_counts, labelled_rows, painted
+from genrep.types import UNLABELLED
 
 
 def test_boxes_of_masks() -> None:
@@ -49,3 +50,10 @@ def test_slots_are_added_and_cut_where_they_are_empty() -> None:
     assert torch.equal(wide.batch(torch.arange(6)).classes, data.batch(torch.arange(6)).classes)
     with pytest.raises(AssertionError):
         data.with_slots(1)
+
+
+def test_pixels_are_of_their_owners_class() -> None:
+    """Nobody's are the ground's, and what is unlabelled stays so; of too many classes for a byte nothing is said."""
+    mask = torch.tensor([[[0, 1, 2, 255]]], dtype=torch.uint8)
+    assert painted(mask, torch.tensor([[253, 0, UNLABELLED]]), MOST_CLASSES).tolist() == [[[0, 254, 1, 255]]]
+    assert painted(mask, torch.tensor([[253, 0, UNLABELLED]]), MOST_CLASSES + 1).tolist() == [[[255] * 4]]
