@@ -12,6 +12,7 @@ from genrep.overrides import from_dict, to_dict
 from genrep.posteriors.calibration import Calibration, ObjectCalibration
 from genrep.posteriors.gate import Gate
 from genrep.storage import load_tensors, read_json, save_tensors, verify_folder, write_folder, write_json, write_text
+from genrep.tasks.confidence import Confidence
 
 PACKAGED = Path(__file__).parent / "packaged"
 """The model that comes with the package, made by `make showcase`."""
@@ -46,9 +47,10 @@ seen = model.perceive(images)
 
 
 def state_of(model: GenRep) -> dict[str, Any]:
-    """What of a model is not a tensor: its configuration, its calibrations and its gate, as plain json values."""
+    """What of a model is not a tensor: its configuration, its calibrations, its gate and how sure its heads are, as plain json values."""
     parts = {"calibration": model.calibration, "object_calibration": model.object_calibration, "gate": model.gate}
-    return {"config": to_dict(model.config), **{name: part.to_dict() if part else None for name, part in parts.items()}}
+    fitted = {name: part.to_dict() if part else None for name, part in parts.items()}
+    return {"config": to_dict(model.config), **fitted, "confidence": {name: head.confidence.to_dict() for name, head in model.tasks()}}
 
 
 def model_card(model: GenRep, results: Mapping[str, float], recipe: str) -> str:
@@ -116,4 +118,6 @@ def load_model(folder: Path) -> GenRep:
     model.calibration = Calibration.from_dict(stored["calibration"]) if stored["calibration"] else None
     model.object_calibration = ObjectCalibration.from_dict(stored["object_calibration"]) if stored["object_calibration"] else None
     model.gate = Gate.from_dict(stored["gate"]) if stored.get("gate") else None  # older models have none
+    for name, head in model.tasks():
+        head.confidence = Confidence.from_dict(stored.get("confidence", {}).get(name, {}))
     return model.eval()

@@ -1,4 +1,5 @@
-"""Fit anew, on validation labels, what the posterior of a finished run needs: its calibration, and what it weighs beside the head. The weights stay."""
+"""Fit anew, on validation labels, how sure the heads of a finished run may be, its posterior's calibration, and what that weighs beside the head. The weights
+stay."""
 
 from __future__ import annotations
 
@@ -27,11 +28,13 @@ def run(args: argparse.Namespace) -> int:
         raise ValueError(f"`--images` must be at least 2; found {args.images}.")
     model_folder(args.run)
     folder, config, model = finished_run(args.run)
-    objective = config.objective if config.objective.posterior else ObjectiveConfig()
+    objective = config.objective
+    if "generation" in objective.jobs and not objective.posterior:
+        objective = ObjectiveConfig()
     val = RunData(config).first_validation(args.images or objective.gate_images).to(model.device)
     events = Teacher(model, objective, seed=config.train.seed).calibrate(val)
     if not events:
-        raise ValueError(f"{args.run} cannot be calibrated: that takes two classes, a classification head, and validation images of one label.")
+        raise ValueError(f"{args.run} cannot be calibrated: that takes validation images annotated for classification or detection, and the head.")
     model.save_pretrained(folder.model, recipe=f"recipe `{config.name}`")
     print("\n".join(map(event_text, events)))
     print(f"wrote {folder.model}")

@@ -14,7 +14,7 @@ from genrep.datasets.base import ArrayDataset
 from genrep.metrics.base import bootstrap_mean, wilson
 from genrep.metrics.classification import confusion_matrix, expected_calibration_error, negative_log_likelihood, reliability, top1
 from genrep.metrics.depth import depth_errors, right_order
-from genrep.metrics.detection import average_precision
+from genrep.metrics.detection import average_precision, judged, score_calibration_error
 from genrep.metrics.segmentation import pixel_confusion, segmentation
 from genrep.model import GenRep
 from genrep.processes import gathered, part, together
@@ -94,14 +94,15 @@ def accuracy_of_row(confusion: Tensor, row: int) -> dict[str, float] | None:
 
 
 def measure_detection(seen: Seen, class_names: Sequence[str]) -> Measured:
-    """COCO AP and AP50, over all classes and by class, and precision at each recall."""
+    """COCO AP and AP50, over all classes and by class, and precision at each recall; how far scores are from the share that is right (IoU .5)."""
     if seen.perception.detections is None or not bool(seen.truth.has_objects.any()):
         return Measured(notes=[_missing("detection", seen, seen.perception.detections is None, "annotated objects")])
     found = average_precision(seen.perception.detections, [seen.truth])
     per_class = {class_names[k]: {"ap": ap, "ap50": found.per_class_ap50[k]} for k, ap in found.per_class_ap.items()}
     curves = {class_names[k]: curve for k, curve in found.precision50.items()}
     tables = {"set": seen.name, "n": int(seen.truth.has_objects.sum()), "per_class": per_class, "precision50": curves}
-    return Measured({"ap": found.ap, "ap50": found.ap50}, tables)
+    ece = score_calibration_error(*judged(seen.perception.detections, seen.truth))
+    return Measured({"ap": found.ap, "ap50": found.ap50} | ({"ece": ece} if math.isfinite(ece) else {}), tables)
 
 
 def measure_segmentation(seen: Seen, class_names: Sequence[str]) -> Measured:

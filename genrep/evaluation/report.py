@@ -161,6 +161,7 @@ def headlines(figures: Mapping[str, float], details: Details) -> list[Headline]:
         ),
         ("Calibration error", "classification/ece", beside("classification/nll", "log-loss, nats,"), on("classification", "test images of")),
         ("AP50", "detection/ap50", beside("detection/ap", "AP"), on("detection", "test images of")),
+        ("Calibration error of scores", "detection/ece", "against the share that is right at IoU .5", on("detection", "test images of")),
         ("mIoU of objects", "segmentation/miou_foreground", beside("segmentation/miou", "with background"), on("segmentation", "test images of")),
         ("Pairs in order of depth", "depth/order", "objects that touch; chance: .5", on("depth", "test images of")),
         ("Depth within 25 %", "depth/delta1", beside("depth/abs_rel", "relative error"), on("depth", "test images of")),

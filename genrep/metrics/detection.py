@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+from jaxtyping import Bool, Float
 from torch import Tensor
+from torchvision.ops import box_iou
 
 from genrep.boxes import to_xyxy_px
 from genrep.types import UNLABELLED, Batch, Detections
@@ -69,3 +71,37 @@ def average_precision(found: list[Detections], truth: Sequence[Batch]) -> Averag
         per_class_ap50={classes[i]: float(precision[0, :, i].mean()) for i in present},
         precision50={classes[i]: precision[0, :, i].tolist() for i in present},
     )
+
+
+def judged(found: Sequence[Detections], truth: Batch, *, iou: float = 0.5) -> tuple[Float[Tensor, " d"], Bool[Tensor, " d"]]:
+    """Scores of all detections in annotated images, and which of them are right: the best first, each takes the object of its class that it overlaps most,
+    by at least `iou`, and that no better one has taken, as COCO has it."""
+    scores, right = [truth.boxes_cxcywh.new_zeros(0)], [truth.has_objects[:0]]
+    for detections, true, known in zip(map(_found, found), _truth(truth), truth.has_objects.tolist(), strict=True):
+        if known:
+            scores.append(detections["scores"])
+            right.append(_right(detections, true, iou))
+    return torch.cat(scores), torch.cat(right)
+
+
+def _right(found: dict[str, Tensor], true: dict[str, Tensor], least: float) -> Bool[Tensor, " d"]:
+    """Which detections of one image are right."""
+    right = torch.zeros(len(found["labels"]), dtype=torch.bool)
+    if not len(true["labels"]):
+        return right
+    overlap = box_iou(found["boxes"], true["boxes"]).masked_fill(found["labels"][:, None] != true["labels"], 0.0)
+    for i in found["scores"].argsort(descending=True, stable=True).tolist():
+        best, j = overlap[i].max(0)
+        if best >= least:
+            right[i], overlap[:, j] = True, 0.0
+    return right
+
+
+def score_calibration_error(scores: Float[Tensor, " d"], right: Bool[Tensor, " d"], *, num_bins: int = 15) -> float:
+    """Mean of |share that is right - score| over equal-width bins of the score, weighted by count; in [0, 1]. nan without a detection.
+
+    Source: Kueppers et al. 2020, arXiv:2004.13546, eq. (6), without the box, as torchmetrics computes it.
+    """
+    from torchmetrics.functional.classification import binary_calibration_error
+
+    return float(binary_calibration_error(scores, right.long(), n_bins=num_bins, norm="l1")) if len(scores) else float("nan")

@@ -128,8 +128,8 @@ def fit_calibration(log_lik: Mapping[int, Float[Tensor, "n k"]], labels: Int[Ten
 
     def parts(theta: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """tau, noisiness and bias."""
-        noisiness = budgets[0] * _factor(theta[1] - 2) if len(budgets) > 1 else theta.new_zeros(())
-        return _factor(theta[0]) * scale, noisiness, theta[2:]
+        noisiness = budgets[0] * positive(theta[1] - 2) if len(budgets) > 1 else theta.new_zeros(())
+        return positive(theta[0]) * scale, noisiness, theta[2:]
 
     def logits(theta: Tensor) -> Tensor:
         tau, noisiness, bias = parts(theta)
@@ -158,15 +158,15 @@ def fit_object_calibration(
     scale = scale_of(log_lik)
 
     def logits(theta: Tensor) -> Tensor:
-        return _factor(theta[0]) * (-theta[1].sigmoid() * relative).exp() * scale * log_lik + theta[2:][classes]
+        return positive(theta[0]) * (-theta[1].sigmoid() * relative).exp() * scale * log_lik + theta[2:][classes]
 
     theta = minimised(logits, labels, torch.zeros(2 + num_classes, dtype=torch.float64, device=log_lik.device))
     gamma = theta[1].sigmoid()
-    tau = _factor(theta[0]) * (gamma * typical).exp() * scale
+    tau = positive(theta[0]) * (gamma * typical).exp() * scale
     return ObjectCalibration(tau=float(tau), gamma=float(gamma), bias=tuple(theta[2:].tolist()))
 
 
-def _factor(theta: Tensor) -> Tensor:
+def positive(theta: Tensor) -> Tensor:
     """A positive number within e^-8 to e^8, e^theta near 0: so that no line search overflows."""
     return (8 * (theta / 8).tanh()).exp()
 

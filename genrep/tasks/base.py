@@ -18,6 +18,7 @@ from torchvision.ops import complete_box_iou_loss
 from genrep.boxes import paired_iou, to_xyxy_px
 from genrep.layers import GroupNorm, Halving, Residual, wide
 from genrep.processes import total
+from genrep.tasks.confidence import Confidence
 from genrep.types import Batch, Features, FeatureSpec, Objects, Seen
 
 Output = TypeVar("Output")
@@ -50,6 +51,8 @@ class Task(nn.Module, ABC, Generic[Output, Result]):
 
     glimpses: ClassVar[bool] = False
     """Whether it reads the scan, so that it sees something without the trunk's blocks, too: features without taps."""
+    confidence: Confidence = Confidence()
+    """How sure `results` are; as the head itself is while it trains."""
 
     @abstractmethod
     def forward(self, features: Features) -> Output:

@@ -49,10 +49,10 @@ class Classification(Task[Tensor, Tensor]):
         return {"classification": mean_where(error, labelled)}
 
     def results(self, output: Float[Tensor, "b k"]) -> Float[Tensor, "b k"]:
-        return wide(output).log_softmax(1)
+        return self.confidence.of_classes(wide(output))
 
     def seen(self, output: Float[Tensor, "b k"], confidence: float) -> Seen:
-        prob, label = wide(output).softmax(1).max(1)
+        prob, label = self.results(output).exp().max(1)
         return Seen(F.one_hot(label, output.shape[1]) * (prob > confidence).float()[:, None], torch.ones_like(label))
 
     def distil_image(self, output: Float[Tensor, "b k"], rows: Int[Tensor, " r"], probs: Float[Tensor, "r k"]) -> Float[Tensor, " r"]:

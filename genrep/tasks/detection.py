@@ -95,7 +95,7 @@ class Detection(Task[DetectionOutput, list[Detections]]):
         return {**terms, **region_losses(output.regions, batch)} if output.regions else terms
 
     def results(self, output: DetectionOutput, max_objects: int = 100, floor: float = 0.02) -> list[Detections]:
-        """Best first, suppressed per class; score = objectness times class probability.
+        """Best first, suppressed per class; score = objectness times class probability, as a probability to be right (IoU .5) where a model is finished.
 
         Of each token only its best class counts, of each proposal every class: a token has neighbours that may think otherwise. Where boxes were looked at
         again, tokens speak of the rest alone.
@@ -114,7 +114,7 @@ class Detection(Task[DetectionOutput, list[Detections]]):
             which, label = torch.nonzero(score > floor, as_tuple=True)
             box, score = box[which], score[which, label]
             keep = batched_nms(box, score, label, 0.5 if regions else SAME)[:max_objects]
-            found.append(Detections(box[keep], score[keep], label[keep]))
+            found.append(Detections(box[keep], self.confidence.of_scores(score[keep]), label[keep]))
         return found
 
     def seen(self, output: DetectionOutput, confidence: float) -> Seen:

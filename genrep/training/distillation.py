@@ -17,6 +17,7 @@ from genrep.posteriors.base import PosteriorEstimator
 from genrep.posteriors.calibration import Calibration, ObjectCalibration, fit_calibration, fit_object_calibration
 from genrep.posteriors.gate import Gate, fit_gate
 from genrep.randomness import SampleGenerator
+from genrep.training.confidence import fit_confidence
 from genrep.training.object_likelihoods import ObjectLikelihoods, object_log_likelihoods, object_scores, shortlisted
 from genrep.training.pilot import run_pilot
 from genrep.types import UNLABELLED, Batch
@@ -121,15 +122,20 @@ class Teacher:
         return events
 
     def calibrate(self, val: Batch) -> list[dict[str, Any]]:
-        """What the finished model keeps: its image posterior calibrated for all budgets, on all labelled validation images, and its gate; or nothing."""
-        single = val.rows(val.single)
-        if self.model.denoiser.num_classes < 2 or "classification" not in self.model.heads or len(single) < 2:
-            return []
+        """What the finished model keeps: how sure its heads may be; with a posterior, that of images calibrated for all budgets, on all labelled validation
+        images, and its gate.
+
+        Returns:
+            one event per fit; none where there is no choice.
+        """
+        events, single = fit_confidence(self.model, val), val.rows(val.single)
+        if not self.config.posterior or self.model.denoiser.num_classes < 2 or "classification" not in self.model.heads or len(single) < 2:
+            return events
         event = self._fit_images(single, times=(1, 4), bf16=False)
         calibration = self.teaching.calibration
         assert calibration is not None
         kept = ("tau", "weight", "standard_error", "head_weight")
-        return [{"event": "calibration", **{name: event[name] for name in kept}, "noisiness": calibration.noisiness, "num": len(single)}]
+        return [*events, {"event": "calibration", **{name: event[name] for name in kept}, "noisiness": calibration.noisiness, "num": len(single)}]
 
     @torch.no_grad()
     def _fit_images(self, val: Batch, *, times: tuple[int, ...] = (1,), bf16: bool) -> dict[str, Any]:

@@ -211,14 +211,14 @@ class Session:
         self.screen.on_end([str(self.run.model), *best, str(self.run.metrics)])
 
     def _complete(self, folders: Sequence[Path]) -> None:
-        """What a finished model is given, p(sem | classes) and a calibration, and its folders."""
+        """What a finished model is given, p(sem | classes) and what is fitted on validation images, and its folders."""
         objective = self.config.objective
         updates = objective.prior_steps if "generation" in objective.jobs and self.model.denoiser.modulator.num_told else 0
-        asked = {"model": folders[-1].name, "updates": updates, "calibrates": objective.posterior is not None}
+        asked = {"model": folders[-1].name, "updates": updates, "calibrates": "perception" in objective.jobs or bool(objective.posterior)}
         self.records.event({"event": "completion", "step": self.progress.step, **asked})
         if updates:
             learn_prior(self.teacher, self.streams[1], seed=self.config.train.seed)
-        if objective.posterior is not None:
+        if asked["calibrates"]:
             for event in self.teacher.calibrate(self.data.first_validation(objective.gate_images).to(self.device)):
                 self.records.event({**event, "step": self.progress.step, "model": folders[-1].name})
         for folder in folders if is_first() else ():

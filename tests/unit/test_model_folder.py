@@ -18,6 +18,7 @@ from genrep.posteriors.gate import Gate
 from genrep.samplers import Ancestral
 from genrep.schedules import CosineVP
 from genrep.storage import MANIFEST, read_json, sha256_of, write_json
+from genrep.tasks.confidence import Confidence
 
 FILES = ("config.json", "model.safetensors", "README.md", MANIFEST)
 
@@ -28,6 +29,7 @@ def model() -> GenRep:
     model.calibration = Calibration(tau=0.3, bias=(0.1, 0.2, 0.3, 0.4))
     model.gate = Gate(weight=0.3, standard_error=0.1, head=0.8)
     model.object_calibration = ObjectCalibration(tau=0.2, gamma=0.5, bias=(0.0, 0.0, 0.1, -0.1))
+    model.heads["classification"].confidence = Confidence(slope=0.4)
     return model
 
 
@@ -46,6 +48,7 @@ def test_a_loaded_model_is_the_saved_one(model: GenRep, folder: Path) -> None:
     found = GenRep.from_pretrained(folder)
     assert found.config == model.config and not found.training
     assert (found.calibration, found.object_calibration, found.gate) == (model.calibration, model.object_calibration, model.gate)
+    assert {name: head.confidence for name, head in found.tasks()} == {"classification": Confidence(slope=0.4), "segmentation": Confidence()}
     image = rectangles(3, size=16).batch(torch.arange(3)).image
     seen, expected = found.perceive(image), model.perceive(image)
     assert torch.equal(seen.class_log_probs, expected.class_log_probs) and torch.equal(seen.semantic_mask, expected.semantic_mask)
@@ -63,12 +66,13 @@ def test_a_model_without_calibration_comes_back_without(tmp_path: Path) -> None:
         found.combined(rectangles(1, size=16).batch(torch.arange(1)).image)
 
 
-def test_a_folder_of_before_gates_were_kept_still_loads(folder: Path) -> None:
+def test_a_folder_of_before_gates_and_confidence_were_kept_still_loads(folder: Path) -> None:
     stored = read_json(folder / "config.json")
-    del stored["gate"]
+    del stored["gate"], stored["confidence"]
     write_json(folder / "config.json", stored)
     reseal(folder)
-    assert GenRep.from_pretrained(folder).gate is None
+    found = GenRep.from_pretrained(folder)
+    assert found.gate is None and all(head.confidence == Confidence() for _, head in found.tasks())
 
 
 def test_the_folder_holds_four_files_and_a_card_with_the_figures(folder: Path) -> None:

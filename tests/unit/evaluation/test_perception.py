@@ -36,7 +36,7 @@ def test_perfect_output() -> None:
     assert (found.figures["top1"], found.figures["top1_high"]) == (1, 1)
     assert found.figures["ece"] == pytest.approx(0, abs=1e-6)
     assert found.tables["confusion"] == (3 * torch.eye(4, dtype=torch.int64)).tolist()
-    assert measure_detection(SCENES, NAMES).figures == {"ap": pytest.approx(1), "ap50": pytest.approx(1)}
+    assert measure_detection(SCENES, NAMES).figures == {"ap": pytest.approx(1), "ap50": pytest.approx(1), "ece": pytest.approx(0, abs=1e-6)}
     assert measure_segmentation(SCENES, NAMES).figures == {"miou": 1, "miou_foreground": 1}
     depth = measure_depth(SCENES, NAMES).figures
     assert (depth["abs_rel"], depth["rmse_m"], depth["delta1"], depth["delta1_low"]) == (0, 0, 1, 1)

@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
+import math
+from dataclasses import replace
+from typing import Any
+
 import pytest
 import torch
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+from torch import Tensor
 
-from genrep.metrics.detection import average_precision
+from genrep.metrics.detection import average_precision, judged, score_calibration_error
 from genrep.types import Batch, Detections
 
 BOXES = torch.tensor([[[0.25, 0.25, 0.5, 0.5], [0.75, 0.75, 0.25, 0.5]], [[0.5, 0.5, 0.5, 0.5], [0, 0, 0, 0]]])
@@ -70,3 +79,52 @@ def test_nothing_found_is_zero() -> None:
 def test_counts_must_match() -> None:
     with pytest.raises(ValueError, match="one entry per image"):
         average_precision(PERFECT[:1], [_batch()])
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_what_is_right_is_what_coco_says(seed: int) -> None:
+    """Crowded boxes of two classes, scores far apart, by pycocotools' own matching."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def boxes(num: int) -> Tensor:
+        low = 12 * torch.rand(num, 2, generator=generator)
+        return torch.cat([low, low + 8 + 8 * torch.rand(num, 2, generator=generator)], 1)
+
+    true, found, size = boxes(5), boxes(12), torch.tensor([32.0, 32, 32, 32])
+    true_labels, labels = (torch.randint(2, (num,), generator=generator) for num in (5, 12))
+    scores = (torch.randperm(12, generator=generator) + 0.5) / 12
+    cxcywh = torch.cat([true[:, :2] + true[:, 2:], 2 * (true[:, 2:] - true[:, :2])], 1) / 2 / size
+    batch = replace(_batch().rows(slice(1)), boxes_cxcywh=cxcywh[None], object_labels=true_labels[None])
+    got, right = judged([Detections(found, scores, labels)], batch)
+    evaluation = _coco_matches(true, true_labels, found, labels, scores)
+    assert torch.equal(got, scores) and {i for i in range(12) if right[i]} == evaluation
+
+
+def _coco_matches(true: Tensor, true_labels: Tensor, found: Tensor, labels: Tensor, scores: Tensor) -> set[int]:
+    """Which detections pycocotools matches at IoU .5."""
+
+    def entry(i: int, box: Tensor, label: Tensor) -> dict[str, Any]:
+        x0, y0, x1, y1 = box.double().tolist()
+        w, h = x1 - x0, y1 - y0
+        return {"id": i + 1, "image_id": 1, "category_id": int(label), "bbox": [x0, y0, w, h], "area": w * h, "iscrowd": 0}
+
+    truth, answers = COCO(), COCO()
+    heading = {"images": [{"id": 1}], "categories": [{"id": 0}, {"id": 1}]}
+    truth.dataset = heading | {"annotations": [entry(i, *pair) for i, pair in enumerate(zip(true, true_labels, strict=True))]}
+    rows = zip(found, labels, strict=True)
+    answers.dataset = heading | {"annotations": [entry(i, *pair) | {"score": float(scores[i])} for i, pair in enumerate(rows)]}
+    with contextlib.redirect_stdout(io.StringIO()):
+        truth.createIndex()
+        answers.createIndex()
+        judge = COCOeval(truth, answers, "bbox")
+        judge.evaluate()
+    of_all_sizes = [each for each in judge.evalImgs if each and each["aRng"] == [0, 1e10]]
+    return {int(i) - 1 for each in of_all_sizes for i, match in zip(each["dtIds"], each["dtMatches"][0], strict=True) if match}
+
+
+def test_score_calibration_error() -> None:
+    """Of two bins: .9 where half is right, .3 where none is."""
+    scores, right = torch.tensor([0.9, 0.9, 0.3, 0.3]), torch.tensor([True, False, False, False])
+    assert score_calibration_error(scores, right) == pytest.approx((0.4 + 0.3) / 2)
+    assert score_calibration_error(torch.tensor([1.0, 0.0]), torch.tensor([True, False])) == 0
+    assert math.isnan(score_calibration_error(scores[:0], right[:0]))

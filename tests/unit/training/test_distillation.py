@@ -225,8 +225,10 @@ def test_a_pilot_run_finds_only_what_the_configuration_leaves_open() -> None:
 
 def test_a_finished_model_knows_what_a_budget_is_worth() -> None:
     val, asked = batch_of(40), teacher()
-    assert asked.calibrate(replace(val, label=torch.full((40,), UNLABELLED))) == [] and asked.model.calibration is None
-    (event,) = asked.calibrate(val)
+    nothing = replace(val, label=torch.full((40,), UNLABELLED), has_objects=torch.zeros(40, dtype=torch.bool))
+    assert asked.calibrate(nothing) == [] and asked.model.calibration is None
+    *heads, event = asked.calibrate(val)
+    assert {head["task"] for head in heads} == {"detection", "classification"} and event["event"] == "calibration"
     assert event["num"] == 20 and asked.model.calibration is asked.teaching.calibration and asked.model.calibration.noisiness > 0
     gate = asked.model.gate
     assert gate is asked.teaching.image_gate and gate is not None and (event["weight"], event["head_weight"]) == (gate.weight, gate.head)

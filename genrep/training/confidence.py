@@ -1,0 +1,81 @@
+"""How sure a finished model's heads may be: fitted on validation images, since a head that learnt a few labels by heart is surer than it should be."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from genrep.metrics.detection import judged
+from genrep.model import GenRep
+from genrep.posteriors.calibration import minimised, positive
+from genrep.processes import agreed
+from genrep.tasks.confidence import LEAST_DOUBT, Confidence
+from genrep.types import UNLABELLED, Batch, Perception
+
+LEAST = 2
+"""Fewer annotated images, or detections in them, say nothing."""
+
+
+def fit_classes(log_probs: Float[Tensor, "n k"], labels: Int[Tensor, " n"]) -> Confidence:
+    """The slope that gives the labels the highest probability.
+
+    Source: Guo et al. 2017, arXiv:1706.04599, section 4.2.
+    """
+    log_probs = log_probs.double()
+    theta = minimised(lambda theta: positive(theta[0]) * log_probs, labels, log_probs.new_zeros(1))
+    return Confidence(slope=float(positive(theta[0])))
+
+
+def fit_scores(scores: Float[Tensor, " d"], right: Bool[Tensor, " d"]) -> Confidence:
+    """Slope and offset that make scores the probability to be right: a logistic regression whose slope is positive, so that the order stays."""
+    logits = torch.logit(scores.double(), eps=LEAST_DOUBT)
+
+    def of_right(theta: Tensor) -> Tensor:
+        likely = positive(theta[0]) * logits + theta[1]
+        return torch.stack([torch.zeros_like(likely), likely], 1)
+
+    theta = minimised(of_right, right.long(), logits.new_zeros(2))
+    return Confidence(slope=float(positive(theta[0])), offset=float(theta[1]))
+
+
+def _classification(seen: Perception, val: Batch) -> tuple[Confidence, int]:
+    assert seen.class_log_probs is not None
+    known = val.label != UNLABELLED
+    return fit_classes(seen.class_log_probs[known], val.label[known]), int(known.sum())
+
+
+def _detection(seen: Perception, val: Batch) -> tuple[Confidence, int]:
+    assert seen.detections is not None
+    scores, right = judged(seen.detections, val)
+    return (fit_scores(scores, right) if len(scores) >= LEAST else Confidence()), len(scores)
+
+
+FITS: Mapping[str, tuple[Callable[[Batch], Tensor], Callable[[Perception, Batch], tuple[Confidence, int]]]] = {
+    "classification": (lambda val: val.label != UNLABELLED, _classification),
+    "detection": (lambda val: val.has_objects, _detection),
+}
+"""By task: where images are annotated for it, and the fit, with the number of images or detections behind it."""
+
+
+def fit_confidence(model: GenRep, val: Batch) -> list[dict[str, Any]]:
+    """Give the heads of a trained model the confidence that validation images leave them.
+
+    Returns:
+        one event per head that there is something to fit for; the others are as sure as they are.
+    """
+    heads = dict(model.tasks())
+    for head in heads.values():
+        head.confidence = Confidence()
+    tasks = [task for task in FITS if task in heads and int(FITS[task][0](val).sum()) >= LEAST]
+    seen, judges, events = model.perceive(val.image) if tasks else None, val.to("cpu"), []
+    for task in tasks:
+        assert seen is not None
+        found, num = FITS[task][1](seen, judges)
+        found = Confidence(slope=agreed(found.slope), offset=agreed(found.offset))
+        heads[task].confidence = found
+        events.append({"event": "confidence", "task": task, **found.to_dict(), "num": num})
+    return events
