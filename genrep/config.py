@@ -91,8 +91,8 @@ class TrainConfig:
     """Largest momentum of the teacher; after n updates min(this, (1 + n) / (10 + n))."""
     bf16: bool | None = None
     """Autocast to bfloat16 in training; None: where the device has instructions for it, decided when a run begins and kept in its config.json."""
-    best_by: Literal["mean", "classification", "detection", "segmentation", "depth"] | None = None
-    """The model that is best on validation images is kept, too, as `model_best`: by the figure of this task (top-1, AP, mIoU, depth within 25 % or in
+    best_by: Literal["mean", "classification", "multilabel", "detection", "segmentation", "depth"] | None = None
+    """The model that is best on validation images is kept, too, as `model_best`: by the figure of this task (top-1, mAP, AP, mIoU, depth within 25 % or in
     order), or by their mean; none: the last alone. A folder of your own, and `--init`, have the mean."""
     validations: int = 10
     """How often stage 2 looks at validation images for that, evenly and at its end."""

@@ -98,13 +98,14 @@ class GenRep(GenerativeModel):
         x0 = self.encode(image.to(self.device))
         with torch.autocast(x0.device.type, torch.bfloat16, enabled=bf16):
             found = self.results(self.clean_features(x0))
-        log_probs, mask = found.get("classification"), found.get("segmentation")
+        log_probs, presence, mask = found.get("classification"), found.get("multilabel"), found.get("segmentation")
         objects, inv_depth = found.get("detection"), found.get("depth")
         return Perception(
             class_log_probs=None if log_probs is None else log_probs.cpu(),
             detections=None if objects is None else [Detections(o.boxes_xyxy_px.cpu(), o.scores.cpu(), o.labels.cpu()) for o in objects],
             semantic_mask=None if mask is None else mask.cpu(),
             inv_depth=None if inv_depth is None else inv_depth.cpu(),
+            presence=None if presence is None else presence.cpu(),
         )
 
     def combined(

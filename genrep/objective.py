@@ -44,6 +44,7 @@ class ObjectiveConfig:
     noisy_t_max: float = 0.15
     augment: Augmentation = Augmentation()
     classification_weight: float = 1.0
+    multilabel_weight: float = 1.0
     detection_weight: float = 1.0
     segmentation_weight: float = 1.0
     depth_weight: float = 1.0

@@ -206,6 +206,8 @@ class Perception:
     semantic_mask: UInt8[Tensor, "b h w"] | None
     inv_depth: Float[Tensor, "b h w"] | None = None
     """1 / metre; of a model of relative depth 0 (farthest in the image) to 1 (nearest)."""
+    presence: Float[Tensor, "b k"] | None = None
+    """Probability that the class is in the image at all."""
 
     @staticmethod
     def cat(parts: list[Perception]) -> Perception:
@@ -220,4 +222,5 @@ class Perception:
             detections=joined(lambda p: p.detections, lambda lists: list(chain.from_iterable(lists))),
             semantic_mask=joined(lambda p: p.semantic_mask, torch.cat),
             inv_depth=joined(lambda p: p.inv_depth, torch.cat),
+            presence=joined(lambda p: p.presence, torch.cat),
         )

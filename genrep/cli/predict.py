@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
 TAKES_OVERRIDES = False
 UNITS = (
-    "boxes: (x0, y0, x1, y1) in pixels of the image file; masks: 0 background, c + 1 class c, of the image file's size; divergence: KL(head, posterior) in nats"
+    "boxes: (x0, y0, x1, y1) in pixels of the image file; masks: 0 background, c + 1 class c, of the image file's size; presence: that a class is in the image "
+    "at all; divergence: KL(head, posterior) in nats"
 )
 
 
@@ -120,6 +121,8 @@ def write_entry(model: GenRep, picture: Picture, seen: tuple[Perception, int], s
     known: dict[str, Any] = {}
     if perception.class_log_probs is not None:
         entry["class_probabilities"] = by_class(model, perception.class_log_probs[i])
+    if perception.presence is not None:
+        entry["presence"] = by_class(model, perception.presence[i].log())
     if perception.detections is not None:
         found = one_per_place(perception.detections[i], min_score)
         known |= {"boxes_xyxy_px": found.boxes_xyxy_px, "labels": found.labels.tolist(), "scores": found.scores.tolist()}

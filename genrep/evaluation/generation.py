@@ -18,6 +18,7 @@ from genrep.evaluation.perception import Measured, accuracy_of_row
 from genrep.metrics.base import bootstrap_mean, wilson
 from genrep.metrics.classification import confusion_matrix
 from genrep.metrics.generation import density_coverage, fid, kid, precision_recall
+from genrep.metrics.multilabel import set_f1
 from genrep.model import GenRep
 from genrep.processes import agreed, gathered, part
 
@@ -149,19 +150,12 @@ def measure_scenes(studio: Studio, val: ArrayDataset, test: ArrayDataset, *, gui
     made = studio.made(batch.classes, guidance, seed=_TEST_SEED)
     of_made, of_real = studio.judge(made)[0], studio.features(test, len(test))[0]
     figures = {
-        **bootstrap_mean(f1(studio.judge.sets(made), batch.classes)).named("scenes_f1"),
-        **bootstrap_mean(f1(studio.judge.sets(batch.image), batch.classes)).named("scenes_f1_real"),
+        **bootstrap_mean(set_f1(studio.judge.sets(made) > 0, batch.classes > 0)).named("scenes_f1"),
+        **bootstrap_mean(set_f1(studio.judge.sets(batch.image) > 0, batch.classes > 0)).named("scenes_f1_real"),
         **kid(of_real, of_made).named("scenes_kid"),
         **kid(of_real, studio.features(val, num)[0]).named("scenes_kid_real"),
     }
     return Measured(figures, {"set": test.name, "n": num, "n_real": len(test), "judge": studio.judge.name, "guidance": guidance})
-
-
-def f1(found: Float[Tensor, "b k"], wanted: Float[Tensor, "b k"]) -> Float[Tensor, " b"]:
-    """2 |found and wanted| / (|found| + |wanted|) of sets of classes, those above 0; 1 where both are empty."""
-    found, wanted = (found > 0).float(), (wanted > 0).float()
-    sizes = found.sum(1) + wanted.sum(1)
-    return torch.where(sizes == 0, 1.0, 2 * (found * wanted).sum(1) / sizes.clamp(min=1))
 
 
 def _tables(studio: Studio, made: Samples, tried: list[dict[str, float]]) -> dict[str, Any]:

@@ -11,10 +11,11 @@ import torch
 from torch import Tensor
 
 from genrep.datasets.base import ArrayDataset
-from genrep.metrics.base import bootstrap_mean, wilson
+from genrep.metrics.base import bootstrap, bootstrap_mean, wilson
 from genrep.metrics.classification import confusion_matrix, expected_calibration_error, negative_log_likelihood, reliability, top1
 from genrep.metrics.depth import depth_errors, right_order
 from genrep.metrics.detection import average_precision, judged, score_calibration_error
+from genrep.metrics.multilabel import average_precisions, mean_average_precision, set_f1
 from genrep.metrics.segmentation import pixel_confusion, segmentation
 from genrep.model import GenRep
 from genrep.processes import gathered, part, together
@@ -53,9 +54,9 @@ def see(model: GenRep, dataset: ArrayDataset, *, batch_size: int = 250) -> Seen:
 
 def of_all(mine: Perception) -> Perception:
     """What all processes saw, each in its own images, in their order."""
-    maps = (mine.class_log_probs, mine.semantic_mask, mine.inv_depth)
-    log_probs, mask, depth = (None if values is None else gathered(values) for values in maps)
-    return Perception(log_probs, None if mine.detections is None else _objects_of_all(mine.detections), mask, depth)
+    maps = (mine.class_log_probs, mine.semantic_mask, mine.inv_depth, mine.presence)
+    log_probs, mask, depth, presence = (None if values is None else gathered(values) for values in maps)
+    return Perception(log_probs, None if mine.detections is None else _objects_of_all(mine.detections), mask, depth, presence)
 
 
 def _objects_of_all(mine: list[Detections]) -> list[Detections]:
@@ -91,6 +92,24 @@ def accuracy_of_row(confusion: Tensor, row: int) -> dict[str, float] | None:
     """Share of a label's images that were recognised, with its interval; None without such images."""
     num = int(confusion[row].sum())
     return wilson(int(confusion[row, row]), num).named("accuracy") if num else None
+
+
+def measure_multilabel(seen: Seen, class_names: Sequence[str]) -> Measured:
+    """Mean average precision over classes with its interval, F1 of the class sets, calibration error over all classes; AP by class.
+
+    In sets of images of one class each it asks nothing that classification does not.
+    """
+    known = ~seen.truth.unannotated
+    present, probs = seen.truth.classes[known] > 0, seen.perception.presence
+    if probs is None or not bool((present.sum(1) > 1).any()):
+        return Measured(notes=[_missing("multilabel", seen, probs is None, "images of several classes")])
+    probs = probs[known].float()
+    figures = bootstrap(lambda rows: mean_average_precision(probs[rows], present[rows]), len(probs), num_resamples=200).named("map")
+    figures |= bootstrap_mean(set_f1(probs > 0.5, present)).named("f1")
+    figures["ece"] = score_calibration_error(probs.flatten(), present.flatten())
+    per_class = dict(zip(class_names, average_precisions(probs, present).tolist(), strict=True))
+    tables = {"set": seen.name, "n": len(probs), "per_class": {name: {"ap": ap} for name, ap in per_class.items() if math.isfinite(ap)}}
+    return Measured(figures, tables)
 
 
 def measure_detection(seen: Seen, class_names: Sequence[str]) -> Measured:
@@ -133,7 +152,13 @@ def measure_depth(seen: Seen, class_names: Sequence[str]) -> Measured:
     return Measured(wilson(int(right.sum()), len(right)).named("order"), {"set": seen.name, "n": int(known.sum()), "pairs": len(right)})
 
 
-MEASURES = {"classification": measure_classification, "detection": measure_detection, "segmentation": measure_segmentation, "depth": measure_depth}
+MEASURES = {
+    "classification": measure_classification,
+    "multilabel": measure_multilabel,
+    "detection": measure_detection,
+    "segmentation": measure_segmentation,
+    "depth": measure_depth,
+}
 """What is measured, by task."""
 
 

@@ -21,7 +21,7 @@ from genrep.training import computes_in_bf16
 SMALL_DIT = DiTConfig(width=384, depth=12, num_heads=6, stem_width=48, class_blocks=12, taps=(4, 8, 12))
 """DiT-S with four-pixel tokens."""
 OF_PEER, OF_ONE_TASK, NOISE = 1.0, 1.4, 0.02
-OF_TRUNK = {"classification": 0.01, "segmentation": 0.15, "detection": 0.25, "depth": 0.15}
+OF_TRUNK = {"classification": 0.01, "multilabel": 0.01, "segmentation": 0.15, "detection": 0.25, "depth": 0.15}
 """What a head may cost, beside the trunk."""
 BATCHES = (1, 8)
 

@@ -47,6 +47,7 @@ _CURVES = {
     "loss/classification": "classification loss",
     "loss/detection": "detection loss",
     "loss/segmentation": "segmentation loss",
+    "loss/multilabel": "multi-label loss",
     "loss/depth": "depth loss",
     "loss/distil": "distillation",
     "loss/denoise": "denoising loss",
@@ -160,6 +161,7 @@ def headlines(figures: Mapping[str, float], details: Details) -> list[Headline]:
             on("posterior", "test images of"),
         ),
         ("Calibration error", "classification/ece", beside("classification/nll", "log-loss, nats,"), on("classification", "test images of")),
+        ("mAP of class sets", "multilabel/map", beside("multilabel/f1", "F1"), on("multilabel", "test images of")),
         ("AP50", "detection/ap50", beside("detection/ap", "AP"), on("detection", "test images of")),
         ("Calibration error of scores", "detection/ece", "against the share that is right at IoU .5", on("detection", "test images of")),
         ("mIoU of objects", "segmentation/miou_foreground", beside("segmentation/miou", "with background"), on("segmentation", "test images of")),
@@ -196,6 +198,7 @@ def per_class(details: Details) -> list[dict[str, Any]]:
         {
             "name": name,
             "accuracy": cell("classification", name, "accuracy"),
+            "presence": cell("multilabel", name, "ap"),
             "ap": cell("detection", name, "ap"),
             "ap50": cell("detection", name, "ap50"),
             "iou": cell("segmentation", name),

@@ -21,7 +21,7 @@ from genrep.metrics.base import Estimate
 from genrep.model import GenRep
 from genrep.randomness import SampleGenerator
 
-HEADLINES = {"top1": "classification", "ap50": "detection", "miou_foreground": "segmentation", "order": "depth", "delta1": "depth"}
+HEADLINES = {"top1": "classification", "map": "multilabel", "ap50": "detection", "miou_foreground": "segmentation", "order": "depth", "delta1": "depth"}
 """The figures that are followed, and their tasks; of depth the one that its data allow."""
 
 

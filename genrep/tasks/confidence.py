@@ -35,7 +35,7 @@ class Confidence:
         """
         return (self.slope * logits).log_softmax(1)
 
-    def of_scores(self, scores: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
+    def of_scores(self, scores: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
         """Scores in (0, 1) as probabilities.
 
         >>> Confidence(slope=0.5, offset=-1.0).of_scores(torch.tensor([0.5, 0.9]))

@@ -13,6 +13,7 @@ from genrep.config import TrainConfig
 from genrep.metrics.classification import top1
 from genrep.metrics.depth import depth_errors, right_order
 from genrep.metrics.detection import average_precision
+from genrep.metrics.multilabel import mean_average_precision
 from genrep.metrics.segmentation import pixel_confusion, segmentation
 from genrep.model import GenRep
 from genrep.processes import agreed
@@ -24,6 +25,13 @@ def _classification(seen: Perception, val: Batch, model: GenRep) -> float:
     del model
     known = val.label != UNLABELLED
     return top1(_there(seen.class_log_probs)[known], val.label[known]).value
+
+
+def _multilabel(seen: Perception, val: Batch, model: GenRep) -> float:
+    """Mean over classes of average precision."""
+    del model
+    known = ~val.unannotated
+    return mean_average_precision(_there(seen.presence)[known].float(), val.classes[known] > 0)
 
 
 def _detection(seen: Perception, val: Batch, model: GenRep) -> float:
@@ -56,6 +64,7 @@ def _there(found: Any) -> Any:
 
 FIGURES: Mapping[str, tuple[Callable[[Batch], Tensor], Callable[[Perception, Batch, GenRep], float]]] = {
     "classification": (lambda val: val.label != UNLABELLED, _classification),
+    "multilabel": (lambda val: ~val.unannotated, _multilabel),
     "detection": (lambda val: val.has_objects, _detection),
     "segmentation": (lambda val: val.semantic_mask != IGNORE, _segmentation),
     "depth": (_has_depth, _depth),

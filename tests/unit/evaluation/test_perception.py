@@ -12,7 +12,7 @@ from torch.nn.functional import one_hot
 from genrep.boxes import to_xyxy_px
 from genrep.datasets import ArrayDataset
 from genrep.evaluation.evaluate import homes_of
-from genrep.evaluation.perception import Seen, agreement, measure_classification, measure_depth, measure_detection, measure_segmentation
+from genrep.evaluation.perception import Seen, agreement, measure_classification, measure_depth, measure_detection, measure_multilabel, measure_segmentation
 from genrep.types import Detections, Perception
 
 NAMES = ("a", "b", "c", "d")
@@ -25,7 +25,7 @@ def perfect(data: ArrayDataset) -> Seen:
         used = labels >= 0
         found.append(Detections(boxes[used], torch.ones(int(used.sum())), labels[used]))
     log_probs = one_hot(truth.label.clamp(min=0), 4).float().mul(50).log_softmax(1)
-    return Seen(data.name, truth, Perception(log_probs, found, truth.semantic_mask, truth.inv_depth))
+    return Seen(data.name, truth, Perception(log_probs, found, truth.semantic_mask, truth.inv_depth, (truth.classes > 0).float()))
 
 
 SINGLE, SCENES = perfect(rectangles(12, name="single")), perfect(rectangles(12, num_objects=3, name="scenes"))
@@ -37,6 +37,9 @@ def test_perfect_output() -> None:
     assert found.figures["ece"] == pytest.approx(0, abs=1e-6)
     assert found.tables["confusion"] == (3 * torch.eye(4, dtype=torch.int64)).tolist()
     assert measure_detection(SCENES, NAMES).figures == {"ap": pytest.approx(1), "ap50": pytest.approx(1), "ece": pytest.approx(0, abs=1e-6)}
+    sets = measure_multilabel(SCENES, NAMES)
+    assert {name: sets.figures[name] for name in ("map", "map_low", "f1", "ece")} == {"map": 1, "map_low": 1, "f1": 1, "ece": 0}
+    assert sets.tables["per_class"] == {name: {"ap": 1} for name in NAMES}
     assert measure_segmentation(SCENES, NAMES).figures == {"miou": 1, "miou_foreground": 1}
     depth = measure_depth(SCENES, NAMES).figures
     assert (depth["abs_rel"], depth["rmse_m"], depth["delta1"], depth["delta1_low"]) == (0, 0, 1, 1)
@@ -55,7 +58,7 @@ def test_agreement_counts_missed_invented_and_confused_pixels() -> None:
     assert agreement(seen).tolist() == [0.5, 0.5, 0.25]
 
 
-@pytest.mark.parametrize("measure", [measure_classification, measure_detection, measure_segmentation, measure_depth])
+@pytest.mark.parametrize("measure", [measure_classification, measure_multilabel, measure_detection, measure_segmentation, measure_depth])
 def test_a_missing_head_is_said(measure: object) -> None:
     blind = Seen("single", SINGLE.truth, Perception(None, None, None))
     found = measure(blind, NAMES)  # type: ignore[operator]
@@ -66,6 +69,7 @@ def test_missing_annotations_are_said() -> None:
     assert "no labels of single images" in measure_classification(SCENES, NAMES).notes[0]
     unknown = rectangles(4).with_labels_for(torch.zeros(4, dtype=torch.bool))
     seen = Seen("unknown", unknown.batch(torch.arange(4)), SINGLE.perception)
+    assert "no images of several classes" in measure_multilabel(SINGLE, NAMES).notes[0]
     assert "no annotated objects" in measure_detection(seen, NAMES).notes[0]
     assert "no masks" in measure_segmentation(seen, NAMES).notes[0]
     assert "no depth" in measure_depth(seen, NAMES).notes[0]
@@ -84,6 +88,7 @@ def test_of_layered_objects_the_order_counts() -> None:
 
 
 def test_figures_without_prefix_come_from_single_images_and_from_scenes() -> None:
-    assert homes_of([SINGLE, SCENES]) == {"classification": "single", "detection": "scenes", "segmentation": "scenes", "depth": "scenes"}
-    assert homes_of([SINGLE]) == {"classification": "single", "detection": "single", "segmentation": "single", "depth": "single"}
+    of_scenes = dict.fromkeys(("multilabel", "detection", "segmentation", "depth"), "scenes")
+    assert homes_of([SINGLE, SCENES]) == {"classification": "single", **of_scenes}
+    assert set(homes_of([SINGLE]).values()) == {"single"}
     assert homes_of([SCENES])["classification"] is None

@@ -1,4 +1,4 @@
-"""What the three heads promise together: they learn, they ignore what is not labelled, and they are taught by KL(p || q)."""
+"""What the heads promise together: they learn, they ignore what is not labelled, and they are taught by KL(p || q)."""
 
 from __future__ import annotations
 
@@ -193,7 +193,7 @@ def test_ignored_pixels_teach_nothing() -> None:
 
 def test_losses_are_means_over_images() -> None:
     batch = rectangles(6).batch(torch.arange(6))
-    for name in ("classification", "segmentation"):
+    for name in ("classification", "multilabel", "segmentation"):
         head = heads()[name]
         output = head(FEATURES)
         each = [head.loss(output[i : i + 1], batch.rows(slice(i, i + 1)))[name] for i in range(6)]
