@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from genrep.datasets.folders import LAYOUTS, recognise
-from genrep.datasets.images import FORMATS
+from genrep.datasets.images import opened_picture
 from genrep.datasets.problems import Problems
 
 MOST = 200
@@ -43,7 +43,7 @@ def glance(folder: Path) -> Glance:
     sizes, grey = [], True
     for each in found[:: max(1, len(found) // MOST)]:
         try:
-            with Image.open(each, formats=sorted(set(FORMATS.values()))) if isinstance(each, Path) else Image.fromarray(each) as picture:
+            with Image.fromarray(each) if isinstance(each, np.ndarray) else opened_picture(each) as picture:
                 sizes.append((picture.height, picture.width))
                 grey = grey and _is_grey(picture)
         except Exception:  # decoders raise almost anything on damaged files, which the reader will name

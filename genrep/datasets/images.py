@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -37,8 +38,8 @@ def is_picture(path: Path) -> bool:
     return path.suffix.lower() in FORMATS and path.is_file()
 
 
-def read_picture(path: Path, size: tuple[int, int], channels: int) -> tuple[UInt8[Tensor, "c h w"], tuple[int, int]]:
-    """A picture shrunk or stretched to `size`, and its own (height, width).
+def read_picture(file: Path | bytes, size: tuple[int, int], channels: int) -> tuple[UInt8[Tensor, "c h w"], tuple[int, int]]:
+    """A picture, a file or its content, shrunk or stretched to `size`, and its own (height, width).
 
     It is turned upright as its EXIF says, and laid over white where it is transparent; 16 bits are scaled to 8; of an animation
     it is the first picture.
@@ -50,21 +51,26 @@ def read_picture(path: Path, size: tuple[int, int], channels: int) -> tuple[UInt
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what Pillow warns of is either decided here or harmless
-            return _read(path, size, channels)
+            return _read(file, size, channels)
     except Image.DecompressionBombError as error:
         raise ValueError(f"more than {MAX_PIXELS} pixels") from error
     except Exception as error:  # decoders raise almost anything on damaged files
         raise ValueError(f"cannot be read as a picture ({' '.join(str(error).split()) or type(error).__name__})") from error
 
 
-def _read(path: Path, size: tuple[int, int], channels: int) -> tuple[Tensor, tuple[int, int]]:
-    with Image.open(path, formats=sorted(set(FORMATS.values()))) as opened:
+def _read(file: Path | bytes, size: tuple[int, int], channels: int) -> tuple[Tensor, tuple[int, int]]:
+    with opened_picture(file) as opened:
         if opened.width * opened.height > MAX_PIXELS:
             raise ValueError(f"{opened.width} x {opened.height} are more than {MAX_PIXELS} pixels")
         own = opened.size[::-1] if opened.getexif().get(ExifTags.Base.Orientation) in SIDEWAYS else opened.size
         opened.draft(None, (2 * max(size), 2 * max(size)))  # a JPEG may be decoded at a fraction of its size
         pixels = stretched(_eight_bits(ImageOps.exif_transpose(opened)), size, channels)
     return pixels, (own[1], own[0])
+
+
+def opened_picture(file: Path | bytes) -> Image.Image:
+    """A picture in one of the FORMATS, of which nothing but the header is read yet; decoders raise almost anything on damaged ones."""
+    return Image.open(io.BytesIO(file) if isinstance(file, bytes) else file, formats=sorted(set(FORMATS.values())))
 
 
 def stretched(image: Image.Image, size: tuple[int, int], channels: int) -> UInt8[Tensor, "c h w"]:
@@ -160,11 +166,11 @@ def with_val(found: Mapping[str, Item]) -> dict[str, Item]:
     return {split: every[split] for split in ("train", "val", "test") if split in every}
 
 
-def of_split(items: Sequence[Item], split: str, file: Callable[[Item], Path]) -> list[Item]:
+def of_split(items: Sequence[Item], split: str, file: Callable[[Item], Path | bytes]) -> list[Item]:
     """What of the training pictures is train, or val (see `held_out`), by the content of their files; all of another split."""
     if split not in ("train", "val"):
         return list(items)
-    is_val = held_out([file(item).read_bytes() for item in items])
+    is_val = held_out([found if isinstance(found := file(item), bytes) else found.read_bytes() for item in items])
     return [item for item, held in zip(items, is_val, strict=True) if held == (split == "val")]
 
 

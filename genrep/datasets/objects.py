@@ -43,7 +43,8 @@ class Entry:
 class Picture:
     """One picture and its annotations."""
 
-    file: Path
+    file: Path | bytes
+    """Or its content."""
     name: str
     announced: tuple[Any, Any]
     """(height, width) as the annotation says, None where it does not."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -174,6 +175,33 @@ def pictures(root: Path) -> Small:
     return Small(root, "train", files[:NUM], lambda: len(of_split(files, "train", lambda file: file)))
 
 
+def arrow(root: Path) -> Small:
+    """Three files of two pictures, a row a group, so that some may be whole where others are damaged; one that is damaged throughout names one."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    contents = [_png(number) for number in range(2 * NUM)]
+    files = [root / f"test-{number}.parquet" for number in range(NUM)]
+    root.mkdir(parents=True, exist_ok=True)
+    for number, file in enumerate([*files, root / "train.parquet"]):
+        some = [{"bytes": content, "path": None} for content in contents[2 * (number % NUM) :][:2]]
+        pq.write_table(pa.table({"image": some, "label": [number % NUM, 0]}), file, row_group_size=1)
+
+    def num_rows(file: Path) -> int:
+        try:
+            return int(pq.read_metadata(file).num_rows)
+        except Exception:  # damaged files raise almost anything
+            return 1
+
+    return Small(root, "test", files, lambda: sum(map(num_rows, files)))
+
+
+def _png(number: int) -> bytes:
+    content = io.BytesIO()
+    Image.new("RGB", (WIDTH, HEIGHT), (40 * number, 10, 10)).save(content, "PNG")
+    return content.getvalue()
+
+
 FOLDERS: Mapping[str, Callable[[Path], Small]] = {
     "coco": coco,
     "voc": voc,
@@ -182,6 +210,7 @@ FOLDERS: Mapping[str, Callable[[Path], Small]] = {
     "depth-pairs": depth_pairs,
     "idx": idx,
     "cifar": cifar,
+    "arrow": arrow,
     "image-folder": image_folder,
     "pictures": pictures,
 }
