@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import cache, partial
 
 import torch
@@ -95,11 +95,17 @@ def give_lessons(
         rows, probs = _images(teacher, batch, look, positions, asked, remembered, positions if which is None else which)
         objects.append(_only_objects(located, rows, probs))
     if sure and own:
-        objects.append(sure)
+        objects.append(_besides(sure, rows))
     if num and state.teaches_objects:
         objects.append(_object_targets(teacher, located, first_rows(_to_be_asked(located, found if own else None), num), positions))
     lessons = Lessons(rows, probs, tuple(objects), found[0] if found else None)
     return lessons if any(lessons.num) else None
+
+
+def _besides(targets: ObjectTargets, rows: Int[Tensor, " r"]) -> ObjectTargets:
+    """Those in other images: the only object of one of these has the image's own target."""
+    others = ~torch.isin(targets.row, rows)
+    return ObjectTargets(*(getattr(targets, each.name)[others] for each in fields(ObjectTargets)))
 
 
 def _located(teacher: Teacher, batch: Batch, look: _Look) -> tuple[Located, ObjectTargets] | None:

@@ -99,3 +99,14 @@ def test_the_heads_teach_themselves_the_objects_that_they_are_sure_of_gate_or_no
     assert lessons.objects[1].row.tolist() == [2, 2, 3, 3, 3, 4, 4, 5, 5, 5]
     assert give_lessons(alone, SCENES, torch.arange(6)) is None
     assert give_lessons(teacher(), HALF, torch.arange(6)) is None
+
+
+def test_the_only_object_of_an_image_is_taught_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the image is, where that is taught; of the others as an object that is found."""
+    single = rectangles(6, size=16).batch(torch.arange(6))
+    objects, rows = seen_in(single.rows(slice(2, 6))), torch.tensor([2, 5])
+    monkeypatch.setattr(GenRep, "seen", lambda self, features, confidence: Seen(torch.zeros(4, 4), torch.ones(4, dtype=torch.int64), objects))
+    monkeypatch.setattr("genrep.training.lessons._images", lambda *_: (rows, torch.eye(4)[:2]))
+    lessons = give_lessons(teacher(config=replace(SELF, posterior=None)), single.without(torch.arange(6) >= 2), torch.arange(6))
+    assert lessons is not None and [of.row.tolist() for of in lessons.objects] == [[2, 5], [3, 4]]
+    assert torch.equal(lessons.objects[0].probs, torch.eye(4)[:2])
