@@ -185,9 +185,9 @@ def _label(label: Any, names: tuple[str, ...], *, told: bool) -> int:
 
 
 def _by_class(rows: list[_Row], split: str) -> list[_Row]:
-    by_class: dict[Any, list[_Row]] = {}
+    by_class: dict[str, list[_Row]] = {}
     for row in rows:
-        by_class.setdefault(row.label, []).append(row)
+        by_class.setdefault(str(row.label), []).append(row)
     return [row for some in by_class.values() for row in of_split(some, split, lambda row: row.content)]
 
 

@@ -145,6 +145,13 @@ def test_what_is_wrong_is_said_by_row(tmp_path: Path) -> None:
         read_folder(tmp_path / "set", "test", image_size=SIZE, strict=True)
 
 
+def test_a_list_of_classes_is_no_class(tmp_path: Path) -> None:
+    _, files = photos(tmp_path, 1)
+    write(tmp_path / "set" / "train.parquet", described(pa.table({"image": embedded(files), "labels": [[0, 1], [2], []]}), image=IMAGE))
+    with pytest.raises(ValueError, match=r"row 0: unknown class \[0, 1\]"):
+        read_folder(tmp_path / "set", "train", image_size=SIZE, strict=True)
+
+
 def test_objects_that_make_no_sense_are_left_out(tmp_path: Path) -> None:
     _, files = photos(tmp_path, 1)
     objects = [{"bbox": [[1, 1, 5, 5], [2, 2, 3, 3]], "category": [1, 9]}, {"bbox": [[1, 1, 5, 5]], "category": []}, None]
