@@ -77,6 +77,13 @@ class Batch:
         return (self.label == UNLABELLED) & ~self.has_objects
 
     @property
+    def class_sets(self) -> tuple[Bool[Tensor, "b k"], Bool[Tensor, " b"]]:
+        """Which classes each image holds, and of which images that is known: those with a label, with annotated objects, or with a mask without gaps."""
+        mask, num = self.semantic_mask.flatten(1).long(), self.classes.shape[1]
+        painted = torch.zeros(len(mask), max(IGNORE, num) + 1, dtype=torch.bool, device=mask.device).scatter_(1, mask, True)[:, 1 : num + 1]
+        return torch.where(self.unannotated[:, None], painted, self.classes > 0), ~self.unannotated | (mask != IGNORE).all(1)
+
+    @property
     def single(self) -> Bool[Tensor, " b"]:
         """Images with a label that hold one object, as far as is known: a posterior of the image is one of its class."""
         return (self.label != UNLABELLED) & (self.classes.sum(1) == 1)

@@ -99,8 +99,8 @@ def measure_multilabel(seen: Seen, class_names: Sequence[str]) -> Measured:
 
     In sets of images of one class each it asks nothing that classification does not.
     """
-    known = ~seen.truth.unannotated
-    present, probs = seen.truth.classes[known] > 0, seen.perception.presence
+    present, known = seen.truth.class_sets
+    present, probs = present[known], seen.perception.presence
     if probs is None or not bool((present.sum(1) > 1).any()):
         return Measured(notes=[_missing("multilabel", seen, probs is None, "images of several classes")])
     probs = probs[known].float()

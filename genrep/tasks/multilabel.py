@@ -31,8 +31,8 @@ class MultiLabel(Task[Tensor, Tensor]):
 
     The objects are those of a task before this one; without them the last summand is missing.
 
-    `forward`: logits [b k]. `loss`: -log p(class set), nats, class by class, over the images with a label or with annotated objects. `results`: probability
-    that the class is in the image, [b k].
+    `forward`: logits [b k]. `loss`: -log p(class set), nats, class by class, over the images of which it is known (`Batch.class_sets`).
+    `results`: probability that the class is in the image, [b k].
 
     Source: attention by class as in Zhu and Wu 2021, arXiv:2108.02456.
     """
@@ -52,8 +52,9 @@ class MultiLabel(Task[Tensor, Tensor]):
         return logits if features.objects is None else logits + classes_by_any(features.objects)
 
     def loss(self, output: Float[Tensor, "b k"], batch: Batch) -> dict[str, Tensor]:
-        error = F.binary_cross_entropy_with_logits(output, batch.classes.clamp(max=1), reduction="none").sum(1)
-        return {"multilabel": mean_where(error, ~batch.unannotated)}
+        present, known = batch.class_sets
+        error = F.binary_cross_entropy_with_logits(output, present.to(output), reduction="none").sum(1)
+        return {"multilabel": mean_where(error, known)}
 
     def results(self, output: Float[Tensor, "b k"]) -> Float[Tensor, "b k"]:
         return self.confidence.of_scores(output.sigmoid())

@@ -30,8 +30,8 @@ def _classification(seen: Perception, val: Batch, model: GenRep) -> float:
 def _multilabel(seen: Perception, val: Batch, model: GenRep) -> float:
     """Mean over classes of average precision."""
     del model
-    known = ~val.unannotated
-    return mean_average_precision(_there(seen.presence)[known].float(), val.classes[known] > 0)
+    present, known = val.class_sets
+    return mean_average_precision(_there(seen.presence)[known].float(), present[known])
 
 
 def _detection(seen: Perception, val: Batch, model: GenRep) -> float:
@@ -64,7 +64,7 @@ def _there(found: Any) -> Any:
 
 FIGURES: Mapping[str, tuple[Callable[[Batch], Tensor], Callable[[Perception, Batch, GenRep], float]]] = {
     "classification": (lambda val: val.label != UNLABELLED, _classification),
-    "multilabel": (lambda val: ~val.unannotated, _multilabel),
+    "multilabel": (lambda val: val.class_sets[1], _multilabel),
     "detection": (lambda val: val.has_objects, _detection),
     "segmentation": (lambda val: val.semantic_mask != IGNORE, _segmentation),
     "depth": (_has_depth, _depth),

@@ -50,8 +50,8 @@ def _classification(seen: Perception, val: Batch) -> tuple[Confidence, int]:
 
 def _multilabel(seen: Perception, val: Batch) -> tuple[Confidence, int]:
     assert seen.presence is not None
-    known = ~val.unannotated
-    return fit_scores(seen.presence[known].flatten(), (val.classes[known] > 0).flatten()), int(known.sum())
+    present, known = val.class_sets
+    return fit_scores(seen.presence[known].flatten(), present[known].flatten()), int(known.sum())
 
 
 def _detection(seen: Perception, val: Batch) -> tuple[Confidence, int]:
@@ -62,7 +62,7 @@ def _detection(seen: Perception, val: Batch) -> tuple[Confidence, int]:
 
 FITS: Mapping[str, tuple[Callable[[Batch], Tensor], Callable[[Perception, Batch], tuple[Confidence, int]]]] = {
     "classification": (lambda val: val.label != UNLABELLED, _classification),
-    "multilabel": (lambda val: ~val.unannotated, _multilabel),
+    "multilabel": (lambda val: val.class_sets[1], _multilabel),
     "detection": (lambda val: val.has_objects, _detection),
 }
 """By task: where images are annotated for it, and the fit, with the number of images or detections behind it."""

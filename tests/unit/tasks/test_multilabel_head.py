@@ -12,7 +12,7 @@ from small_models import TRUNK, normal, small_config
 from genrep.model import GenRep
 from genrep.tasks import MultiLabel, run_tasks
 from genrep.tasks.multilabel import LEAST, classes_by_any
-from genrep.types import Batch, Features, FeatureSpec, Objects
+from genrep.types import IGNORE, Batch, Features, FeatureSpec, Objects
 
 SPEC = FeatureSpec(image_size=(32, 32), taps=(6,), tap_stride=4, stem=(4, 8), stem_strides=(1, 2))
 
@@ -26,7 +26,7 @@ def test_class_sets_are_learnt_from_a_batch(tasks: tuple[str, ...]) -> None:
         trunk = replace(TRUNK, width=32, depth=2, stem_width=8, taps=(1, 2))
         model = GenRep(small_config(image_size=(32, 32), codec="pixels", trunk=trunk, tasks=tasks, proposals=8 if "detection" in tasks else 0))
     x0, optimizer = model.encode(batch.image), torch.optim.Adam(model.parameters(), lr=5e-3)
-    for _ in range(60):
+    for _ in range(40):
         outputs = run_tasks(model.tasks(), model.clean_features(x0))
         loss = torch.stack([term for _, head, output in outputs for term in head.loss(output, batch).values()]).sum()
         optimizer.zero_grad()
@@ -67,3 +67,17 @@ def test_that_a_class_is_there_is_taught_by_kl() -> None:
     divergence.sum().backward()
     torch.testing.assert_close(logits.grad, q - probs, rtol=1e-4, atol=1e-6)
     assert head.distil_image(torch.zeros(1, 4), torch.arange(1), torch.eye(4)[:1]).isfinite().all()
+
+
+def test_a_mask_without_gaps_says_what_is_there_where_nothing_else_does() -> None:
+    scenes = rectangles(4, num_objects=2, size=16).batch(torch.arange(4))
+    truth = scenes.classes > 0
+    masks = replace(scenes.without(torch.ones(4, dtype=torch.bool)), semantic_mask=scenes.semantic_mask.clone())
+    masks.semantic_mask[3, 0, 0] = IGNORE
+    present, known = masks.class_sets
+    assert known.tolist() == [True, True, True, False] and torch.equal(present[:3], truth[:3])
+    present, known = scenes.class_sets
+    assert known.all() and torch.equal(present, truth)
+    assert not scenes.without(torch.ones(4, dtype=torch.bool)).class_sets[1].any()
+    with_masks, with_objects = (MultiLabel(SPEC, 4).loss(normal(3, 4), batch.rows(slice(3)))["multilabel"] for batch in (masks, scenes))
+    torch.testing.assert_close(with_masks, with_objects)
