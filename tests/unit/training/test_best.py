@@ -14,6 +14,7 @@ from toy_runs import STEPS1, STEPS2, assert_same_model, assert_same_state, confi
 from genrep.config import Config, TrainConfig
 from genrep.evaluation import evaluate_elsewhere
 from genrep.model import GenRep
+from genrep.tasks.confidence import Confidence
 from genrep.training import RunFolder, best, train
 from genrep.training.best import FIGURES, Best, measured
 
@@ -53,6 +54,16 @@ def test_both_are_kept_and_the_last_is_what_it_would_be_alone(whole: Path, tmp_p
     assert GenRep.from_pretrained(RunFolder(whole).model_best).class_names == ("a", "b", "c", "d")
     scores = [sum(look[task] for task in FIGURES if task in look) for look in looks]
     assert [look["is_best"] for look in looks] == [score > max(scores[:i], default=-1) for i, score in enumerate(scores)]
+
+
+def test_each_of_the_two_is_as_sure_as_validation_allows(whole: Path) -> None:
+    """Without a posterior, too; and each anew, not the last as the best."""
+    fitted = events(whole, "confidence")
+    folders = {"model": RunFolder(whole).model, "model_best": RunFolder(whole).model_best}
+    models = {name: dict(GenRep.from_pretrained(folder).tasks()) for name, folder in folders.items()}
+    assert {event["task"] for event in fitted} == {"classification", "detection"} and {event["model"] for event in fitted} <= models.keys()
+    for event in fitted:
+        assert models[event["model"]][event["task"]].confidence == Confidence(slope=event["slope"], offset=event["offset"]) != Confidence()
 
 
 @pytest.mark.parametrize("sittings", [(STEPS1 + 3,)], ids=str)
