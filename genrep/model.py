@@ -18,6 +18,7 @@ from genrep.posteriors.gate import Gate
 from genrep.registry import lookup
 from genrep.tasks import TASKS, Task, run_tasks
 from genrep.tasks.base import SCAN_WIDTH, Scan
+from genrep.tasks.regions import NUM_SEEN
 from genrep.types import Batch, Detections, Features, Perception, Seen
 
 Found = TypeVar("Found")
@@ -30,10 +31,13 @@ class GenRep(GenerativeModel):
         super().__init__(config)
         trunk, width = self.denoiser.trunk, config.trunk.width
         heads = {name: lookup(TASKS, name, "task") for name in config.tasks}
-        options: dict[str, dict[str, Any]] = {"detection": {"num_proposals": config.proposals}, "depth": {"kind": config.depth}}
+        options: dict[str, dict[str, Any]] = {
+            "detection": {"num_proposals": config.proposals},
+            "depth": {"kind": config.depth, "of_objects": config.object_depth},
+        }
         glimpses = any(head.glimpses for head in heads.values())
         self.scan = Scan(trunk.spec) if glimpses else None
-        spec = replace(trunk.spec, scan=SCAN_WIDTH if glimpses else 0)
+        spec = replace(trunk.spec, scan=SCAN_WIDTH if glimpses else 0, seen=NUM_SEEN if config.proposals and "detection" in heads else 0)
         self.heads = nn.ModuleDict({name: heads[name](spec, len(self.class_names), **options.get(name, {})) for name in TASKS if name in heads})
         self.gate: Gate | None = None
         """What the head and the generative side weigh beside each other, fitted with the calibration."""

@@ -24,6 +24,8 @@ class ModelConfig:
     tasks: tuple[str, ...] = ("classification", "detection", "segmentation")
     depth: str = "relative"
     """Of the task `depth`: relative, what lies before what; or metric, in metres, of data that were measured."""
+    object_depth: bool = True
+    """Whether the task `depth` also says how near each of the detector's objects is, where boxes are looked at twice (`proposals`)."""
     modulator: str = "drawn"
     proposals: int = 0
     """Boxes per image that the detector looks at a second time, so that classification and segmentation know them too; 0: none."""

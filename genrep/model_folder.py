@@ -107,7 +107,7 @@ def load_model(folder: Path) -> GenRep:
         ValueError: incomplete, damaged, of another format, or weights that do not fit the configuration.
     """
     stored = stored_state(folder)
-    model = GenRep(from_dict(stored["config"], ModelConfig))
+    model = GenRep(from_dict({"object_depth": False, **stored["config"]}, ModelConfig))  # older models have none
     tensors = load_tensors(folder / "model.safetensors")
     expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}

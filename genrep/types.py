@@ -137,6 +137,8 @@ class Objects:
     class_logits: Float[Tensor, "b m k"]
     owner_logits: Float[Tensor, "b m h w"]
     """Whose each pixel is, against a logit of 0 for nobody's."""
+    seen: Float[Tensor, "b m s"]
+    """What a second look has of each."""
 
 
 @dataclass(frozen=True)
@@ -192,6 +194,8 @@ class FeatureSpec:
     stem_strides: tuple[int, ...]
     scan: int = 0
     """0: there is no scan."""
+    seen: int = 0
+    """Numbers that a second look has of an object; 0: there is none."""
 
 
 @dataclass(frozen=True)

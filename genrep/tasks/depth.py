@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import torch
 from jaxtyping import Bool, Float
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
+from genrep.layers import wide
 from genrep.registry import lookup
 from genrep.tasks.base import mean_where
 from genrep.tasks.dense import Dense
@@ -23,25 +24,35 @@ EVEN = 0.5
 class Depth(Dense[Tensor]):
     """One number per pixel (`dense.Dense`): log(1 / depth) of a metric model, a nearness without scale or origin of a relative one.
 
+        depth = map + sum over objects of what each owns of the pixel * how near it is
+
+    The objects are those of a task before this one, which sees whether one of them is cut off by another; without them the last summand is missing.
+
     `loss`: of a metric model the scale-invariant logarithmic error; of a relative one the mean distance after both maps, the truth's and the head's, were
     brought to median 0 and mean distance 1, plus how far pixels `APART` are from being in the right order; averaged over images. `results`: 1 / metre;
     relative: 0 (farthest in the image) to 1 (nearest).
 
     Args:
         kind: relative or metric.
+        of_objects: whether objects count, where there are any.
     Source: Eigen et al. 2014, arXiv:1406.2283, equation (4), lambda = .5; Ranftl et al. 2020, arXiv:1907.01341, equations (5) to (7); the order after
         Chen et al. 2016, arXiv:1604.03901, equation (2).
     Deviates: the first is the root of the mean, as in later work, so that one bad image does not outweigh the others; pairs are near ones in rows and
         columns instead of a few chosen by people.
     """
 
-    def __init__(self, spec: FeatureSpec, num_classes: int, width: int = 128, *, kind: str = KINDS[0]) -> None:
+    def __init__(self, spec: FeatureSpec, num_classes: int, width: int = 128, *, kind: str = KINDS[0], of_objects: bool = True) -> None:
         del num_classes
         super().__init__(spec, 1, width)
+        self.of_object = nn.Sequential(nn.Linear(spec.seen, width), nn.SiLU(), nn.Linear(width, 1)) if of_objects and spec.seen else None
         self.kind = lookup({name: name for name in KINDS}, kind, "kind of depth")
 
     def forward(self, features: Features) -> Float[Tensor, "b h w"]:
-        return self.map(features).squeeze(1)
+        found = self.map(features).squeeze(1)
+        if self.of_object is None or features.objects is None:
+            return found
+        owner = F.pad(features.objects.owner_logits, (0, 0, 0, 0, 1, 0)).softmax(1)[:, 1:]
+        return found + torch.einsum("bmhw,bm->bhw", owner, wide(self.of_object(features.objects.seen)).squeeze(-1))
 
     def loss(self, output: Float[Tensor, "b h w"], batch: Batch) -> dict[str, Tensor]:
         truth = batch.inv_depth.to(output)

@@ -75,7 +75,9 @@ class Detection(Task[DetectionOutput, list[Detections]]):
 
     def offer(self, output: DetectionOutput) -> Objects | None:
         """The proposals as they are, without gradient: what other tasks would have them be disturbs what they learn of themselves."""
-        return Objects(output.regions.class_logits.detach(), output.regions.owner_logits().detach()) if output.regions else None
+        if output.regions is None:
+            return None
+        return Objects(*(found.detach() for found in (output.regions.class_logits, output.regions.owner_logits(), output.regions.seen)))
 
     def match(self, batch: Batch) -> Int[Tensor, "b n"]:
         """The object slot each token is matched to, -1 for none. Every object has at least one."""

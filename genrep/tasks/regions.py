@@ -28,6 +28,10 @@ REACH = 0.4
 """How far from where its mask ends a side can lie, in sides of the box: none leaves what was looked at far behind."""
 SAME = 0.6
 """Tokens whose boxes overlap by more (IoU) speak of one object."""
+DEEP, AFTER = 96, CROP // 4
+"""Channels and side of a crop after its convolutions."""
+NUM_SEEN = 2 * DEEP * AFTER**2
+"""Numbers that are known of an object: its crop, and the same seen through its mask."""
 NOT_HERE = -8.0
 """Logit of an object's mask outside what was looked at."""
 
@@ -35,7 +39,7 @@ NOT_HERE = -8.0
 @dataclass(frozen=True)
 class RegionOutput:
     """Of m proposed boxes per image: what was proposed, where was looked at last and the refined boxes, in pixels [b m 4], logits of
-    class [b m k] and presence [b m], mask logits on the image [b m h w], and which proposals exist at all [b m]."""
+    class [b m k] and presence [b m], mask logits on the image [b m h w], which proposals exist at all [b m], and what was seen of each [b m s]."""
 
     proposals_xyxy_px: Tensor
     looked_at_xyxy_px: Tensor
@@ -44,6 +48,7 @@ class RegionOutput:
     objectness: Tensor
     boxes_xyxy_px: Tensor
     mask_logits: Tensor
+    seen: Tensor
 
     def owner_logits(self) -> Float[Tensor, "b m h w"]:
         """Whose each pixel is, against a logit of 0 for nobody's: a mask counts as much as its object is there."""
@@ -125,12 +130,12 @@ class Regions(nn.Module):
         self.image_size, self.num_classes = spec.image_size, num_classes
         self.level = spec.stem_strides.index(spec.tap_stride // 4)
         self.first = _convolution(spec.stem[self.level], 32, 3, 1)
-        self.down = nn.Sequential(_convolution(32, 64, 4, 2), _convolution(64, 96, 4, 2))
-        self.shape = nn.Conv2d(96, 16, 1)
-        self.whole = nn.Sequential(nn.Linear(96 * 16, width), nn.SiLU(), nn.Linear(width, 16))
+        self.down = nn.Sequential(_convolution(32, 64, 4, 2), _convolution(64, DEEP, 4, 2))
+        self.shape = nn.Conv2d(DEEP, 16, 1)
+        self.whole = nn.Sequential(nn.Linear(DEEP * AFTER**2, width), nn.SiLU(), nn.Linear(width, 16))
         self.embed = nn.Conv2d(32, 16, 1)
-        self.own = nn.Sequential(_convolution(32, 64, 4, 2), _convolution(64, 96, 4, 2))
-        self.read = nn.Sequential(nn.Linear(2 * 96 * 16, width), nn.SiLU(), nn.Linear(width, num_classes + 5))
+        self.own = nn.Sequential(_convolution(32, 64, 4, 2), _convolution(64, DEEP, 4, 2))
+        self.read = nn.Sequential(nn.Linear(NUM_SEEN, width), nn.SiLU(), nn.Linear(width, num_classes + 5))
         self.outline = nn.Parameter(torch.ones(4))
         """How much of the way to where the mask ends each side (left, top, right, bottom) goes; a network that learnt without has 0."""
 
@@ -139,7 +144,7 @@ class Regions(nn.Module):
     ) -> RegionOutput:
         """What lies in the proposals; its objectness is added to the one given. Twice: what the first look says is only where to look again."""
         boxes = self._better(features, proposals) if twice else proposals
-        mask, read, parts = self._see(features, boxes)
+        mask, read, parts, seen = self._see(features, boxes)
         classes, present = read.split([self.num_classes, 1], -1)
         return RegionOutput(
             proposals_xyxy_px=proposals,
@@ -149,6 +154,7 @@ class Regions(nn.Module):
             objectness=(objectness + present.squeeze(-1)).masked_fill(~exists, -20.0),
             boxes_xyxy_px=_moved(boxes, parts),
             mask_logits=paste(mask, _around(boxes), self.image_size, NOT_HERE),
+            seen=seen,
         )
 
     @torch.no_grad()
@@ -156,16 +162,18 @@ class Regions(nn.Module):
         """The proposals, moved to where the objects in them seem to be."""
         return _moved(proposals, self._see(features, proposals)[2])
 
-    def _see(self, features: Features, boxes: Float[Tensor, "b m 4"]) -> tuple[Float[Tensor, "b m s s"], Float[Tensor, "b m r"], Float[Tensor, "b m 4"]]:
-        """Mask logits on the crop; class logits and presence; and how the box's sides move, in parts of its size."""
+    def _see(
+        self, features: Features, boxes: Float[Tensor, "b m 4"]
+    ) -> tuple[Float[Tensor, "b m c c"], Float[Tensor, "b m r"], Float[Tensor, "b m 4"], Float[Tensor, "b m s"]]:
+        """Mask logits on the crop; class logits and presence; how the box's sides move, in parts of its size; and what all but the mask is read from."""
         fine = self.first(crop(features.stem[self.level], _around(boxes), self.image_size, CROP))
         deep = self.down(fine)
         mask = torch.einsum("rchw,rc->rhw", self.embed(fine), self.whole(deep.flatten(1))) + F.pixel_shuffle(self.shape(deep), 4).squeeze(1)
-        through = torch.cat([deep, self.own(fine * mask.sigmoid()[:, None])], 1)
-        read = wide(self.read(through.flatten(1)))
+        seen = torch.cat([deep, self.own(fine * mask.sigmoid()[:, None])], 1).flatten(1)
+        read = wide(self.read(seen))
         parts = _bounded(read[:, -4:]) + self.outline * _outline(mask)
-        mask, read, parts = (each.unflatten(0, boxes.shape[:2]) for each in (mask, read[:, :-4], parts))
-        return mask, read, parts
+        mask, read, parts, seen = (each.unflatten(0, boxes.shape[:2]) for each in (mask, read[:, :-4], parts, seen))
+        return mask, read, parts, seen
 
 
 def _outline(mask: Float[Tensor, "r s s"]) -> Float[Tensor, "r 4"]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,9 +11,11 @@ from rectangles import rectangles
 from small_models import normal, small_model
 from torch import Tensor
 
-from genrep.tasks import Depth
+from genrep.model import GenRep
+from genrep.storage import MANIFEST, read_json, sha256_of, write_json
+from genrep.tasks import Depth, run_tasks
 from genrep.tasks.depth import APART, KINDS, disorder, misfit
-from genrep.types import Batch, Features, FeatureSpec
+from genrep.types import Batch, Features, FeatureSpec, Objects
 
 SPEC = FeatureSpec(image_size=(32, 32), taps=(6, 6), tap_stride=4, stem=(4, 8), stem_strides=(1, 2))
 
@@ -97,3 +100,43 @@ def test_disorder_is_the_loop_over_pairs() -> None:
                 terms.append(torch.nn.functional.softplus(nearness[0][farther] - nearness[0][nearer]))
     torch.testing.assert_close(disorder(nearness, truth), torch.stack(terms).mean()[None])
     assert float(disorder(nearness, torch.full_like(truth, float("nan")))) == 0
+
+
+def test_a_pixel_is_nearer_as_its_object_is() -> None:
+    """By what the second look has of the object; where there is none the map speaks alone."""
+    head = Depth(replace(SPEC, seen=7), 4, width=16)
+    features = Features(taps=(normal(2, 6, 8, 8), normal(2, 6, 8, 8, seed=1)), stem=(normal(2, 4, 32, 32), normal(2, 8, 16, 16)))
+    owner = torch.full((2, 3, 32, 32), -40.0)
+    owner[:, 0, :, :10], owner[:, 2, :, 20:] = 40.0, 40.0
+    objects = Objects(normal(2, 3, 4), owner, normal(2, 3, 7, seed=2))
+    alone, nearness = head(features), head.of_object(objects.seen).squeeze(-1)
+    expected = alone.clone()
+    expected[:, :, :10] += nearness[:, 0, None, None]
+    expected[:, :, 20:] += nearness[:, 2, None, None]
+    torch.testing.assert_close(head(replace(features, objects=objects)), expected)
+    assert (nearness[:, 0] - nearness[:, 2]).abs().min() > 1e-3
+    without = Depth(replace(SPEC, seen=7), 4, width=16, of_objects=False)
+    assert without.of_object is None and torch.equal(without(replace(features, objects=objects)), without(features))
+    assert Depth(SPEC, 4, width=16).of_object is None
+
+
+def test_depth_learns_from_objects_and_teaches_detection_nothing() -> None:
+    model = small_model(image_size=(32, 32), codec="pixels", tasks=("detection", "depth"), proposals=4)
+    batch = rectangles(4, num_objects=2, colour=True).batch(torch.arange(4))
+    *_, (_, head, output) = run_tasks(model.tasks(), model.clean_features(model.encode(batch.image)))
+    head.loss(output, batch)["depth"].backward()
+    reached = {name for name, parameter in model.named_parameters() if parameter.grad is not None and parameter.grad.any()}
+    assert not any(name.startswith("heads.detection.") for name in reached)
+    assert {name for name in reached if ".of_object." in name} == {f"heads.depth.of_object.{part}" for part in ("0.weight", "0.bias", "2.weight", "2.bias")}
+
+
+def test_a_model_of_before_objects_had_depth_still_loads(tmp_path: Path) -> None:
+    model = small_model(tasks=("detection", "depth"), proposals=4, object_depth=False)
+    model.save_pretrained(tmp_path / "model")
+    stored = read_json(tmp_path / "model" / "config.json")
+    del stored["config"]["object_depth"]
+    write_json(tmp_path / "model" / "config.json", stored)
+    names = ("config.json", "model.safetensors", "README.md")
+    write_json(tmp_path / "model" / MANIFEST, {name: sha256_of(tmp_path / "model" / name) for name in names})
+    image = rectangles(3, size=16).batch(torch.arange(3)).image
+    assert torch.equal(GenRep.from_pretrained(tmp_path / "model").perceive(image).inv_depth, model.perceive(image).inv_depth)

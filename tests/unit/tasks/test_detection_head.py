@@ -73,9 +73,8 @@ def regions(boxes_xyxy_px: Tensor, objectness: Tensor, class_logits: Tensor) -> 
     y, x = torch.arange(32)[:, None] + 0.5, torch.arange(48) + 0.5
     low_x, low_y, high_x, high_y = (side[..., None, None] for side in boxes_xyxy_px.unbind(-1))
     inside = (x > low_x) & (x < high_x) & (y > low_y) & (y < high_y)
-    return RegionOutput(
-        boxes_xyxy_px, boxes_xyxy_px, torch.ones_like(objectness, dtype=torch.bool), class_logits, objectness, boxes_xyxy_px, inside * 20.0 - 10.0
-    )
+    exists, nothing = torch.ones_like(objectness, dtype=torch.bool), class_logits[..., :0]
+    return RegionOutput(boxes_xyxy_px, boxes_xyxy_px, exists, class_logits, objectness, boxes_xyxy_px, inside * 20.0 - 10.0, nothing)
 
 
 def raw(boxes_xyxy_px: list[list[float]], scores: list[float], labels: list[int]) -> DetectionOutput:

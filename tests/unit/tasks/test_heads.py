@@ -59,7 +59,7 @@ def leaves(output: object, rows: slice) -> tuple[object, list[Tensor]]:
         return leaf.requires_grad_(learns), [leaf] if learns else []
     parts = {name: leaves(value, rows) for name, value in vars(output).items()}
     if isinstance(output, RegionOutput):
-        parts |= {name: (parts[name][0].requires_grad_(False), []) for name in ("proposals_xyxy_px", "looked_at_xyxy_px")}
+        parts |= {name: (parts[name][0].requires_grad_(False), []) for name in ("proposals_xyxy_px", "looked_at_xyxy_px", "seen")}
     return type(output)(**{name: part for name, (part, _) in parts.items()}), [leaf for _, found in parts.values() for leaf in found]
 
 

@@ -47,13 +47,13 @@ def test_a_class_is_there_where_any_object_is_of_it() -> None:
     logits = normal(2, 3, 4)
     of_first, of_second = logits[0, :2].softmax(-1)
     expected = 1 - (1 - 0.8 * of_first) * (1 - 0.5 * of_second)
-    found = classes_by_any(Objects(logits, owner))
+    found = classes_by_any(Objects(logits, owner, torch.zeros(2, 3, 0)))
     torch.testing.assert_close(found[0].sigmoid(), expected)
     torch.testing.assert_close(found[1].sigmoid(), torch.full((4,), LEAST))
     spec = FeatureSpec(image_size=(32, 32), taps=(6,), tap_stride=4, stem=(4, 8), stem_strides=(1, 2))
     features = Features(taps=(normal(2, 6, 8, 8),), stem=(normal(2, 4, 32, 32), normal(2, 8, 16, 16)))
     head = MultiLabel(spec, 4)
-    torch.testing.assert_close(head(replace(features, objects=Objects(logits, owner))), head(features) + found)
+    torch.testing.assert_close(head(replace(features, objects=Objects(logits, owner, torch.zeros(2, 3, 0)))), head(features) + found)
 
 
 def test_that_a_class_is_there_is_taught_by_kl() -> None:

@@ -19,7 +19,7 @@ def test_a_pixel_is_what_its_owner_is() -> None:
     owner = torch.full((1, 2, 1, 3), -40.0)
     owner[0, 0, 0, 0], owner[0, 1, 0, 1] = 40.0, 40.0
     classes = torch.tensor([[[1.0, -2.0, 0.5], [3.0, 4.0, 5.0]]])
-    found = classes_by_owner(Objects(classes, owner))
+    found = classes_by_owner(Objects(classes, owner, torch.zeros(1, 2, 0)))
     torch.testing.assert_close(found[0, :, 0].T, torch.tensor([[1.0, -2.0, 0.5], [3.0, 4.0, 5.0], [0.0, 0.0, 0.0]]))
 
 
@@ -48,9 +48,9 @@ def test_an_image_is_what_its_objects_are_by_their_share_of_it() -> None:
     owner = torch.full((2, 3, 8, 8), -40.0)
     owner[0, 0, :, :6] = owner[0, 1, :, 6:] = 40.0
     logits = normal(2, 3, 4)
-    found = classes_by_share(Objects(logits, owner))
+    found = classes_by_share(Objects(logits, owner, torch.zeros(2, 3, 0)))
     torch.testing.assert_close(found, torch.stack([0.75 * logits[0, 0] + 0.25 * logits[0, 1], torch.zeros(4)]))
     spec = FeatureSpec(image_size=(32, 32), taps=(6,), tap_stride=4, stem=(4, 8), stem_strides=(1, 2))
     features = Features(taps=(normal(2, 6, 8, 8),), stem=(normal(2, 4, 32, 32), normal(2, 8, 16, 16)))
     head = Classification(spec, 4)
-    torch.testing.assert_close(head(replace(features, objects=Objects(logits, owner))), head(features) + found)
+    torch.testing.assert_close(head(replace(features, objects=Objects(logits, owner, torch.zeros(2, 3, 0)))), head(features) + found)

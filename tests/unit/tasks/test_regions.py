@@ -75,7 +75,7 @@ def test_what_is_far_from_a_box_changes_nothing_of_it() -> None:
 def test_proposals_match_the_object_they_overlap_by_more_than_half() -> None:
     proposals = torch.tensor([[[0.0, 0, 10, 10], [0, 0, 10, 21], [20, 20, 30, 30], [0, 0, 10, 10]]])
     exists = torch.tensor([[True, True, True, False]])
-    output = RegionOutput(proposals, proposals, exists, torch.zeros(1, 4, 3), torch.zeros(1, 4), proposals, torch.zeros(1, 4, *SIZE))
+    output = RegionOutput(proposals, proposals, exists, torch.zeros(1, 4, 3), torch.zeros(1, 4), proposals, torch.zeros(1, 4, *SIZE), torch.zeros(1, 4, 0))
     blank = rectangles(1).batch(torch.arange(1))
     boxes, labels = torch.zeros(1, SLOTS, 4), torch.full((1, SLOTS), UNLABELLED)
     boxes[0, :3] = to_cxcywh(torch.tensor([[20.0, 20, 30, 30], [0, 0, 10, 10], [0, 0, 10, 12]]), SIZE)
@@ -100,7 +100,7 @@ def test_a_proposal_that_moved_off_its_object_still_belongs_to_it() -> None:
     batch = rectangles(1).batch(torch.arange(1))
     proposals = to_xyxy_px(batch.boxes_cxcywh, (32, 32))[:, :1]
     exists, scores = torch.ones(1, 1, dtype=torch.bool), torch.zeros(1, 1)
-    away = RegionOutput(proposals, proposals + 40, exists, torch.zeros(1, 1, 3), scores, proposals, torch.zeros(1, 1, 32, 32))
+    away = RegionOutput(proposals, proposals + 40, exists, torch.zeros(1, 1, 3), scores, proposals, torch.zeros(1, 1, 32, 32), torch.zeros(1, 1, 0))
     assert away.match(batch).tolist() == [[0]]
     assert replace(away, proposals_xyxy_px=proposals + 40).match(batch).tolist() == [[UNLABELLED]]
     assert replace(away, proposals_xyxy_px=proposals + 40, looked_at_xyxy_px=proposals).match(batch).tolist() == [[0]]
