@@ -174,7 +174,7 @@ def homes_of(seen: list[Seen]) -> Homes:
     objects = next((one.name for one in reversed(seen) if bool(one.truth.has_objects.any())), None)
     masked = next((one.name for one in reversed(seen) if bool((one.truth.semantic_mask != IGNORE).any())), objects)
     deep = next((one.name for one in reversed(seen) if bool(one.truth.inv_depth.isfinite().any())), None)
-    return {"classification": single, "multilabel": objects, "detection": objects, "segmentation": masked, "depth": deep}
+    return {"classification": single, "multilabel": masked, "detection": objects, "segmentation": masked, "depth": deep}
 
 
 def _measure_baseline(work: Evaluation, name: str) -> None:

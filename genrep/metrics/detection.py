@@ -100,7 +100,7 @@ def _right(found: dict[str, Tensor], true: dict[str, Tensor], least: float) -> B
 def score_calibration_error(scores: Float[Tensor, " d"], right: Bool[Tensor, " d"], *, num_bins: int = 15) -> float:
     """Mean of |share that is right - score| over equal-width bins of the score, weighted by count; in [0, 1]. nan without a detection.
 
-    Source: Kueppers et al. 2020, arXiv:2004.13546, eq. (6), without the box, as torchmetrics computes it.
+    Source: Kueppers et al. 2020, arXiv:2004.13546, without the box, as torchmetrics computes it.
     """
     from torchmetrics.functional.classification import binary_calibration_error
 
