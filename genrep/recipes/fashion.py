@@ -39,9 +39,10 @@ def demo() -> Config:
 def showcase() -> Config:
     """The demo, longer, with depth: what two cores make in an hour; the model that comes with the package also saw a GPU (docs/packaged.md).
 
-    `make showcase`: 64 min 1 s of training, 3 min 18 s of evaluation on two CPU cores. On test, seed 0: top-1 .919, AP50 .864, mIoU without background .655,
-    depth order .831, samples recognised .860; what it should reach is in `cli/figures.py::TARGETS`. Semantics are what a noised image shows: drawn
-    before the image they made samples of single garments worse here (.763), where two thirds of the images are scenes (CHANGELOG, Findings).
+    `make showcase`: 64 min 1 s of training, 3 min 18 s of evaluation on two CPU cores. On test, seed 0: top-1 .919, AP50 .864, mIoU without background
+    .655, depth order .831 (before depth was told object by object), samples recognised .860; what it should reach is in `cli/figures.py::TARGETS`.
+    Semantics are what a noised image shows: drawn before the image they made samples of single garments worse here (.763), where two thirds of the images
+    are scenes (CHANGELOG, Findings).
     """
     return Config(
         name="showcase",

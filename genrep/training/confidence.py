@@ -14,6 +14,7 @@ from genrep.model import GenRep
 from genrep.posteriors.calibration import minimised, positive
 from genrep.processes import agreed
 from genrep.tasks.confidence import LEAST_DOUBT, Confidence
+from genrep.training.best import FIGURES
 from genrep.types import UNLABELLED, Batch, Perception
 
 LEAST = 2
@@ -23,6 +24,9 @@ LEAST = 2
 def fit_classes(log_probs: Float[Tensor, "n k"], labels: Int[Tensor, " n"]) -> Confidence:
     """The slope that gives the labels the highest probability.
 
+    Args:
+        log_probs: of a head, nats, of images that it was not trained on.
+        labels: true classes, 0 to k - 1.
     Source: Guo et al. 2017, arXiv:1706.04599, section 4.2.
     """
     log_probs = log_probs.double()
@@ -31,7 +35,13 @@ def fit_classes(log_probs: Float[Tensor, "n k"], labels: Int[Tensor, " n"]) -> C
 
 
 def fit_scores(scores: Float[Tensor, " d"], right: Bool[Tensor, " d"]) -> Confidence:
-    """Slope and offset that make scores the probability to be right: a logistic regression whose slope is positive, so that the order stays."""
+    """Slope and offset that make scores the probability to be right: a logistic regression whose slope is positive, so that the order stays.
+
+    Args:
+        scores: 0 to 1.
+        right: whether what they are of is there.
+    Source: Platt 1999, Probabilistic outputs for support vector machines.
+    """
     logits = torch.logit(scores.double(), eps=LEAST_DOUBT)
 
     def of_right(theta: Tensor) -> Tensor:
@@ -60,28 +70,30 @@ def _detection(seen: Perception, val: Batch) -> tuple[Confidence, int]:
     return (fit_scores(scores, right) if len(scores) >= LEAST else Confidence()), len(scores)
 
 
-FITS: Mapping[str, tuple[Callable[[Batch], Tensor], Callable[[Perception, Batch], tuple[Confidence, int]]]] = {
-    "classification": (lambda val: val.label != UNLABELLED, _classification),
-    "multilabel": (lambda val: val.class_sets[1], _multilabel),
-    "detection": (lambda val: val.has_objects, _detection),
+FITS: Mapping[str, Callable[[Perception, Batch], tuple[Confidence, int]]] = {
+    "classification": _classification,
+    "multilabel": _multilabel,
+    "detection": _detection,
 }
-"""By task: where images are annotated for it, and the fit, with the number of images or detections behind it."""
+"""By task: the fit, with the number of images or detections behind it."""
 
 
 def fit_confidence(model: GenRep, val: Batch) -> list[dict[str, Any]]:
     """Give the heads of a trained model the confidence that validation images leave them.
 
+    Args:
+        val: images, of which those count that are annotated for the task.
     Returns:
         one event per head that there is something to fit for; the others are as sure as they are.
     """
     heads = dict(model.tasks())
     for head in heads.values():
         head.confidence = Confidence()
-    tasks = [task for task in FITS if task in heads and int(FITS[task][0](val).sum()) >= LEAST]
+    tasks = [task for task in FITS if task in heads and int(FIGURES[task][0](val).sum()) >= LEAST]
     seen, judges, events = model.perceive(val.image) if tasks else None, val.to("cpu"), []
     for task in tasks:
         assert seen is not None
-        found, num = FITS[task][1](seen, judges)
+        found, num = FITS[task](seen, judges)
         found = Confidence(slope=agreed(found.slope), offset=agreed(found.offset))
         heads[task].confidence = found
         events.append({"event": "confidence", "task": task, **found.to_dict(), "num": num})
