@@ -21,6 +21,7 @@ UNLABELLED = -1
 NOTHING_KNOWN: Mapping[str, float] = {
     "label": UNLABELLED,
     "classes": 0,
+    "has_classes": 0,
     "object_labels": UNLABELLED,
     "boxes_cxcywh": 0,
     "has_objects": 0,
@@ -50,7 +51,9 @@ class Batch:
     label: Int[Tensor, " b"]
     """The one class of the image; -1: unlabelled, or several classes."""
     classes: Float[Tensor, "b k"]
-    """How many objects there are of each class; a row of zeros: unknown. It is also the condition `y` of the denoiser, zeros being null."""
+    """How many objects there are of each class, at least; a row of zeros: unknown, or none. It is also the condition `y` of the denoiser, zeros being null."""
+    has_classes: Bool[Tensor, " b"]
+    """Whether all classes of the image are known beside, or without, a label and objects."""
     object_labels: Int[Tensor, "b n"]
     """Class of each object in order of painting (far to near); -1: empty slot."""
     boxes_cxcywh: Float[Tensor, "b n 4"]
@@ -73,12 +76,12 @@ class Batch:
 
     @property
     def unannotated(self) -> Bool[Tensor, " b"]:
-        """Images of which neither class nor objects are known."""
-        return (self.label == UNLABELLED) & ~self.has_objects
+        """Images of which neither classes nor objects are known."""
+        return (self.label == UNLABELLED) & ~self.has_objects & ~self.has_classes
 
     @property
     def class_sets(self) -> tuple[Bool[Tensor, "b k"], Bool[Tensor, " b"]]:
-        """Which classes each image holds, and of which images that is known: those with a label, with annotated objects, or with a mask without gaps."""
+        """Which classes each image holds, and of which images that is known: those with classes, a label, annotated objects, or a mask without gaps."""
         mask, num = self.semantic_mask.flatten(1).long(), self.classes.shape[1]
         painted = torch.zeros(len(mask), max(IGNORE, num) + 1, dtype=torch.bool, device=mask.device).scatter_(1, mask, True)[:, 1 : num + 1]
         return torch.where(self.unannotated[:, None], painted, self.classes > 0), ~self.unannotated | (mask != IGNORE).all(1)

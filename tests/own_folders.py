@@ -27,6 +27,23 @@ def write_photos(root: Path, per_class: int) -> Path:
     return root
 
 
+def write_table(root: Path, *, num: int = 40) -> Path:
+    """labels.csv with a column of 0 and 1 for each colour; pictures of 24 x 20 px hold up to three discs, or none."""
+    rng = random.Random(0)
+    (root / "images").mkdir(parents=True)
+    rows = [",".join(("file_name", *COLOURS))]
+    for number in range(num):
+        image, held = Image.new("RGB", (24, 20), (rng.randrange(60),) * 3), [rng.random() < 0.4 for _ in COLOURS]
+        for place, colour in enumerate(COLOURS.values()):
+            if held[place]:
+                x, y = 8 * place, rng.randrange(12)
+                ImageDraw.Draw(image).ellipse((x, y, x + 7, y + 7), fill=colour)
+        image.save(root / "images" / f"{number}.png")
+        rows.append(",".join((f"{number}.png", *(str(int(here)) for here in held))))
+    (root / "labels.csv").write_text("\n".join(rows))
+    return root
+
+
 def write_boxes(root: Path, *, num_train: int = 24, num_val: int = 12, most: int = 6, masks: bool = False) -> Path:
     """COCO json with gaps in its ids, pictures of 32 x 24 px with 1 to `most` rectangles, and two mistakes in train."""
     rng = random.Random(0)

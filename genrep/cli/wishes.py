@@ -105,6 +105,7 @@ def layout(rows: Sequence[Sequence[Asked]], num_classes: int, image_size: tuple[
         object_labels=labels,
         boxes_cxcywh=boxes,
         has_objects=torch.tensor([all(row) for row in placed]),
+        has_classes=torch.zeros(num, dtype=torch.bool),
         semantic_mask=unknown,
         instance_mask=unknown,
         inv_depth=torch.full(unknown.shape, float("nan")),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -55,6 +56,10 @@ class ArrayDataset(Dataset):
     """Which picture of its split each object was cut from, where the set is composed of pictures; -1: empty slot."""
     inv_depth: Float[Tensor, "n h w"] | None = None
     """1 / metre; NaN: unknown."""
+    classes: UInt8[Tensor, "n k"] | None = None
+    """Which classes a sample holds, as 0/1, where that is known without its objects; None: of no sample."""
+    has_classes: Bool[Tensor, " n"] | None = None
+    """Of which samples it is."""
     layered: bool = False
     """Whether objects lie one over the other in the order of their slots, so that the instance mask tells relative depth."""
 
@@ -75,7 +80,8 @@ class ArrayDataset(Dataset):
             image=image.expand(-1, 3, -1, -1),
             index=indices,
             label=label,
-            classes=class_counts(label, objects, len(self.class_names)),
+            classes=self._counts(label, objects, indices),
+            has_classes=torch.zeros(len(indices), dtype=torch.bool) if self.has_classes is None else of(self.has_classes),
             object_labels=objects,
             boxes_cxcywh=of(self.boxes_cxcywh),
             has_objects=of(self.has_objects),
@@ -83,6 +89,15 @@ class ArrayDataset(Dataset):
             instance_mask=instance_mask,
             inv_depth=self._layers(instance_mask, objects) if self.inv_depth is None else of(self.inv_depth),
         )
+
+    def _counts(self, label: Int[Tensor, " b"], objects: Int[Tensor, "b o"], indices: Int[Tensor, " b"]) -> Float[Tensor, "b k"]:
+        counts = class_counts(label, objects, len(self.class_names))
+        return counts if self.classes is None else torch.maximum(counts, self.classes.index_select(0, indices))
+
+    @property
+    def class_counts(self) -> Float[Tensor, "n k"]:
+        """How many objects of each class every sample holds, at least, as far as is known."""
+        return self._counts(self.label.long(), self.object_labels.long(), torch.arange(len(self)))
 
     def _layers(self, instance_mask: UInt8[Tensor, "b h w"], object_labels: Int[Tensor, "b o"]) -> Float[Tensor, "b h w"]:
         """Relative depth from 0, the ground, to 1, the uppermost object; unknown where objects are no layers."""
@@ -97,9 +112,15 @@ class ArrayDataset(Dataset):
         return (self.instance_mask != IGNORE).flatten(1).any(1) & self.layered if self.inv_depth is None else self.inv_depth.isfinite().flatten(1).any(1)
 
     @property
+    def classified(self) -> Bool[Tensor, " n"]:
+        """Samples of which classes or objects are known."""
+        known = (self.label != UNLABELLED) | self.has_objects
+        return known if self.has_classes is None else known | self.has_classes
+
+    @property
     def annotated(self) -> Bool[Tensor, " n"]:
         """Samples of which anything is known."""
-        known = (self.label != UNLABELLED) | self.has_objects
+        known = self.classified
         return known if bool(known.all()) else known | (self.semantic_mask != IGNORE).flatten(1).any(1) | self.has_depth
 
     def first(self, num: int) -> ArrayDataset:
@@ -155,6 +176,25 @@ def unlocated(name: str, class_names: tuple[str, ...], pixels: UInt8[Tensor, "n 
         instance_mask=mask,
         semantic_mask=mask.clone(),
     )
+
+
+def of_class_sets(
+    name: str, class_names: tuple[str, ...], pixels: UInt8[Tensor, "n c h w"], sets: Sequence[Collection[int] | None], max_objects: int
+) -> ArrayDataset:
+    """A set of pictures of which it is known which classes they hold; where it is one alone, that is the picture's label.
+
+    Args:
+        sets: classes of each picture; None: unknown.
+        max_objects: empty object slots.
+    """
+    label = torch.tensor([next(iter(held)) if held is not None and len(held) == 1 else UNLABELLED for held in sets])
+    found = unlocated(name, class_names, pixels, label, max_objects)
+    if all(held is None or len(held) == 1 for held in sets):
+        return found
+    classes = torch.zeros(len(sets), len(class_names), dtype=torch.uint8)
+    for row, held in zip(classes, sets, strict=True):
+        row[list(held or ())] = 1
+    return replace(found, classes=classes, has_classes=torch.tensor([held is not None for held in sets]))
 
 
 def class_counts(label: Int[Tensor, " b"], object_labels: Int[Tensor, "b o"], num_classes: int) -> Float[Tensor, "b k"]:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from genrep.datasets import arrow, cifar, coco, depth_pairs, idx_folder, image_folder, image_masks, pets, plain, voc
+from genrep.datasets import arrow, cifar, coco, depth_pairs, idx_folder, image_folder, image_masks, pets, plain, table, voc
 from genrep.datasets.base import ArrayDataset
 from genrep.datasets.coco_json import read_contents
 from genrep.datasets.images import existing_folder, is_picture
@@ -35,6 +35,8 @@ class Layout(NamedTuple):
     """All that may be looked at, as files, their content, or pixels."""
     contents: Callable[[Path, str, Problems], Contents] | None = None
     """What the annotations of a split say, where they name objects."""
+    several_classes: Callable[[Path], bool] | None = None
+    """Whether a picture of a folder may hold several classes, or none, where that is known without objects."""
 
 
 LAYOUTS: Mapping[str, Layout] = {
@@ -45,7 +47,8 @@ LAYOUTS: Mapping[str, Layout] = {
     "depth-pairs": Layout(depth_pairs.splits, depth_pairs.read_depth_pairs, _below),
     "idx": Layout(idx_folder.splits, idx_folder.read_idx_folder, idx_folder.pictures),
     "cifar": Layout(cifar.splits, cifar.read_cifar, cifar.pictures),
-    "arrow": Layout(arrow.splits, arrow.read_arrow, arrow.pictures, arrow.read_contents),
+    "arrow": Layout(arrow.splits, arrow.read_arrow, arrow.pictures, arrow.read_contents, arrow.has_several),
+    "table": Layout(table.splits, table.read_table, table.pictures, several_classes=table.has_several),
     "image-folder": Layout(image_folder.splits, image_folder.read_image_folder, _below),
     "pictures": Layout(plain.splits, plain.read_plain, plain.pictures),
 }
@@ -53,7 +56,7 @@ LAYOUTS: Mapping[str, Layout] = {
 
 EXPECTED = (
     "CLASS/*.jpg, SPLIT/CLASS/*.jpg, annotations/instances_SPLIT.json with images/, images/*.jpg with masks/*.png, JPEGImages/ with Annotations/*.xml, "
-    "SCENE/rgb_*.jpg with SCENE/sync_depth_*.png, idx files, CIFAR's binary version, or *.parquet"
+    "SCENE/rgb_*.jpg with SCENE/sync_depth_*.png, idx files, CIFAR's binary version, *.parquet, or labels.csv"
 )
 
 

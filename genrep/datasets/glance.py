@@ -30,6 +30,8 @@ class Glance:
     is_grey: bool
     num_objects: int = 0
     """No more are annotated in nineteen of twenty pictures of train; 0 where none is."""
+    several_classes: bool = False
+    """Whether pictures may hold several classes, or none, of which no objects are known."""
 
 
 def glance(folder: Path) -> Glance:
@@ -51,7 +53,8 @@ def glance(folder: Path) -> Glance:
     if not sizes:
         raise ValueError(f"{folder} has no picture that can be opened; `genrep data check {folder}` says why.")
     height, width = (int(statistics.median(values)) for values in zip(*sizes, strict=True))
-    return Glance(layout, len(found), (height, width), grey, _objects(folder, layout))
+    several = LAYOUTS[layout].several_classes
+    return Glance(layout, len(found), (height, width), grey, _objects(folder, layout), several is not None and several(folder))
 
 
 def _objects(folder: Path, layout: str) -> int:

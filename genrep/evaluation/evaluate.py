@@ -143,7 +143,7 @@ def _measure(work: Evaluation) -> None:
         work.notes.append("samples: not measured, no set has one label per image.")
     else:
         _measure_samples(work, single)
-    if "generation" in jobs and work.config.eval.num_scene_samples and (scenes := homes["detection"]):
+    if "generation" in jobs and work.config.eval.num_scene_samples and (scenes := homes["detection"] or homes["multilabel"]):
         _measure_scenes(work, scenes)
 
 
@@ -174,7 +174,8 @@ def homes_of(seen: list[Seen]) -> Homes:
     objects = next((one.name for one in reversed(seen) if bool(one.truth.has_objects.any())), None)
     masked = next((one.name for one in reversed(seen) if bool((one.truth.semantic_mask != IGNORE).any())), objects)
     deep = next((one.name for one in reversed(seen) if bool(one.truth.inv_depth.isfinite().any())), None)
-    return {"classification": single, "multilabel": masked, "detection": objects, "segmentation": masked, "depth": deep}
+    several = next((one.name for one in reversed(seen) if bool(one.truth.has_classes.any())), None)
+    return {"classification": single, "multilabel": masked or several, "detection": objects, "segmentation": masked, "depth": deep}
 
 
 def _measure_baseline(work: Evaluation, name: str) -> None:
@@ -209,13 +210,13 @@ def _measure_samples(work: Evaluation, name: str) -> None:
 def _measure_scenes(work: Evaluation, name: str) -> None:
     """Samples with the objects of the images of a set, where these hold several."""
     train = work.data.split(name, "train")
-    if bool((train.label != UNLABELLED).any()):
+    if bool((train.label != UNLABELLED).all()):
         work.notes.append(f"samples of class sets: not measured, {name} has images of one class.")
         return
-    train = train.rows((train.object_labels != UNLABELLED).any(1))
+    train = train.rows(train.classified)
     if len(train) < MIN_JUDGE_IMAGES and work.data.is_folder(name):
         work.notes.append(
-            f"samples of class sets: not measured, a judge of them needs {MIN_JUDGE_IMAGES} training images with objects; {name} has {len(train)}."
+            f"samples of class sets: not measured, a judge of them needs {MIN_JUDGE_IMAGES} training images whose classes are known; {name} has {len(train)}."
         )
         return
     with work.part("judge of class sets"):

@@ -17,7 +17,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from genrep.datasets.base import ArrayDataset, class_counts
+from genrep.datasets.base import ArrayDataset
 from genrep.randomness import permutation
 from genrep.storage import load_tensors, save_tensors, verify_folder, write_folder, write_json
 from genrep.training import computes_in_bf16
@@ -76,8 +76,9 @@ class Judge:
 def _fingerprint(train: ArrayDataset) -> str:
     """Changes with any pixel or label."""
     digest = hashlib.sha256()
-    for array in (train.pixels, train.label, *((train.object_labels,) if _of_sets(train) else ())):
-        digest.update(array.contiguous().numpy().data)
+    for array in (train.pixels, train.label, *((train.object_labels, train.classes) if _of_sets(train) else ())):
+        if array is not None:
+            digest.update(array.contiguous().numpy().data)
     return digest.hexdigest()[:8]
 
 
@@ -94,8 +95,8 @@ def _targets(train: ArrayDataset) -> Tensor:
     """
     if not _of_sets(train):
         return train.label
-    sets = class_counts(train.label.long(), train.object_labels.long(), len(train.class_names)).clamp(max=1)
-    unknown = int((sets.sum(1) == 0).sum())
+    sets = train.class_counts.clamp(max=1)
+    unknown = int((~train.classified).sum())
     if unknown:
         raise ValueError(f"the judge needs a label for every image of `{train.name}`; found {unknown} without. Measure on a labelled set.")
     return sets

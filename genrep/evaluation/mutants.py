@@ -58,14 +58,14 @@ def _vanished(root: Path, split: str, count: Callable[[], int]) -> int:
 
 def _mutated(path: Path, data: bytes, rng: random.Random) -> bytes:
     """Values or words changed, of a text; or bytes."""
-    if path.suffix not in (".json", ".xml", ".txt") or rng.random() > 0.6:
+    if path.suffix not in (".json", ".xml", ".txt", ".csv") or rng.random() > 0.6:
         return _spoilt(data, rng)
     return (_altered if path.suffix == ".json" else _retold)(data.decode(), rng).encode()
 
 
 def _retold(text: str, rng: random.Random) -> str:
     """The text with one to three of its words replaced, removed or doubled."""
-    pieces = re.split(r"([^<>\s/]+)", text)
+    pieces = re.split(r"([^<>\s/,]+)", text)
     for _ in range(rng.randint(1, 3)):
         place = rng.randrange(1, len(pieces), 2)
         pieces[place] = rng.choice(("", f"{pieces[place]} {pieces[place]}", *(str(junk) for junk in JUNK)))

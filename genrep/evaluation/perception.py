@@ -101,7 +101,7 @@ def measure_multilabel(seen: Seen, class_names: Sequence[str]) -> Measured:
     """
     present, known = seen.truth.class_sets
     present, probs = present[known], seen.perception.presence
-    if probs is None or not bool((present.sum(1) > 1).any()):
+    if probs is None or not bool((present.sum(1) != 1).any()):
         return Measured(notes=[_missing("multilabel", seen, probs is None, "images of several classes")])
     probs = probs[known].float()
     figures = bootstrap(lambda rows: mean_average_precision(probs[rows], present[rows]), len(probs), num_resamples=200).named("map")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import io
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -202,6 +203,20 @@ def _png(number: int) -> bytes:
     return content.getvalue()
 
 
+def table(root: Path) -> Small:
+    """Pictures of one class, of two, and of which nothing is known; one stands in two rows."""
+    files = [_picture(root / "images" / f"{number}.png", number) for number in range(NUM)]
+    rows = [f"{name}.png,{held},test\n" for name, held in (("0", "cat"), ("1", "cat|dog"), ("2", ""), ("1", "bird"))]
+    document = _text(root / "labels.csv", "".join(["file_name,labels,split\n", *rows]))
+
+    def count() -> int:
+        text = document.read_text(encoding="utf-8-sig")
+        every = csv.reader(io.StringIO(text, newline=""), delimiter=max(",;\t", key=text.partition("\n")[0].count))
+        return len({row[0].strip() for row in list(every)[1:] if row})
+
+    return Small(root, "test", [document, *files], count)
+
+
 FOLDERS: Mapping[str, Callable[[Path], Small]] = {
     "coco": coco,
     "voc": voc,
@@ -211,6 +226,7 @@ FOLDERS: Mapping[str, Callable[[Path], Small]] = {
     "idx": idx,
     "cifar": cifar,
     "arrow": arrow,
+    "table": table,
     "image-folder": image_folder,
     "pictures": pictures,
 }

@@ -39,10 +39,12 @@ def own(folder: Path) -> tuple[Config, str]:
     images = min(MOST, max(FEWEST, VISITS * seen.num_pictures)) // 32 * 32
     proposals = min(MOST_PROPOSALS, max(base.model.proposals, seen.num_objects * 5 // 4))
     fewer = base.model.proposals / proposals  # a crowded picture teaches, and costs, as much more
-    model = replace(base.model, image_size=size, codec=codec, proposals=proposals)
+    model, evaluation = replace(base.model, image_size=size, codec=codec, proposals=proposals), base.eval
     glimpses = {name: round(getattr(base.train, name) * fewer) for name in ("stage1_glimpses", "glimpses")}
     if seen.layout == "depth-pairs":
         model = replace(model, tasks=("classification", "depth"), depth="metric")
+    elif seen.several_classes and not seen.num_objects:
+        model, evaluation = replace(model, tasks=("multilabel",)), replace(base.eval, num_scene_samples=base.eval.num_samples)
     config = replace(
         base,
         name="own",
@@ -55,6 +57,7 @@ def own(folder: Path) -> tuple[Config, str]:
             prior_steps=round(base.objective.prior_steps * min(1.0, max(PRIOR_LEAST, seen.num_pictures) / base.objective.prior_images)),
         ),
         train=replace(base.train, best_by="mean", stage1_images=images // 4, stage2_images=images, **glimpses),
+        eval=evaluation,
     )
     return config, _line(folder, seen, config)
 
@@ -76,7 +79,8 @@ def model_size(size: tuple[int, int], *, max_tokens: int) -> tuple[int, int]:
 
 def _line(folder: Path, seen: Glance, config: Config) -> str:
     (height, width), colours = seen.size, "grey" if seen.is_grey else "in colour"
-    objects = f", most with {seen.num_objects} object{'s' if seen.num_objects > 1 else ''} or fewer" if seen.num_objects else ""
+    objects = ", with any number of classes" if config.model.tasks == ("multilabel",) else ""
+    objects = f", most with {seen.num_objects} object{'s' if seen.num_objects > 1 else ''} or fewer" if seen.num_objects else objects
     settings = {
         "model.image_size": ",".join(map(str, config.model.image_size)),
         "model.codec": config.model.codec,

@@ -202,7 +202,7 @@ def _is_annotated(data: ArrayDataset, task: str) -> bool:
     """Whether any image says something about a task; of tasks we do not know it is assumed."""
     known = {
         "classification": lambda: data.label != UNLABELLED,
-        "multilabel": lambda: (data.label != UNLABELLED) | data.has_objects | (data.semantic_mask != IGNORE).flatten(1).all(1),
+        "multilabel": lambda: data.classified | (data.semantic_mask != IGNORE).flatten(1).all(1),
         "detection": lambda: data.has_objects,
         "segmentation": lambda: data.semantic_mask != IGNORE,
         "depth": lambda: data.has_depth,

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from own_folders import write_boxes, write_masks, write_pets, write_photos, write_plain, write_rooms, write_voc
+from own_folders import write_boxes, write_masks, write_pets, write_photos, write_plain, write_rooms, write_table, write_voc
 from PIL import Image
 
 pytestmark = pytest.mark.slow
@@ -90,7 +90,10 @@ def test_sets_that_know_different_things_train_together(genrep: Genrep, work: Pa
     genrep("predict", "own/plain/3.jpg", "--model", "runs/mixed/model_best", "--out", "own/seen_best")
 
 
-@pytest.mark.parametrize(("write", "known"), [(write_masks, "segmentation/miou"), (write_voc, "detection/ap50"), (write_pets, "segmentation/miou")])
+@pytest.mark.parametrize(
+    ("write", "known"),
+    [(write_masks, "segmentation/miou"), (write_voc, "detection/ap50"), (write_pets, "segmentation/miou"), (write_table, "multilabel/map")],
+)
 def test_other_layouts_train_by_their_path(genrep: Genrep, work: Path, write: Callable[[Path], Path], known: str) -> None:
     name = write.__name__
     write(work / "own" / name)

@@ -145,11 +145,24 @@ def test_what_is_wrong_is_said_by_row(tmp_path: Path) -> None:
         read_folder(tmp_path / "set", "test", image_size=SIZE, strict=True)
 
 
-def test_a_list_of_classes_is_no_class(tmp_path: Path) -> None:
-    _, files = photos(tmp_path, 1)
-    write(tmp_path / "set" / "train.parquet", described(pa.table({"image": embedded(files), "labels": [[0, 1], [2], []]}), image=IMAGE))
-    with pytest.raises(ValueError, match=r"row 0: unknown class \[0, 1\]"):
-        read_folder(tmp_path / "set", "train", image_size=SIZE, strict=True)
+def test_a_list_of_classes_is_all_that_a_picture_holds(tmp_path: Path) -> None:
+    """None of them is known to be there, where the list is empty; where there is no list, nothing is known."""
+    _, files = photos(tmp_path, 2)
+    labels = [[0, 1], [2], [], [1, 1], None, [7]]
+    write(
+        tmp_path / "set" / "test.parquet",
+        described(pa.table({"image": embedded(files), "labels": labels}), image=IMAGE, labels={"feature": CLASS, "_type": "List"}),
+    )
+    found, problems = read_folder(tmp_path / "set", "test", image_size=SIZE)
+    present, known = found.batch(torch.arange(5)).class_sets
+    assert present.int().tolist() == [[1, 1, 0], [0, 0, 1], [0, 0, 0], [0, 1, 0], [0, 0, 0]] and known.tolist() == [True] * 4 + [False]
+    assert found.label.tolist() == [UNLABELLED, 2, UNLABELLED, 1, UNLABELLED]
+    assert [str(problem) for problem in problems] == ["test.parquet row 5: unknown class 7; known: blue, green, red; left out"]
+    words = [["red", "blue"], ["blue"], [], ["red"]]
+    write(tmp_path / "words" / "train.parquet", pa.table({"image": embedded(files[:4]), "labels": words}))
+    found, _ = read_folder(tmp_path / "words", "train", image_size=SIZE)
+    assert found.class_names == ("blue", "red") and len(found) == 3
+    assert glance(tmp_path / "words").several_classes and own(tmp_path / "words")[0].model.tasks == ("multilabel",)
 
 
 def test_objects_that_make_no_sense_are_left_out(tmp_path: Path) -> None:

@@ -4,8 +4,8 @@ import pytest
 import torch
 from rectangles import rectangles
 
-from genrep.datasets.base import MOST_CLASSES, boxes_of, class_counts, labelled_rows, painted
-from genrep.types import UNLABELLED
+from genrep.datasets.base import MOST_CLASSES, boxes_of, class_counts, labelled_rows, of_class_sets, painted
+from genrep.types import UNLABELLED, Batch
 
 
 def test_boxes_of_masks() -> None:
@@ -40,6 +40,22 @@ def test_objects_are_counted_and_a_label_is_one_at_least() -> None:
     objects = torch.tensor([[1, 1, 2], [1, -1, -1], [-1, -1, -1], [-1, -1, -1]])
     counts = class_counts(torch.tensor([-1, 1, 0, -1]), objects, 3)
     assert counts.tolist() == [[0, 2, 1], [0, 1, 0], [1, 0, 0], [0, 0, 0]]
+
+
+def test_class_sets_are_known_without_objects_until_they_are_removed() -> None:
+    """None is not the same as unknown, and one alone is a label; beside sets of objects they make one batch."""
+    pixels = rectangles(4).pixels
+    data = of_class_sets("sets", rectangles(4).class_names, pixels, [{0, 2}, {1}, set(), None], 4)
+    batch = data.batch(torch.arange(4))
+    present, known = batch.class_sets
+    assert present.int().tolist() == [[1, 0, 1, 0], [0, 1, 0, 0], [0] * 4, [0] * 4] and known.tolist() == [True, True, True, False]
+    assert batch.label.tolist() == [UNLABELLED, 1, UNLABELLED, UNLABELLED] and batch.single.tolist() == [False, True, False, False]
+    assert batch.unannotated.tolist() == [False, False, False, True] == (~data.annotated).tolist() and not batch.has_objects.any()
+    few = data.with_labels_for(torch.tensor([False, True, True, True]))
+    assert few.annotated.tolist() == [False, True, True, False] and not few.batch(torch.arange(1)).classes.any()
+    assert batch.without(torch.tensor([True] * 4)).unannotated.all()
+    both = Batch.cat([batch, rectangles(2).with_slots(4).batch(torch.arange(2))])
+    assert both.class_sets[1].tolist() == [True, True, True, False, True, True]
 
 
 def test_slots_are_added_and_cut_where_they_are_empty() -> None:

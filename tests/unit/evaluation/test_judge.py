@@ -9,8 +9,10 @@ import pytest
 import torch
 from rectangles import rectangles
 
+from genrep.datasets.base import of_class_sets
 from genrep.evaluation.judge import NUM_FEATURES, fit_judge, load_judge
 from genrep.metrics.multilabel import set_f1
+from genrep.types import UNLABELLED
 
 TRAIN = rectangles(96, size=16)
 TEST = rectangles(40, size=16, seed=1)
@@ -31,6 +33,17 @@ def test_where_images_hold_several_it_says_which(tmp_path: Path) -> None:
     assert found.shape == batch.classes.shape and set(found.unique().tolist()) <= {0.0, 1.0}
     assert float(set_f1(found > 0, batch.classes > 0).mean()) > 0.8 > float(set_f1(found.roll(1, 0) > 0, batch.classes > 0).mean())
     assert judge.name != load_judge(replace(train, object_labels=train.object_labels.flip(0)), cache=tmp_path).name
+
+
+def test_class_sets_without_objects_are_enough(tmp_path: Path) -> None:
+    """They make the judge that objects of these classes make; other sets of the same pictures make another."""
+    train = rectangles(64, num_objects=2, size=16)
+    held = [set(row[row != UNLABELLED].tolist()) for row in train.object_labels]
+    bare = of_class_sets(train.name, train.class_names, train.pixels, held, 2)
+    one, same = (fit_judge(data, seed=0).state_dict() for data in (train, bare))
+    assert all(torch.equal(one[name], same[name]) for name in one)
+    other = of_class_sets(train.name, train.class_names, train.pixels, [*held[1:], held[0]], 2)
+    assert load_judge(bare, cache=tmp_path).name != load_judge(other, cache=tmp_path).name
 
 
 def test_what_is_there_twice_is_there() -> None:

@@ -31,6 +31,7 @@ def _batch(has_objects: tuple[bool, bool] = (True, True)) -> Batch:
         object_labels=LABELS,
         boxes_cxcywh=BOXES,
         has_objects=torch.tensor(has_objects),
+        has_classes=torch.zeros(2, dtype=torch.bool),
         semantic_mask=blank,
         instance_mask=blank,
         inv_depth=torch.full(blank.shape, float("nan")),
