@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from genrep.types import Perception
 
 TAKES_OVERRIDES = False
+LEAST_PRESENCE = 0.5
+"""Probability from which on a class is written below a picture."""
 UNITS = (
     "boxes: (x0, y0, x1, y1) in pixels of the image file; masks: 0 background, c + 1 class c, of the image file's size; presence: that a class is in the image "
     "at all; divergence: KL(head, posterior) in nats"
@@ -114,7 +116,7 @@ def write_entry(model: GenRep, picture: Picture, seen: tuple[Perception, int], s
     """The json entry of one picture; its mask, depth and overlay are written as STEM_mask.png, STEM_depth.png and STEM_overlay.png."""
     from genrep.boxes import one_per_place
     from genrep.cli.images import save_depth, save_mask
-    from genrep.evaluation.draw import Annotation, save_png, scene
+    from genrep.evaluation.draw import Annotation, captioned, save_png, scene
 
     perception, i = seen
     entry: dict[str, Any] = {"file": str(picture.path), "size": list(picture.size), "changes": picture.changes}
@@ -134,8 +136,24 @@ def write_entry(model: GenRep, picture: Picture, seen: tuple[Perception, int], s
         path, metric = stem.with_name(f"{stem.name}_depth.png"), model.config.depth == "metric"
         entry["depth"] = save_depth(perception.inv_depth[i], picture.size, path, metric=metric).name
     entry["overlay"] = f"{stem.name}_overlay.png"
-    save_png(scene(picture.image, Annotation(**known), model.class_names), stem.with_name(entry["overlay"]))
+    overlay, words = scene(picture.image, Annotation(**known), model.class_names), caption(entry)
+    save_png(captioned(overlay, words) if words else overlay, stem.with_name(entry["overlay"]))
     return entry
+
+
+def caption(entry: Mapping[str, Any]) -> list[str]:
+    """What is written below an overlay, where no boxes have names: the classes that are there, or the likeliest one.
+
+    >>> caption({"presence": {"boot": 0.93, "bag": 0.61, "coat": 0.02}}), caption({"class_probabilities": {"boot": 0.88, "bag": 0.12}})
+    (['boot 0.93', 'bag 0.61'], ['boot 0.88'])
+    >>> caption({"presence": {"boot": 0.02}}), caption({"presence": {"boot": 0.9}, "objects": []})
+    (['none of the classes'], [])
+    """
+    if "objects" in entry:
+        return []
+    if "presence" in entry:
+        return [f"{name} {prob:.2f}" for name, prob in entry["presence"].items() if prob >= LEAST_PRESENCE] or ["none of the classes"]
+    return [f"{name} {prob:.2f}" for name, prob in list(entry.get("class_probabilities", {}).items())[:1]]
 
 
 def objects_in_file(known: Mapping[str, Any], picture: Picture, model: GenRep) -> list[dict[str, Any]]:

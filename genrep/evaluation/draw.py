@@ -36,6 +36,7 @@ PALETTE = (
 GROUND = (17, 20, 24)
 INK = (228, 230, 234)
 MASK_OPACITY = 0.45
+CAPTION_PX = 16
 CROWDED = 8
 """Boxes, above which they are not named one by one."""
 FOR, AGAINST = (255, 160, 20), (70, 150, 255)
@@ -134,6 +135,19 @@ def scene(image: Float[Tensor, "3 h w"], annotation: Annotation, class_names: Se
     tags = _tags(annotation, class_names)
     _write_names(page, [boxes[i] for i in tags], list(tags.values()), [annotation.labels[i] for i in tags])
     return np.asarray(page)
+
+
+def captioned(picture: Picture, words: Sequence[str]) -> Picture:
+    """A picture with words below it, in as many lines as they need."""
+    font, width = _font(CAPTION_PX), picture.shape[1]
+    lines: list[str] = []
+    for word in words:
+        longer = f"{lines[-1]}, {word}" if lines else word
+        lines = [*lines[:-1], longer] if font.getlength(longer) + CAPTION_PX < width or not lines else [*lines, word]
+    strip = Image.new("RGB", (width, round(1.5 * CAPTION_PX * len(lines)) + CAPTION_PX // 2), GROUND)
+    for row, line in enumerate(lines):
+        ImageDraw.Draw(strip).text((CAPTION_PX / 2, (1.5 * row + 1) * CAPTION_PX), line, INK, font, anchor="lm")
+    return np.concatenate([picture, np.asarray(strip)])
 
 
 def _tags(annotation: Annotation, class_names: Sequence[str]) -> dict[int, str]:

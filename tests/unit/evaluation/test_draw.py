@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from genrep.evaluation.draw import AGAINST, CROWDED, FOR, PALETTE, Annotation, colour, grid, save_png, scene, to_picture, why
+from genrep.evaluation.draw import AGAINST, CROWDED, FOR, GROUND, PALETTE, Annotation, captioned, colour, grid, save_png, scene, to_picture, why
 
 IMAGE = torch.linspace(-1, 1, 3 * 16 * 16).view(3, 16, 16)
 NAMES = tuple(f"class {k}" for k in range(12))
@@ -34,6 +34,14 @@ def test_a_grid_without_gaps_is_its_images() -> None:
 def test_names_make_room_for_themselves() -> None:
     plain, named = (grid(IMAGE[None].expand(4, -1, -1, -1), columns=2, row_names=names) for names in ((), ("short", "much longer")))
     assert named.shape[0] == plain.shape[0] and named.shape[1] > plain.shape[1] + 60
+
+
+def test_words_stand_below_in_as_many_lines_as_they_need() -> None:
+    picture = np.full((40, 200, 3), 90, np.uint8)
+    one, two = captioned(picture, ["boot 0.93"]), captioned(picture, ["boot 0.93", "pullover 0.91", "sneaker 0.77"])
+    assert (one[:40] == picture).all() and 40 < len(one) < len(two) and one.shape[1] == 200
+    assert (two[len(one) :] != np.array(GROUND)).any(), "the second line is written"
+    assert (two[:, -4:][40:] == np.array(GROUND)).all(), "and no word is cut off"
 
 
 def test_nothing_known_leaves_the_image() -> None:
