@@ -35,10 +35,11 @@ def pictures(path: Path) -> list[bytes]:
 
 
 def has_several(path: Path) -> bool:
-    """Whether the classes of a training picture are a list, of any number."""
+    """Whether the classes of a training picture are a list, of any number; the first that has any says so."""
     files = files_of(path).get("train", [])
     columns = columns_in(files) if files else None
-    return columns is not None and any(isinstance(row.label, list) for row in rows_in(path, files, columns, Problems(strict=False)))
+    labels = (row.label for row in rows_in(path, files, columns, Problems(strict=False)) if row.label is not None) if columns else iter(())
+    return isinstance(next(labels, None), list)
 
 
 def read_arrow(

@@ -126,7 +126,7 @@ def _read(path: Path, problems: Problems) -> _Table:
     """The table, the rows of one picture drawn together; a picture none of whose rows can be used is lost.
 
     Raises:
-        ValueError: it is no text, or its first line does not say where files and classes are.
+        ValueError: it is no text, its first line does not say where files and classes are, or no row can be used.
     """
     header, rows = _opened(path / TABLE)
     given = read_names(path / "classes.txt")
@@ -139,6 +139,8 @@ def _read(path: Path, problems: Problems) -> _Table:
             _join(found.setdefault(name, listed), listed)
         except ValueError as error:
             failed.append((name, where, str(error)))
+    if not found:
+        raise ValueError(f"{path / TABLE} has no row that can be used{f'; {failed[0][1]}: {failed[0][2]}' if failed else ''}.")
     lost = {name for name, _, _ in failed} - set(found)
     for name, where, why in failed:
         (problems.drop if name in lost else problems.add)(where, why)
@@ -161,8 +163,8 @@ def _listed(path: Path, where: str, header: _Header, cells: list[str], given: li
     name, told = cells[header.file].strip(), "train" if header.split is None else cells[header.split].strip()
     if told.lower() not in SPLITS:
         raise ValueError(f"unknown split `{told[:20]}`; known: {', '.join(SPLITS)}")
-    file = next((file for file in (inside(path, name), inside(path, f"images/{name}")) if os.path.isfile(file)), None)
-    if file is None:
+    file = inside(path, next((place for place in (name, f"images/{name}") if os.path.isfile(f"{path}/{place}")), name))
+    if not os.path.isfile(file):
         raise ValueError(f"{name[:100]} is missing")
     held = _held(header, cells)
     strange = next((each for each in sorted(held or ()) if given and each not in given), None)

@@ -115,6 +115,12 @@ def test_a_table_without_files_or_classes_is_one_line(tmp_path: Path, header: st
         read_folder(fill(tmp_path, 1, header, "0.png,a"), "train", image_size=(4, 6))
 
 
+def test_where_no_picture_is_there_the_first_row_says_so(tmp_path: Path) -> None:
+    """It is not taken for something else, though `images` looks like a class."""
+    with pytest.raises(ValueError, match=r"labels.csv has no row that can be used; labels.csv row 2: 9.png is missing\.$"):
+        read_folder(fill(tmp_path, 2, "file_name,labels", "9.png,a", "8.png,b"), "train", image_size=(4, 6))
+
+
 def test_a_column_of_a_class_holds_nothing_else(tmp_path: Path) -> None:
     root = fill(tmp_path, 2, "file_name,cat,dog,split", "0.png,2,0,test", "1.png,1,0,test")
     _, problems = read_folder(root, "test", image_size=(4, 6))
