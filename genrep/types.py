@@ -53,7 +53,7 @@ class Batch:
     classes: Float[Tensor, "b k"]
     """How many objects there are of each class, at least; a row of zeros: unknown, or none. It is also the condition `y` of the denoiser, zeros being null."""
     has_classes: Bool[Tensor, " b"]
-    """Whether all classes of the image are known beside, or without, a label and objects."""
+    """Whether it is known, without its objects, which classes the image holds: all of them, or none; a label or objects say it, too."""
     object_labels: Int[Tensor, "b n"]
     """Class of each object in order of painting (far to near); -1: empty slot."""
     boxes_cxcywh: Float[Tensor, "b n 4"]

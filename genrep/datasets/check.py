@@ -67,8 +67,7 @@ def _compare_classes(sets: dict[str, ArrayDataset], problems: Problems) -> None:
 
 
 def _counts(data: ArrayDataset) -> dict[str, int]:
-    labels = data.object_labels if bool(data.has_objects.any()) else data.label
-    counts = torch.bincount(labels[labels != UNLABELLED], minlength=len(data.class_names)) if data.classes is None else data.classes.long().sum(0)
+    counts = data.class_counts.long().sum(0)
     if data.class_names and not bool(counts.any()):
         counts = torch.stack([(data.semantic_mask == 1 + label).flatten(1).any(1).sum() for label in range(len(data.class_names))])
     return dict(zip(data.class_names, counts.tolist(), strict=True))

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+
+from torch import Tensor
 
 from genrep.config import Config
 from genrep.datasets import ArrayDataset, cache_folder
@@ -29,7 +31,7 @@ from genrep.storage import read_json, write_json
 from genrep.training import RunFolder, Screen, computes_in_bf16, default_device
 from genrep.training.data import RunData
 from genrep.training.records import Silent
-from genrep.types import IGNORE, UNLABELLED
+from genrep.types import IGNORE, UNLABELLED, Batch
 
 DETAILS = "eval_details.json"
 
@@ -143,7 +145,7 @@ def _measure(work: Evaluation) -> None:
         work.notes.append("samples: not measured, no set has one label per image.")
     else:
         _measure_samples(work, single)
-    if "generation" in jobs and work.config.eval.num_scene_samples and (scenes := homes["detection"] or homes["multilabel"]):
+    if "generation" in jobs and work.config.eval.num_scene_samples and (scenes := homes["detection"] or _last(seen, lambda truth: truth.has_classes)):
         _measure_scenes(work, scenes)
 
 
@@ -171,11 +173,14 @@ def _measure_perception(work: Evaluation, seen: list[Seen], homes: Homes) -> Non
 def homes_of(seen: list[Seen]) -> Homes:
     """Which set the unprefixed figures of each task come from."""
     single = next((one.name for one in seen if bool((one.truth.label != UNLABELLED).all())), None)
-    objects = next((one.name for one in reversed(seen) if bool(one.truth.has_objects.any())), None)
-    masked = next((one.name for one in reversed(seen) if bool((one.truth.semantic_mask != IGNORE).any())), objects)
-    deep = next((one.name for one in reversed(seen) if bool(one.truth.inv_depth.isfinite().any())), None)
-    several = next((one.name for one in reversed(seen) if bool(one.truth.has_classes.any())), None)
-    return {"classification": single, "multilabel": masked or several, "detection": objects, "segmentation": masked, "depth": deep}
+    objects, sets = _last(seen, lambda truth: truth.has_objects), _last(seen, lambda truth: truth.has_classes)
+    masked, deep = _last(seen, lambda truth: truth.semantic_mask != IGNORE) or objects, _last(seen, lambda truth: truth.inv_depth.isfinite())
+    return {"classification": single, "multilabel": masked or sets, "detection": objects, "segmentation": masked, "depth": deep}
+
+
+def _last(seen: list[Seen], known: Callable[[Batch], Tensor]) -> str | None:
+    """The last set of which something is known."""
+    return next((one.name for one in reversed(seen) if bool(known(one.truth).any())), None)
 
 
 def _measure_baseline(work: Evaluation, name: str) -> None:
@@ -224,7 +229,8 @@ def _measure_scenes(work: Evaluation, name: str) -> None:
         studio = Studio(work.model, judge, work.config.eval, bf16=work.bf16)
     with work.part("samples of class sets"):
         guidance = work.figures.get("generation/guidance", 1.0)
-        found = measure_scenes(studio, work.data.split(name, "val"), work.test(name), guidance=guidance)
+        test = work.test(name)
+        found = measure_scenes(studio, work.data.split(name, "val"), test.rows(test.classified), guidance=guidance)
         work.figures |= {f"generation/{key}": value for key, value in found.figures.items()}
         work.tables["generated_scenes"] = found.tables
 

@@ -143,9 +143,9 @@ def _annotated_sheet(data: ArrayDataset) -> Picture:
 
 def _class_sheet(data: ArrayDataset) -> Picture:
     """Up to eight images of each of the first classes; empty places are black."""
-    rows, names = [], []
+    rows, names, held = [], [], data.class_counts
     for label, name in enumerate(data.class_names[:MAX_CLASS_ROWS]):
-        mine = (data.label == label if data.classes is None else data.classes[:, label] > 0).nonzero().flatten()[:NUM_LOOKED_AT]
+        mine = held[:, label].nonzero().flatten()[:NUM_LOOKED_AT]
         image = data.batch(mine).image
         rows.append(torch.cat([image, -torch.ones(NUM_LOOKED_AT - len(mine), *image.shape[1:])]))
         names.append(name)

@@ -79,8 +79,9 @@ def model_size(size: tuple[int, int], *, max_tokens: int) -> tuple[int, int]:
 
 def _line(folder: Path, seen: Glance, config: Config) -> str:
     (height, width), colours = seen.size, "grey" if seen.is_grey else "in colour"
-    objects = ", with any number of classes" if config.model.tasks == ("multilabel",) else ""
-    objects = f", most with {seen.num_objects} object{'s' if seen.num_objects > 1 else ''} or fewer" if seen.num_objects else objects
+    held = ", with any number of classes" if seen.several_classes else ""
+    if seen.num_objects:
+        held = f", most with {seen.num_objects} object{'s' if seen.num_objects > 1 else ''} or fewer"
     settings = {
         "model.image_size": ",".join(map(str, config.model.image_size)),
         "model.codec": config.model.codec,
@@ -90,4 +91,4 @@ def _line(folder: Path, seen: Glance, config: Config) -> str:
         "train.stage2_images": config.train.stage2_images,
     }
     chosen = " ".join(f"--{name} {value}" for name, value in settings.items())
-    return f"{folder}: {seen.num_pictures:,} pictures of about {height} x {width} px, {colours}{objects}; chosen for them: {chosen}"
+    return f"{folder}: {seen.num_pictures:,} pictures of about {height} x {width} px, {colours}{held}; chosen for them: {chosen}"
