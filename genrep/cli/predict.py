@@ -145,15 +145,17 @@ def caption(entry: Mapping[str, Any]) -> list[str]:
     """What is written below an overlay, where no boxes have names: the classes that are there, or the likeliest one.
 
     >>> caption({"presence": {"boot": 0.93, "bag": 0.61, "coat": 0.02}}), caption({"class_probabilities": {"boot": 0.88, "bag": 0.12}})
-    (['boot 0.93', 'bag 0.61'], ['boot 0.88'])
+    (['boot .93', 'bag .61'], ['boot .88'])
     >>> caption({"presence": {"boot": 0.02}}), caption({"presence": {"boot": 0.9}, "objects": []})
     (['none of the classes'], [])
     """
+    from genrep.evaluation.draw import scored
+
     if "objects" in entry:
         return []
     if "presence" in entry:
-        return [f"{name} {prob:.2f}" for name, prob in entry["presence"].items() if prob >= LEAST_PRESENCE] or ["none of the classes"]
-    return [f"{name} {prob:.2f}" for name, prob in list(entry.get("class_probabilities", {}).items())[:1]]
+        return [scored(name, prob) for name, prob in entry["presence"].items() if prob >= LEAST_PRESENCE] or ["none of the classes"]
+    return [scored(name, prob) for name, prob in list(entry.get("class_probabilities", {}).items())[:1]]
 
 
 def objects_in_file(known: Mapping[str, Any], picture: Picture, model: GenRep) -> list[dict[str, Any]]:

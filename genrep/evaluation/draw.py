@@ -137,6 +137,15 @@ def scene(image: Float[Tensor, "3 h w"], annotation: Annotation, class_names: Se
     return np.asarray(page)
 
 
+def scored(name: str, score: float) -> str:
+    """A class and how sure it is, 0 to 1, as it is written into pictures.
+
+    >>> scored("boot", 0.934), scored("bag", 1.0)
+    ('boot .93', 'bag 1.00')
+    """
+    return f"{name} {score:.2f}".replace(" 0.", " .")
+
+
 def captioned(picture: Picture, words: Sequence[str]) -> Picture:
     """A picture with words below it, in as many lines as they need."""
     font, width = _font(CAPTION_PX), picture.shape[1]
@@ -155,7 +164,7 @@ def _tags(annotation: Annotation, class_names: Sequence[str]) -> dict[int, str]:
     labels, scores = list(annotation.labels), annotation.scores
     if len(labels) > CROWDED:
         return {labels.index(label): f"{class_names[label]} x {labels.count(label)}" for label in sorted(set(labels))}
-    return {i: class_names[label] + (f" {scores[i]:.2f}".replace(" 0.", " .") if scores is not None else "") for i, label in enumerate(labels)}
+    return {i: class_names[label] if scores is None else scored(class_names[label], scores[i]) for i, label in enumerate(labels)}
 
 
 def nearness(inv_depth: Float[Tensor, "h w"], *, scale: int | None = None) -> Picture:
