@@ -86,6 +86,8 @@ class ObjectiveConfig:
     """Images taught in such a step."""
     distil_shortlist: int = 0
     """How many of the head's favourite classes a lesson asks the posterior about, for images of one object; the rest keep what the head gives them. 0: all."""
+    distil_random: int = 0
+    """How many of the other classes, drawn anew for every image, it is asked about besides, each of which stands for as many of those that are not."""
     distil_visits: int = 5
     """How often the posterior that a lesson found of an image teaches again when the image comes back, at no cost; 0: never."""
     distil_candidates: int = 3
@@ -119,6 +121,8 @@ class ObjectiveConfig:
             raise ValueError("`self_training` needs to know how sure is sure: set `pseudo_confidence`, for example to .9.")
         if self.distil_shortlist < 0 or self.distil_shortlist == 1:
             raise ValueError(f"`distil_shortlist` must be 0, for all classes, or at least 2; found {self.distil_shortlist}.")
+        if self.distil_random < 0 or (self.distil_random and not self.distil_shortlist):
+            raise ValueError(f"`distil_random` must be at least 0, and is beside a `distil_shortlist`; found {self.distil_random} and {self.distil_shortlist}.")
 
     @property
     def in_order(self) -> tuple[str, ...]:

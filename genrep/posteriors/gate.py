@@ -46,9 +46,17 @@ class Gate:
         """
         return self.weight > 2 * self.standard_error
 
-    def product(self, head_log_probs: Float[Tensor, "n m"], posterior_log_probs: Float[Tensor, "n m"]) -> Float[Tensor, "n m"]:
-        """log of the normalised product, which teaches where the gate is open."""
-        return (_both(head_log_probs, posterior_log_probs) @ posterior_log_probs.new_tensor([self.head, self.weight])).log_softmax(-1)
+    def product(
+        self, head_log_probs: Float[Tensor, "n m"], posterior_log_probs: Float[Tensor, "n m"], stand_for: Float[Tensor, " m"] | None = None
+    ) -> Float[Tensor, "n m"]:
+        """log of the normalised product, which teaches where the gate is open.
+
+        Args:
+            stand_for: how many candidates each of these stands for, which it answers for; default: itself alone.
+        """
+        stand_for = posterior_log_probs.new_ones(posterior_log_probs.shape[1]) if stand_for is None else stand_for
+        both = _both(head_log_probs, posterior_log_probs, float(stand_for.sum()))
+        return (both @ posterior_log_probs.new_tensor([self.head, self.weight]) + stand_for.log()).log_softmax(-1)
 
     def to_dict(self) -> dict[str, float]:
         """Plain numbers, for json."""
@@ -60,9 +68,9 @@ class Gate:
         return cls(**values)
 
 
-def _both(head_log_probs: Float[Tensor, "n m"], posterior_log_probs: Float[Tensor, "n m"]) -> Float[Tensor, "n m 2"]:
-    """log q and the doubted log p, side by side."""
-    doubted = ((1 - DOUBT) * posterior_log_probs.exp() + DOUBT / posterior_log_probs.shape[1]).log()
+def _both(head_log_probs: Float[Tensor, "n m"], posterior_log_probs: Float[Tensor, "n m"], num: float) -> Float[Tensor, "n m 2"]:
+    """log q and the doubted log p, of so many candidates, side by side."""
+    doubted = ((1 - DOUBT) * posterior_log_probs.exp() + DOUBT / num).log()
     return torch.stack([head_log_probs.clamp(min=FLOOR), doubted], -1)
 
 
@@ -78,7 +86,7 @@ def fit_gate(head_log_probs: Float[Tensor, "n m"], posterior_log_probs: Float[Te
         posterior_log_probs: log p, calibrated on other images than these: on its own, a calibration's biases pass for knowledge.
         labels: true candidates, 0 to m - 1.
     """
-    log_probs = _both(head_log_probs, posterior_log_probs).double()
+    log_probs = _both(head_log_probs, posterior_log_probs, posterior_log_probs.shape[1]).double()
     start = log_probs.new_tensor([1.0, 0.0])
     of_truth = log_probs[torch.arange(len(labels)), labels]
 

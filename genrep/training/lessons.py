@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.functional import one_hot
 
 from genrep.lessons import Lessons, Located
+from genrep.objective import ObjectiveConfig
 from genrep.posteriors import DenoisingGap
 from genrep.posteriors.gate import Gate
 from genrep.posteriors.placebos import PLACEBOS
@@ -179,7 +180,8 @@ def _look(teacher: Teacher, batch: Batch) -> _Look:
 def _image_targets(teacher: Teacher, batch: Batch, positions: Int[Tensor, " r"]) -> Float[Tensor, "r k"]:
     """What head and posterior know together of the class of images of one object, or a placebo of it.
 
-    Of a shortlist the posterior divides what the head, as sure as it should be, gives to it.
+    Of a shortlist alone the posterior divides what the head, as sure as it should be, gives to it. Of others drawn at random each stands for as many: the
+    loss is then an estimate of that of all classes, as their sum under the posterior is.
     """
     calibration, estimator, gate, config = teacher.teaching.calibration, teacher.config.posterior, teacher.teaching.image_gate, teacher.config
     assert calibration and estimator and gate
@@ -187,16 +189,31 @@ def _image_targets(teacher: Teacher, batch: Batch, positions: Int[Tensor, " r"])
     log_head = teacher.model.perceive(batch.image).class_log_probs
     assert log_head is not None
     log_head = log_head.to(batch.image.device)
-    favourite, classes = torch.where(batch.label == UNLABELLED, log_head.argmax(1), batch.label), None
-    if 0 < config.distil_shortlist < log_head.shape[1]:
-        classes = log_head.topk(config.distil_shortlist, dim=1).indices
+    favourite = torch.where(batch.label == UNLABELLED, log_head.argmax(1), batch.label)
+    classes = _asked(log_head, config, SampleGenerator(teacher.seed, positions, "others"))
     log_lik = teacher.image_likelihoods(estimator, batch, positions, bf16=teacher.bf16, classes=classes).to(log_head)
     log_posterior = calibration.log_posterior(log_lik, log_head.new_zeros(log_head.shape[1]), budget=estimator.budget, classes=classes)
     if classes is None:
         return _taught(teacher, gate, log_head, log_posterior, favourite, positions)
+    place, log_listed = (classes == favourite[:, None]).int().argmax(1), log_head.gather(1, classes)
+    if (num_random := classes.shape[1] - config.distil_shortlist) > 0:
+        stand_for = torch.ones_like(log_listed[0])
+        stand_for[-num_random:] = (log_head.shape[1] - config.distil_shortlist) / num_random
+        log_posterior = (log_posterior + stand_for.log()).log_softmax(1) - stand_for.log()
+        return torch.zeros_like(log_head).scatter(1, classes, _taught(teacher, gate, log_listed, log_posterior, place, positions, stand_for))
     probs = (gate.head * log_head).softmax(1)
-    among = _taught(teacher, gate, log_head.gather(1, classes), log_posterior, (classes == favourite[:, None]).int().argmax(1), positions)
+    among = _taught(teacher, gate, log_listed, log_posterior, place, positions)
     return probs.scatter(1, classes, among * probs.gather(1, classes).sum(1, keepdim=True))
+
+
+def _asked(log_head: Float[Tensor, "r k"], config: ObjectiveConfig, generator: SampleGenerator) -> Int[Tensor, "r m"] | None:
+    """Which classes the posterior is asked about: the head's favourites, then some of the others; None: all."""
+    num, num_classes = config.distil_shortlist, log_head.shape[1]
+    if not 0 < num < num_classes:
+        return None
+    order = log_head.argsort(1, descending=True)
+    drawn = generator.uniform(num_classes - num).topk(min(config.distil_random, num_classes - num), dim=1).indices
+    return torch.cat([order[:, :num], order[:, num:].gather(1, drawn)], 1)
 
 
 def _object_targets(teacher: Teacher, batch: Batch, rows: Int[Tensor, " m"], positions: Int[Tensor, " b"]) -> ObjectTargets:
@@ -214,12 +231,14 @@ def _object_targets(teacher: Teacher, batch: Batch, rows: Int[Tensor, " m"], pos
     return ObjectTargets(rows[found.row], found.slot, found.candidates, probs)
 
 
-def _taught(teacher: Teacher, gate: Gate, log_head: Tensor, log_posterior: Tensor, favourite: Tensor, entries: Tensor) -> Float[Tensor, "r m"]:
+def _taught(
+    teacher: Teacher, gate: Gate, log_head: Tensor, log_posterior: Tensor, favourite: Tensor, entries: Tensor, stand_for: Tensor | None = None
+) -> Float[Tensor, "r m"]:
     """The product of head and posterior, or what stands in for it."""
     lesson = teacher.config.lesson
     if lesson == "tempered":
-        return gate.product(log_head, torch.zeros_like(log_posterior)).exp()
-    probs = gate.product(log_head, log_posterior).exp()
+        return gate.product(log_head, torch.zeros_like(log_posterior), stand_for).exp()
+    probs = gate.product(log_head, log_posterior, stand_for).exp()
     return PLACEBOS[lesson](probs, favourite, SampleGenerator(teacher.seed, entries, "placebo")) if lesson in PLACEBOS else probs
 
 

@@ -12,6 +12,7 @@ from teachers import CALIBRATION, CONFIG, OPEN, SELF, batch_of, teacher, teachin
 
 from genrep.model import GenRep
 from genrep.objective import LESSONS, ObjectiveConfig
+from genrep.posteriors import gate
 from genrep.posteriors.placebos import PLACEBOS, entropy, smoothed
 from genrep.randomness import SampleGenerator
 from genrep.training.distillation import Teaching
@@ -155,6 +156,37 @@ def test_of_a_shortlist_the_posterior_divides_what_the_head_gives_to_it(lesson: 
     assert torch.equal(every.image_probs, give_lessons(teacher(state, replace(CONFIG, lesson=lesson)), batch, positions).image_probs)
 
 
+@pytest.mark.parametrize("lesson", LESSONS)
+def test_others_drawn_at_random_make_a_shortlist_of_all_classes(lesson: str) -> None:
+    """However many are wanted."""
+    batch, positions, state = batch_of(), torch.arange(6), teaching(image=OPEN)
+    every = give_lessons(teacher(state, replace(CONFIG, lesson=lesson)), batch, positions)
+    listed = give_lessons(teacher(state, replace(CONFIG, lesson=lesson, distil_shortlist=2, distil_random=9)), batch, positions)
+    if lesson == "shuffled":  # among others in other places
+        assert every is not None and listed is not None
+        torch.testing.assert_close(listed.image_probs.sort(1).values, every.image_probs.sort(1).values, rtol=1e-3, atol=1e-4)
+    else:
+        torch.testing.assert_close(listed.image_probs, every.image_probs, rtol=1e-3, atol=1e-4)
+
+
+def test_a_class_drawn_at_random_stands_for_those_that_are_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that a loss of either draw, weighed by its sum, is on average that of all classes."""
+    monkeypatch.setattr(gate, "DOUBT", 0.0)
+    batch, positions, state = batch_of(40), torch.arange(40), teaching(image=OPEN)
+    every = give_lessons(teacher(state, replace(CONFIG, distil_images=40)), batch, positions)
+    listed = give_lessons(teacher(state, replace(CONFIG, distil_images=40, distil_shortlist=2, distil_random=1)), batch, positions)
+    assert every is not None and listed is not None and len(listed.image_rows) > 10
+    log_head = teacher(state).model.perceive(batch.image[listed.image_rows]).class_log_probs
+    assert log_head is not None
+    order = log_head.argsort(1, descending=True)
+    whole, part = every.image_probs.gather(1, order), listed.image_probs.gather(1, order)
+    torch.testing.assert_close(part.sum(1), torch.ones(len(part)))
+    torch.testing.assert_close(part[:, 1] / part[:, 0], whole[:, 1] / whole[:, 0], rtol=1e-2, atol=1e-4)
+    drawn = part[:, 2:] > 0
+    assert drawn.sum(1).eq(1).all() and drawn.any(0).all()
+    torch.testing.assert_close((part[:, 2:] / part[:, :1])[drawn], (2 * whole[:, 2:] / whole[:, :1])[drawn], rtol=1e-2, atol=1e-4)
+
+
 def test_a_posterior_serves_for_so_many_visits_and_no_more() -> None:
     memory = Memory(5, 4, visits=2)
     memory.keep(torch.tensor([3, 0]), torch.tensor([[0.5, 0.25, 0.25, 0], [0, 0, 0, 1]]))
@@ -243,3 +275,5 @@ def test_lessons_are_known_by_name() -> None:
         ObjectiveConfig(self_training=True, pseudo_confidence=None)
     with pytest.raises(ValueError, match="`distil_shortlist` must be 0, for all classes, or at least 2; found 1"):
         ObjectiveConfig(distil_shortlist=1)
+    with pytest.raises(ValueError, match="`distil_random` must be at least 0, and is beside a `distil_shortlist`; found 3 and 0"):
+        ObjectiveConfig(distil_random=3)
