@@ -89,7 +89,8 @@ def _of_suite(name: str, folder: Path, *, at_once: int, arms: Sequence[str], pag
     """Figures of a suite whose missing runs, of these arms or of all, are trained first, `at_once` at a time; 0: of the finished ones."""
     from genrep.cli.suites import train_suite
     from genrep.evaluation.results import keep_runs, write_page
-    from genrep.evaluation.suites import SUITES, suite_figures
+    from genrep.evaluation.suite import suite_figures
+    from genrep.evaluation.suites import SUITES
     from genrep.registry import lookup
 
     suite = lookup(SUITES, name, "suite")

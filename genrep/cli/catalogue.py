@@ -27,7 +27,8 @@ RECIPE_NOTES = {
     "few-labels": ("one garment, a hundredth of the labels: an arm of a suite", "1 CPU core", "6 minutes"),
     "few-labels-long": ("the same, eight times as long: an arm of a suite", "1 CPU core", "40 minutes"),
     "all-labels": ("one garment, all labels: an arm of a suite", "1 CPU core", "12 minutes"),
-    "tiny": ("the same, too short to learn: to see that everything works", "any", "seconds"),
+    "aligners": ("scenes, what passes between the jobs left out: an arm of a suite", "1 CPU core", "6 minutes"),
+    "tiny": ("the demo's, too short to learn: to see that everything works", "any", "seconds"),
 }
 """What each recipe trains, on which hardware, in how much time."""
 

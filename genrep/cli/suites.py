@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from genrep.evaluation.suites import Suite
+    from genrep.evaluation.suite import Suite
 
 
 def train_suite(suite: Suite, folder: Path, *, at_once: int, arms: Sequence[str] = ()) -> None:
@@ -22,7 +22,7 @@ def train_suite(suite: Suite, folder: Path, *, at_once: int, arms: Sequence[str]
     Raises:
         ValueError: a run needs another that is neither finished nor asked for; or a run failed, and the others are finished first.
     """
-    from genrep.evaluation.suites import finished
+    from genrep.evaluation.suite import finished
 
     runs = {name: changes for name, changes in suite.runs(folder, arms).items() if not finished(folder, name)}
     lacking = next((name for name in runs if (first := suite.first(name)) and first not in runs and not finished(folder, first)), None)

@@ -16,7 +16,8 @@ from genrep.evaluation.dots import dot_plots
 from genrep.evaluation.evaluate import DETAILS
 from genrep.evaluation.figures import Figure
 from genrep.evaluation.report import duration, number
-from genrep.evaluation.suites import SUITES, Suite, arm_of, finished, seeds_of, suite_figures
+from genrep.evaluation.suite import Suite, arm_of, finished, seeds_of, suite_figures
+from genrep.evaluation.suites import SUITES
 from genrep.storage import read_json, write_json, write_text
 from genrep.training.run_folder import RunFolder
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from genrep.config import Config
-from genrep.recipes.fashion import all_labels, demo, few_labels, few_labels_long, showcase, tiny
+from genrep.recipes.fashion import aligners, all_labels, demo, few_labels, few_labels_long, showcase, tiny
 from genrep.recipes.own import own
 
 RECIPES: dict[str, Callable[[], Config]] = {
@@ -14,7 +14,8 @@ RECIPES: dict[str, Callable[[], Config]] = {
     "few-labels": few_labels,
     "few-labels-long": few_labels_long,
     "all-labels": all_labels,
+    "aligners": aligners,
     "tiny": tiny,
 }
 
-__all__ = ["RECIPES", "all_labels", "demo", "few_labels", "few_labels_long", "own", "showcase", "tiny"]
+__all__ = ["RECIPES", "aligners", "all_labels", "demo", "few_labels", "few_labels_long", "own", "showcase", "tiny"]

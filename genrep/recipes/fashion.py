@@ -112,6 +112,24 @@ def few_labels_long() -> Config:
     return replace(short, name="few-labels-long", objective=objective, train=replace(short.train, stage2_images=96_000, batch_size=96))
 
 
+def aligners() -> Config:
+    """Scenes, seen and made by one trunk without anything else between the two jobs: what aligning their gradients does.
+
+    `genrep bench evidence --suite aligners` trains its arms and seeds, a thread each.
+    """
+    base = demo()
+    return replace(
+        base,
+        name="aligners",
+        data=DataConfig(sets=("fashion-scenes",), num_train=24_000),
+        model=replace(base.model, tasks=("multilabel", "detection", "segmentation"), modulator="none"),
+        objective=replace(base.objective, alignment_weight=0.0, posterior=None),
+        aligner=GenRepRule(),
+        train=replace(base.train, stage1_images=0, glimpses=0, stage2_images=9_600, perception_weight=0.5, generation_weight=0.5, side_by_side=1),
+        eval=EvalConfig(num_test=1_000, num_scene_samples=500, guidance=1.0, sampler=Ancestral(num_steps=18)),
+    )
+
+
 def tiny() -> Config:
     """Seconds, for tests: everything is on, nothing is learnt."""
     return Config(

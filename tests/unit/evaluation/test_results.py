@@ -13,7 +13,7 @@ import torch
 from genrep.evaluation import results
 from genrep.evaluation.draw import grid, save_png
 from genrep.evaluation.results import keep_runs, write_page
-from genrep.evaluation.suites import Claim, Suite, suite_figures
+from genrep.evaluation.suite import Claim, Suite, suite_figures
 from genrep.storage import read_json, write_json
 
 SUITE = Suite(

@@ -12,7 +12,9 @@ import pytest
 from genrep.cli import suites as runner
 from genrep.config import Config
 from genrep.evaluation.figures import Figure
-from genrep.evaluation.suites import SUITES, Claim, Suite, finished, suite_figures
+from genrep.evaluation.front import Front
+from genrep.evaluation.suite import Claim, Suite, finished, suite_figures
+from genrep.evaluation.suites import SUITES
 from genrep.metrics.base import mean_of_repetitions
 from genrep.overrides import override
 from genrep.recipes import RECIPES
@@ -64,6 +66,28 @@ def test_less_is_not_more(tmp_path: Path) -> None:
     worse = Suite(recipe="tiny", arms=SUITE.arms, claims=(Claim(figure="top1", arm="old", against="new"),), shown=())
     filled(tmp_path, 5)
     assert [figure.met for figure in suite_figures("mine", worse, tmp_path)] == [False]
+
+
+def test_one_model_is_judged_beside_the_two_of_its_seed(tmp_path: Path) -> None:
+    """Better in both jobs, in one, and of a seed in which one of the two is missing."""
+    arms = ("seen", "made", "whole", "half")
+    front = Front(perception=("map", "ap50"), generation="kid")
+    suite = Suite(recipe="tiny", arms={arm: {} for arm in arms}, claims=(), shown=("both/gain", "both/hyper_volume"), front=front)
+    measure(tmp_path, "seen-0", {"map": 0.5, "ap50": 0.4})
+    measure(tmp_path, "made-0", {"kid": 0.2})
+    measure(tmp_path, "whole-0", {"map": 0.6, "ap50": 0.5, "kid": 0.15})
+    measure(tmp_path, "half-0", {"map": 0.6, "ap50": 0.5, "kid": 0.3})
+    measure(tmp_path, "whole-1", {"map": 0.6, "ap50": 0.5, "kid": 0.15})
+    found = {figure.name: figure.value for figure in suite_figures("mine", suite, tmp_path)}
+    gain = (0.1 / 0.5 + 0.1 / 0.4) / 2
+    assert found == pytest.approx(
+        {
+            "whole: both/gain": (gain + 0.25) / 2,
+            "whole: both/hyper_volume": 0.1 * 0.05,
+            "half: both/gain": (gain - 0.5) / 2,
+            "half: both/hyper_volume": 0.0,
+        }
+    )
 
 
 @pytest.mark.parametrize("num_seeds", [1, 4])
