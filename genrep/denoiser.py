@@ -53,7 +53,7 @@ class Denoiser(nn.Module):
 
     def noised(self, hidden: Hidden, xt: Tensor, t: Tensor) -> NoisedPass:
         """What the trunk made of xt at t."""
-        return NoisedPass(self._x0(hidden, xt, t), hidden.features, pool(hidden.features))
+        return NoisedPass(self._x0(wide(self.trunk.decode(hidden)), xt, t), hidden.features, pool(hidden.features))
 
     def condition(self, y: Float[Tensor, "b k"], sem: Float[Tensor, "b s"]) -> Float[Tensor, "b _"]:
         """Classes, and semantics (zeros: none) behind them where the trunk is told of those."""
@@ -105,9 +105,9 @@ class Denoiser(nn.Module):
 
     def _candidates(self, xt: Tensor, t: Tensor, candidates: Float[Tensor, "b m k"]) -> Float[Tensor, "b m c h w"]:
         num = candidates.shape[1]
-        hidden = self.trunk.suffix(self.trunk.prefix(xt, t).repeat(num), candidates.flatten(0, 1))
-        base = self._x0(hidden, xt.repeat_interleave(num, 0), t.repeat_interleave(num, 0)).unflatten(0, (len(xt), num))
-        first = NoisedPass(base[:, 0], hidden.features, pooled=base.new_empty(len(xt), 0))
+        found = wide(self.trunk.answers(self.trunk.prefix(xt, t), candidates)).flatten(0, 1)
+        base = self._x0(found, xt.repeat_interleave(num, 0), t.repeat_interleave(num, 0)).unflatten(0, (len(xt), num))
+        first = NoisedPass(base[:, 0], Features((), ()), pooled=base.new_empty(len(xt), 0))
         no_semantics = torch.zeros_like(self.modulator.semantics(xt.new_zeros(len(xt), self.trunk.spec.taps[-1])))
         shift = self.modulate(first, xt, t, no_semantics).x0_hat - base[:, 0]
         return base + shift[:, None]
@@ -116,8 +116,8 @@ class Denoiser(nn.Module):
         """What the heads see: a noise-free pass that knows neither the label nor semantics (y = null)."""
         return self.trunk.clean_features(x0)
 
-    def _x0(self, hidden: Hidden, xt: Tensor, t: Tensor) -> Tensor:
-        return x0_from(wide(self.trunk.decode(hidden)), wide(xt), t, kind=self.prediction, schedule=self.schedule)
+    def _x0(self, predicted: Tensor, xt: Tensor, t: Tensor) -> Tensor:
+        return x0_from(predicted, wide(xt), t, kind=self.prediction, schedule=self.schedule)
 
     @property
     def num_classes(self) -> int:

@@ -89,6 +89,11 @@ class Backbone(nn.Module, ABC):
     def decode(self, hidden: Hidden) -> Float[Tensor, "b c h w"]:
         """The raw prediction (see `parametrization.PREDICTIONS`), zero at initialisation."""
 
+    def answers(self, hidden: Hidden, candidates: Float[Tensor, "b m _"]) -> Float[Tensor, "b m c h w"]:
+        """`decode(suffix(hidden, y))` under several conditions of each image of a prefix; a trunk may have a quicker way to them."""
+        num = candidates.shape[1]
+        return self.decode(self.suffix(hidden.repeat(num), candidates.flatten(0, 1))).unflatten(0, (-1, num))
+
     @abstractmethod
     def modulations(self, t: Float[Tensor, " n"], y: Float[Tensor, "n _"]) -> tuple[Float[Tensor, "n _"], ...]:
         """All that a pass needs to know of t and y: what they do to each block, and to the read-out."""

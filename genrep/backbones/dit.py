@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
 
 import torch
 from jaxtyping import Float
@@ -14,8 +13,9 @@ from torch.nn import functional as F
 
 from genrep.backbones.base import Backbone, Hidden, Pass
 from genrep.backbones.blocks import Block, FoldedBlock, modulate
+from genrep.backbones.ends import ReadOut, Stem
 from genrep.backbones.joined import JoinedBlock
-from genrep.layers import GroupNorm, Halving, Kept, StandardConv2d, time_codes, weights_state
+from genrep.layers import Kept, time_codes, weights_state
 from genrep.types import Features, FeatureSpec
 
 
@@ -30,7 +30,10 @@ class DiTConfig:
     stem_width: int = 24
     """Channels of the stem's finest map; doubled at every halving of the resolution."""
     class_blocks: int = 6
-    """How many of the last blocks are conditioned on y; the others form a prefix that all classes share."""
+    """How many of the last blocks are conditioned on y; the others form a prefix that all classes share. 0: none, only the read-out is."""
+    class_rank: int = 0
+    """Above 0, where `class_blocks` is 0: the read-out makes so many maps, of which every condition has a mixture of its own, so that one pass answers for any
+    number of classes; 0: the condition modulates what the read-out reads."""
     taps: tuple[int, ...] = (2, 4, 6)
     """After which blocks (counted from 1) features are taken for the heads."""
     max_tokens: int = 192
@@ -40,8 +43,10 @@ class DiTConfig:
             raise ValueError(f"`width` must be a multiple of 8 and of 4 * num_heads = {4 * self.num_heads}; found {self.width}.")
         if self.stem_width % 8:
             raise ValueError(f"`stem_width` must be a multiple of 8; found {self.stem_width}.")
-        if not 1 <= self.class_blocks <= self.depth:
-            raise ValueError(f"`class_blocks` must be in 1..depth = {self.depth}; found {self.class_blocks}.")
+        if not 0 <= self.class_blocks <= self.depth:
+            raise ValueError(f"`class_blocks` must be in 0..depth = {self.depth}; found {self.class_blocks}.")
+        if self.class_rank < 0 or (self.class_rank and self.class_blocks):
+            raise ValueError(f"`class_rank` must be at least 0, and above it only where `class_blocks` is 0; found {self.class_rank} and {self.class_blocks}.")
         if not self.taps or list(self.taps) != sorted(set(self.taps)) or self.taps[0] < 1 or self.taps[-1] > self.depth:
             raise ValueError(f"`taps` must be increasing block numbers in 1..depth = {self.depth}; found {self.taps}.")
 
@@ -106,62 +111,11 @@ class ClassEmbedding(nn.Module):
         return embedded + self.semantics(sem) if self.semantics and sem.shape[1] else embedded
 
 
-class Stem(nn.Module):
-    """From pixels to tokens: convolutions that halve the resolution `log2(stride)` times, and a linear embedding of the patches.
-
-    The filters have zero mean, so that they see shapes rather than the light; what a patch holds on average comes by the embedding.
-    The convolutions' maps are the pyramid's fine levels.
-
-    Source: early convolutions help small transformers see, Xiao et al. 2021, arXiv:2106.14881.
-    """
-
-    def __init__(self, channels: int, config: DiTConfig, stride: int) -> None:
-        super().__init__()
-        levels = stride.bit_length() - 1
-        self.widths = tuple(config.stem_width * 2**i for i in range(levels))
-        self.embed = nn.Conv2d(channels, config.width, stride, stride=stride)
-        self.first = StandardConv2d(channels, self.widths[0], 3)
-        self.down = nn.ModuleList(Halving(a, b) for a, b in pairwise((*self.widths, config.width)))
-
-    def forward(self, xt: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """Token map [b d gh gw], and the maps before it, fine to coarse."""
-        xt = xt.to(memory_format=torch.channels_last)
-        maps = self.maps(xt)
-        return self.down[-1](F.silu(maps[-1])) + self.embed(xt), maps
-
-    def maps(self, xt: Tensor) -> tuple[Tensor, ...]:
-        """The maps before the tokens, fine to coarse."""
-        maps = [self.first(xt.to(memory_format=torch.channels_last))]
-        for halving in self.down[:-1]:
-            maps.append(halving(F.silu(maps[-1])))
-        return tuple(maps)
-
-
-class ReadOut(nn.Module):
-    """From tokens back to pixels, joined with the stem's finest map: what is fine in xt need not pass through the tokens.
-
-    Zero at initialisation.
-    """
-
-    def __init__(self, config: DiTConfig, channels: int, stride: int) -> None:
-        super().__init__()
-        self.stride = stride
-        self.unfold = nn.Linear(config.width, config.stem_width * stride**2)
-        self.norm = GroupNorm(8, config.stem_width)
-        self.conv = nn.Conv2d(config.stem_width, config.stem_width, 3, padding=1)
-        self.out = nn.Conv2d(config.stem_width, channels, 3, padding=1)
-        nn.init.zeros_(self.out.weight)
-        nn.init.zeros_(self.out.bias)  # type: ignore[arg-type]
-
-    def forward(self, tokens: Float[Tensor, "b d gh gw"], fine: Float[Tensor, "b f h w"]) -> Float[Tensor, "b c h w"]:
-        x = F.pixel_shuffle(self.unfold(tokens.permute(0, 2, 3, 1)).permute(0, 3, 1, 2), self.stride) + fine
-        return self.out(F.silu(x + self.conv(F.silu(self.norm(x)))))
-
-
 class DiT(Backbone):
     """Stem, blocks, and a read-out to the pixels of each token.
 
-    t conditions every block; y only the last `class_blocks`. Tokens enter normalised, so that what a block adds counts beside what the stem says.
+    t conditions every block; y only the last `class_blocks`, and the read-out. Tokens enter normalised, so that what a block adds counts beside what the
+    stem says.
 
     Args:
         channels: of x0.
@@ -176,14 +130,18 @@ class DiT(Backbone):
         self.config, self.num_classes, self.class_share = config, num_classes, config.class_blocks / config.depth
         self.stride = stride_for(image_size, config.max_tokens)
         self.grid = (image_size[0] // self.stride, image_size[1] // self.stride)
-        self.stem = Stem(channels, config, self.stride)
+        self.stem = Stem(channels, config.width, fine=config.stem_width, stride=self.stride)
         self.time = nn.Sequential(nn.Linear(config.width, config.width), nn.SiLU(), nn.Linear(config.width, config.width))
         self.embedding = ClassEmbedding(num_classes, config.width, num_semantics)
         self.blocks = nn.ModuleList(Block(config.width, config.num_heads, config.mlp_ratio) for _ in range(config.depth))
-        self.final_modulation = nn.Linear(config.width, 2 * config.width)
-        nn.init.zeros_(self.final_modulation.weight)
+        self.final_modulation = nn.Linear(config.width, config.class_rank or 2 * config.width)
         nn.init.zeros_(self.final_modulation.bias)
-        self.read_out = ReadOut(config, channels, self.stride)
+        if config.class_rank:
+            nn.init.ones_(self.final_modulation.bias[:1])
+        else:
+            nn.init.zeros_(self.final_modulation.weight)
+        self.channels = channels
+        self.read_out = ReadOut(config.width, channels * max(1, config.class_rank), fine=config.stem_width, stride=self.stride)
         self._kept = Kept[tuple[FoldedBlock, ...]]()
         self.register_buffer("positions", position_codes(self.grid, config.width), persistent=False)
         self.spec = FeatureSpec(
@@ -274,6 +232,20 @@ class DiT(Backbone):
 
     def decode(self, hidden: Hidden) -> Tensor:
         final = hidden.modulations[-1] if hidden.modulations else self.final_modulation(F.silu(hidden.conditioning))
+        if self.config.class_rank:
+            return torch.einsum("br,brchw->bchw", final, self._maps(hidden))
         shift, scale = final.chunk(2, dim=1)
         tokens = modulate(hidden.tokens, shift, scale).transpose(1, 2).unflatten(2, self.grid)
         return self.read_out(tokens, hidden.features.stem[0])
+
+    def answers(self, hidden: Hidden, candidates: Tensor) -> Tensor:
+        if not self.config.class_rank:
+            return super().answers(hidden, candidates)
+        num = candidates.shape[1]
+        mixtures = self.final_modulation(F.silu(hidden.conditioning.repeat_interleave(num, 0) + self.embedding(candidates.flatten(0, 1))))
+        return torch.einsum("bmr,brchw->bmchw", mixtures.unflatten(0, (-1, num)), self._maps(hidden))
+
+    def _maps(self, hidden: Hidden) -> Float[Tensor, "b r c h w"]:
+        """What conditions mix."""
+        tokens = F.layer_norm(hidden.tokens, hidden.tokens.shape[-1:]).transpose(1, 2).unflatten(2, self.grid)
+        return self.read_out(tokens, hidden.features.stem[0]).unflatten(1, (-1, self.channels))

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import torch
 
+from genrep.backbones import DiTConfig
 from genrep.config import Config
 from genrep.datasets import ArrayDataset
 from genrep.evaluation.figures import Figure
@@ -23,8 +24,10 @@ from genrep.training.optimization import make_teacher
 from genrep.training.runtime import computes_in_bf16
 
 NUM_IMAGES = 8
-SHARED, ADDED = 0.15, 0.15
-"""What one posterior may cost of the plain loop's time, and lessons of a step's."""
+SHARED, ALL_AT_ONCE, ADDED = 0.15, 0.10, 0.15
+"""What one posterior may cost of the plain loop's time, with the class in the last block, and with all classes in one pass, and lessons of a step's."""
+RANK = 16
+"""Maps that classes mix, for that."""
 
 
 def cost_figures(config: Config, data: ArrayDataset, *, num_rounds: int = ENOUGH_ROUNDS, progress: Progress = silent) -> list[Figure]:
@@ -36,12 +39,17 @@ def cost_figures(config: Config, data: ArrayDataset, *, num_rounds: int = ENOUGH
     """
     progress("cost of a posterior and of lessons")
     config = replace(config, model=replace(config.model, class_names=data.class_names))
-    return [_of_posterior(config, data, num_rounds), _of_lessons(config, data, num_rounds)]
+    depth = config.model.trunk.depth
+    late = replace(config.model.trunk, class_blocks=1, class_rank=0)
+    posteriors = [
+        _of_posterior(config, data, num_rounds, late, SHARED, f"class in the last of {depth} blocks"),
+        _of_posterior(config, data, num_rounds, replace(late, class_blocks=0, class_rank=RANK), ALL_AT_ONCE, f"classes mix {RANK} maps after {depth} blocks"),
+    ]
+    return [*posteriors, _of_lessons(config, data, num_rounds)]
 
 
-def _of_posterior(config: Config, data: ArrayDataset, num_rounds: int) -> Figure:
-    """All candidates of a few draws at once, bfloat16, class in the last block; against every candidate and draw through the network alone, float32."""
-    trunk = replace(config.model.trunk, class_blocks=1)
+def _of_posterior(config: Config, data: ArrayDataset, num_rounds: int, trunk: DiTConfig, target: float, what: str) -> Figure:
+    """All candidates of a few draws at once, bfloat16, the class late; against every candidate and draw through the network alone, float32."""
     model = GenRep(replace(config.model, trunk=trunk)).eval()
     x0 = model.encode(data.batch(torch.arange(NUM_IMAGES)).image)
     candidates = torch.eye(len(data.class_names)).expand(NUM_IMAGES, -1, -1)
@@ -60,8 +68,8 @@ def _of_posterior(config: Config, data: ArrayDataset, num_rounds: int) -> Figure
                         alone(x0[i : i + 1], torch.full((1,), 0.5), candidates[i : i + 1, k : k + 1])
 
     spent = cpu_seconds({"ours": ours, "plain": plain}, num_rounds)
-    what = f"{NUM_IMAGES} images, {candidates.shape[1]} classes, 4 evaluations; class in the last of {trunk.depth} blocks"
-    return of_rounds("one posterior / one evaluation at a time", spent["ours"] / spent["plain"], SHARED, num_rounds, what)
+    how = f"{NUM_IMAGES} images, {candidates.shape[1]} classes, 4 evaluations"
+    return of_rounds(f"one posterior / one evaluation at a time, {what}", spent["ours"] / spent["plain"], target, num_rounds, how)
 
 
 def _of_lessons(config: Config, data: ArrayDataset, num_rounds: int) -> Figure:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from inspect import signature
 from itertools import pairwise
 
 import torch
@@ -15,6 +16,7 @@ from torch import Tensor
 from genrep.parametrization import u_from_x0
 from genrep.posteriors.base import eps_error_maps
 from genrep.randomness import SampleGenerator
+from genrep.registry import lookup
 from genrep.schedules import Schedule, expand
 from genrep.types import DenoiseCandidates
 
@@ -192,3 +194,16 @@ METHODS: dict[str, Callable[..., NegativeLogLikelihood]] = {
     "flow": nll_by_flow,
 }
 """Every method by name; `bound` is that of the chain of 1,000 steps."""
+
+
+def measuring(method: str, options: Mapping[str, int]) -> Callable[..., NegativeLogLikelihood]:
+    """A method with some of its options, such as `num_draws`.
+
+    Raises:
+        ValueError: an unknown method, or options that it does not take.
+    """
+    found = lookup(METHODS, method, "method")
+    taken = [name for name in signature(found).parameters if name.startswith("num_")]
+    if wrong := [name for name in options if name not in taken]:
+        raise ValueError(f"method `{method}` has no option `{wrong[0]}`; it takes {', '.join(taken)}.")
+    return partial(found, **options)

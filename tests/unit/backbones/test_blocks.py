@@ -37,7 +37,7 @@ def assert_right(model: DiT, tolerance: float = 1e-5) -> None:
         torch.testing.assert_close(folded, plain, rtol=tolerance, atol=tolerance)
 
 
-@pytest.mark.parametrize("class_blocks", [1, 3])
+@pytest.mark.parametrize("class_blocks", [0, 1, 3])
 def test_folded_is_unfolded(class_blocks: int) -> None:
     assert_right(trunk(replace(TRUNK, class_blocks=class_blocks)))
 

@@ -13,8 +13,8 @@ from torch.nn import functional as F
 
 from genrep.backbones import DiT, DiTConfig
 from genrep.backbones.blocks import attend
-from genrep.backbones.dit import ClassEmbedding, StandardConv2d, position_codes, stride_for
-from genrep.layers import time_codes
+from genrep.backbones.dit import ClassEmbedding, position_codes, stride_for
+from genrep.layers import StandardConv2d, time_codes
 
 T = torch.tensor([0.2, 0.9])
 Y = torch.tensor([[1.0, 0.0, 0.0], [0.0, 1.0, 1.0]])
@@ -35,20 +35,30 @@ def test_prefix_then_suffix_is_forward() -> None:
     assert all(torch.equal(a, b) for a, b in zip(whole.features.taps, split.features.taps, strict=True))
 
 
-def test_one_prefix_serves_many_conditions() -> None:
-    model, candidates = awake(trunk()), torch.eye(3).expand(2, -1, -1)
-    shared = model.decode(model.suffix(model.prefix(xt(), T).repeat(3), candidates.flatten(0, 1))).unflatten(0, (2, 3))
+@pytest.mark.parametrize(("class_blocks", "class_rank", "read_out"), [(2, 0, 6), (0, 0, 6), (0, 5, 2)])
+def test_one_prefix_serves_many_conditions(class_blocks: int, class_rank: int, read_out: int) -> None:
+    """And where conditions mix maps, one read-out."""
+    model, candidates = awake(trunk(replace(TRUNK, class_blocks=class_blocks, class_rank=class_rank))), torch.eye(3).expand(2, -1, -1)
+    read: list[int] = []
+    model.read_out.register_forward_hook(lambda *found: read.append(len(found[-1])))
+    shared = model.answers(model.prefix(xt(), T), candidates)
+    assert read == [read_out]
     for k in range(3):
         torch.testing.assert_close(shared[:, k], model.decode(model(xt(), T, candidates[:, k])), rtol=1e-4, atol=1e-5)
+    assert (shared[:, 0] - shared[:, 1]).abs().max() > 1e-3
 
 
-@pytest.mark.parametrize("class_blocks", [1, 2, 3])
-def test_only_the_last_blocks_know_the_condition(class_blocks: int) -> None:
-    model = awake(trunk(replace(TRUNK, class_blocks=class_blocks, taps=(1, 2, 3))))
+@pytest.mark.parametrize(("class_blocks", "class_rank"), [(0, 0), (0, 4), (1, 0), (2, 0), (3, 0)])
+def test_only_the_last_blocks_and_the_read_out_know_the_condition(class_blocks: int, class_rank: int) -> None:
+    model = awake(trunk(replace(TRUNK, class_blocks=class_blocks, class_rank=class_rank, taps=(1, 2, 3))))
     known, other = (model(xt(), T, y).features for y in (Y, torch.zeros(2, 3)))
     assert [torch.equal(a, b) for a, b in zip(known.taps, other.taps, strict=True)] == [block <= 3 - class_blocks for block in (1, 2, 3)]
     assert all(torch.equal(a, b) for a, b in zip(known.stem, other.stem, strict=True))
     assert len(model.prefix(xt(), T).features.taps) == 3 - class_blocks
+    known = model.decode(model(xt(), T, Y))
+    assert not torch.equal(known, model.decode(model(xt(), T, None)))
+    tables = model.modulations(T, Y)
+    torch.testing.assert_close(model.decode(model.modulated(xt(), tables)), known, rtol=1e-4, atol=1e-5)
 
 
 def test_every_block_knows_the_time() -> None:
@@ -177,8 +187,9 @@ def test_stride_is_the_smallest_that_fits() -> None:
         ({"width": 20}, "`width` must be a multiple of 8 and of 4"),
         ({"width": 36, "num_heads": 3}, "`width` must be a multiple of 8 and of 4"),
         ({"stem_width": 12}, "`stem_width` must be a multiple of 8"),
-        ({"class_blocks": 0}, "`class_blocks` must be in 1..depth = 3"),
-        ({"class_blocks": 4}, "`class_blocks` must be in 1..depth = 3"),
+        ({"class_blocks": -1}, "`class_blocks` must be in 0..depth = 3"),
+        ({"class_rank": 4}, "`class_rank` must be at least 0, and above it only where `class_blocks` is 0; found 4 and 2"),
+        ({"class_blocks": 4}, "`class_blocks` must be in 0..depth = 3"),
         ({"taps": ()}, "`taps` must be increasing"),
         ({"taps": (3, 1)}, "`taps` must be increasing"),
         ({"taps": (1, 4)}, "`taps` must be increasing"),
