@@ -18,7 +18,7 @@ from genrep.model_config import ModelConfig
 from genrep.modulators import MODULATORS
 from genrep.posteriors import DenoisingGap, PosteriorEstimator
 from genrep.posteriors.calibration import Calibration, ObjectCalibration
-from genrep.posteriors.likelihood import METHODS, NegativeLogLikelihood
+from genrep.posteriors.likelihood import NegativeLogLikelihood, measuring
 from genrep.randomness import SampleGenerator
 from genrep.registry import lookup
 from genrep.samplers import Ancestral, Sampler
@@ -47,6 +47,7 @@ class GenerativeModel(nn.Module):
         modulator = make(width=config.trunk.width, patch=trunk.stride, channels=channels, num_classes=num)
         self.denoiser = Denoiser(trunk, modulator, schedule=config.schedule, prediction=config.prediction)
         self.calibration: Calibration | None = None
+        self.estimator: PosteriorEstimator = DenoisingGap(budget=8)  # what the calibration was fitted to, where there is one
         self.object_calibration: ObjectCalibration | None = None
 
     @property
@@ -196,7 +197,7 @@ class GenerativeModel(nn.Module):
         asked = nn.functional.one_hot(classes, len(self.class_names)).to(self.device, torch.float32)
 
         def find(x0: Tensor, rows: Tensor, generator: SampleGenerator) -> Tensor:
-            return (estimator or DenoisingGap(budget=8))(self.denoiser.candidates, x0, asked[rows], schedule=self.schedule, generator=generator)
+            return (estimator or self.estimator)(self.denoiser.candidates, x0, asked[rows], schedule=self.schedule, generator=generator)
 
         return torch.cat([part.cpu() for part in self._in_parts(image, find, "posterior", seed, index, batch_size, bf16)])
 
@@ -231,15 +232,14 @@ class GenerativeModel(nn.Module):
 
         Args:
             budget: evaluations per class; more is more certain. Default: the estimator's.
-            estimator: default `DenoisingGap(budget=8)` as it was calibrated.
+            estimator: default: what the calibration was fitted to, a denoising gap with twice the evaluations of training.
             log_prior: nats, up to a constant; default: uniform (`posteriors.prior.estimate_prior` finds one from unlabelled images).
             index: of each image's random numbers within `seed`, default 0 to b - 1.
         Raises:
             ValueError: the model has no stored calibration, or the estimator does not take this budget.
         """
         calibration = self._calibrated()
-        estimator = estimator or DenoisingGap(budget=8, **calibration.gap)
-        estimator = estimator if budget is None else replace(estimator, budget=budget)
+        estimator = replace(estimator or self.estimator, **({} if budget is None else {"budget": budget}))
         log_lik = self.log_likelihood(image, estimator=estimator, seed=seed, index=index, batch_size=batch_size, bf16=bf16)
         return calibration.log_posterior(log_lik, log_lik.new_zeros(log_lik.shape[1]) if log_prior is None else log_prior, budget=estimator.budget)
 
@@ -252,18 +252,18 @@ class GenerativeModel(nn.Module):
         Summed over positions: log p(of | image) - log p(against | image) of `posterior` before biases, with two candidates.
 
         Args:
-            of, against: labels.
-            budget: evaluations of either class.
+            of, against, budget: labels, and evaluations of either class.
         Raises:
-            ValueError: the model has no calibration, or a label is none of its classes.
+            ValueError: the model has no calibration, or one of an estimator that has no maps; a label is none of its classes.
         """
         calibration = self._calibrated()
-        estimator = DenoisingGap(budget=budget, **calibration.gap)
+        if not isinstance(self.estimator, DenoisingGap):
+            raise ValueError(f"evidence needs a model calibrated for a denoising gap, which has maps; found {type(self.estimator).__name__}.")
+        estimator = replace(self.estimator, budget=budget, rounds=1)
         pair = torch.stack([self.condition(of), self.condition(against)], 1)
 
         def find(x0: Tensor, rows: Tensor, generator: SampleGenerator) -> Tensor:
-            maps = estimator.maps(self.denoiser.candidates, x0, pair[rows], schedule=self.schedule, generator=generator)
-            return maps[:, 0] - maps[:, 1]
+            return -estimator.maps(self.denoiser.candidates, x0, pair[rows], schedule=self.schedule, generator=generator).diff(dim=1).squeeze(1)
 
         return calibration.tau_at(budget) * torch.cat([part.cpu() for part in self._in_parts(image, find, "evidence", seed, None, batch_size)])
 
@@ -290,10 +290,10 @@ class GenerativeModel(nn.Module):
             ValueError: an unknown method, options that it does not take, classes that the model does not know.
         """
         y = self.condition(torch.full((len(image),), -1) if classes is None else classes)
-        measure = lookup(METHODS, method, "method")
+        measure = measuring(method, options)
 
         def find(x0: Tensor, rows: Tensor, generator: SampleGenerator) -> NegativeLogLikelihood:
-            return measure(self.denoiser.candidates, x0, y[rows], schedule=self.schedule, generator=generator, **options)
+            return measure(self.denoiser.candidates, x0, y[rows], schedule=self.schedule, generator=generator)
 
         parts = list(self._in_parts(image, find, "nll", seed, index, batch_size))
         nats, error = (torch.cat([getattr(part, name).cpu() for part in parts]) for name in ("nats", "standard_error"))

@@ -20,7 +20,7 @@ class ModelConfig:
     trunk: DiTConfig = DiTConfig()
     schedule: Schedule = field(default_factory=RectifiedFlow)
     prediction: str = "u"
-    """What the trunk's output means: residual, u, v, eps or x0 (`parametrization`)."""
+    """What the trunk's output means: residual, u, v or x0 (`parametrization`)."""
     tasks: tuple[str, ...] = ("classification", "detection", "segmentation")
     depth: str = "relative"
     """Of the task `depth`: relative, what lies before what; or metric, in metres, of data that were measured."""
@@ -31,5 +31,9 @@ class ModelConfig:
     """Boxes per image that the detector looks at a second time, so that classification and segmentation know them too; 0: none."""
 
     def __post_init__(self) -> None:
+        if self.prediction == "eps":
+            raise ValueError(
+                "`prediction` eps says nothing of an image that is nothing but noise, where samples begin; found eps. v or u say the same, and that too."
+            )
         if self.proposals < 0:
             raise ValueError(f"`proposals` must be at least 0; found {self.proposals}. 8 is a good number for a few objects, 0 switches the second look off.")

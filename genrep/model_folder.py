@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from genrep.model import GenRep
 from genrep.model_config import ModelConfig
 from genrep.overrides import from_dict, to_dict
+from genrep.posteriors import POSTERIORS, PosteriorEstimator
 from genrep.posteriors.calibration import Calibration, ObjectCalibration
 from genrep.posteriors.gate import Gate
 from genrep.storage import load_tensors, read_json, save_tensors, verify_folder, write_folder, write_json, write_text
@@ -47,10 +49,15 @@ seen = model.perceive(images)
 
 
 def state_of(model: GenRep) -> dict[str, Any]:
-    """What of a model is not a tensor: its configuration, its calibrations, its gate and how sure its heads are, as plain json values."""
+    """What of a model is not a tensor: its configuration, its calibrations and what they are of, its gate and how sure its heads are, as plain json values."""
     parts = {"calibration": model.calibration, "object_calibration": model.object_calibration, "gate": model.gate}
     fitted = {name: part.to_dict() if part else None for name, part in parts.items()}
-    return {"config": to_dict(model.config), **fitted, "confidence": {name: head.confidence.to_dict() for name, head in model.tasks()}}
+    return {
+        "config": to_dict(model.config),
+        **fitted,
+        "estimator": to_dict(model.estimator),
+        "confidence": {name: head.confidence.to_dict() for name, head in model.tasks()},
+    }
 
 
 def model_card(model: GenRep, results: Mapping[str, float], recipe: str) -> str:
@@ -115,7 +122,11 @@ def load_model(folder: Path) -> GenRep:
         wrong = sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))
         raise ValueError(f"{folder / 'model.safetensors'} does not fit its config.json: first at `{wrong[0]}`; the folder is refused.")
     model.load_state_dict(tensors)
-    model.calibration = Calibration.from_dict(stored["calibration"]) if stored["calibration"] else None
+    calibration = Calibration.from_dict(stored["calibration"]) if stored["calibration"] else None
+    if "estimator" not in stored:  # older models
+        model.calibration, model.estimator = calibration, replace(model.estimator, **(calibration.gap if calibration else {}))
+    elif stored["estimator"]["name"] in POSTERIORS:  # else it was registered by a program that is not this one
+        model.calibration, model.estimator = calibration, from_dict(stored["estimator"], PosteriorEstimator)  # type: ignore[type-abstract]
     model.object_calibration = ObjectCalibration.from_dict(stored["object_calibration"]) if stored["object_calibration"] else None
     model.gate = Gate.from_dict(stored["gate"]) if stored.get("gate") else None  # older models have none
     for name, head in model.tasks():

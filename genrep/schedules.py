@@ -80,14 +80,13 @@ class CosineVP(Schedule):
     """
 
     def alpha(self, t: Tensor) -> Tensor:
-        return torch.cos(t * (math.pi / 2))
+        return torch.sin((1 - t) * (math.pi / 2))  # the cosine, and exactly 0 at t = 1
 
     def sigma(self, t: Tensor) -> Tensor:
         return torch.sin(t * (math.pi / 2))
 
     def rates(self, t: Tensor) -> tuple[Tensor, Tensor]:
-        half = math.pi / 2
-        return -half * torch.sin(t * half), half * torch.cos(t * half)
+        return -math.pi / 2 * self.sigma(t), math.pi / 2 * self.alpha(t)
 
     def t_of_logsnr(self, logsnr: Tensor) -> Tensor:
         return torch.atan(torch.exp(-logsnr / 2)) * (2 / math.pi)

@@ -11,7 +11,8 @@ from typing import Any
 from genrep.storage import read_json
 from genrep.training.run_folder import RunFolder
 
-LESS_IS_BETTER = ("ece", "nll", "kid", "fid", "class_kid")
+LESS_IS_BETTER = {"ece", "nll", "kid", "fid", "rmse", "rel"}
+"""Words of the names of figures."""
 NOT_OF_THE_MODEL = ("_real", "_baseline", "/n", "/guidance", "/judge_accuracy", "logistic_regression_top1")
 """Figures of the data, the judge or the choice made: neither better nor worse."""
 
@@ -46,7 +47,7 @@ class Row:
         known = [(value, i) for i, value in enumerate(self.values) if value is not None]
         if self.key.endswith(NOT_OF_THE_MODEL) or len({value for value, _ in known}) < 2:
             return None
-        return (min if self.key.rsplit("/", 1)[-1] in LESS_IS_BETTER else max)(known)[1]
+        return (min if LESS_IS_BETTER & set(self.key.rsplit("/", 1)[-1].split("_")) else max)(known)[1]
 
 
 def figures_of_runs(runs: Sequence[Path]) -> list[Row]:

@@ -13,7 +13,7 @@ from torch import Tensor
 from genrep.datasets.base import ArrayDataset
 from genrep.metrics.base import bootstrap, bootstrap_mean, wilson
 from genrep.metrics.classification import confusion_matrix, expected_calibration_error, negative_log_likelihood, reliability, top1
-from genrep.metrics.depth import depth_errors, right_order
+from genrep.metrics.depth import depth_errors, fitted, right_order
 from genrep.metrics.detection import average_precision, judged, score_calibration_error
 from genrep.metrics.multilabel import average_precisions, mean_average_precision, set_f1
 from genrep.metrics.segmentation import pixel_confusion, segmentation
@@ -43,13 +43,16 @@ class Seen:
     perception: Perception
     layered: bool = False
     """Whether its depth is the order of its objects."""
+    relative: bool = False
+    """Whether depth is seen without scale and origin."""
 
 
 def see(model: GenRep, dataset: ArrayDataset, *, batch_size: int = 250) -> Seen:
     """Every image of a set through the heads; each process looks at its part of them, and knows all."""
     truth = dataset.batch(torch.arange(len(dataset)))
     mine = model.perceive(truth.image[part(len(truth))], batch_size=batch_size)
-    return Seen(dataset.name, truth, of_all(mine) if together() else mine, layered=dataset.layered)
+    seen = of_all(mine) if together() else mine
+    return Seen(dataset.name, truth, seen, layered=dataset.layered, relative=model.config.depth == "relative")
 
 
 def of_all(mine: Perception) -> Perception:
@@ -121,7 +124,8 @@ def measure_detection(seen: Seen, class_names: Sequence[str]) -> Measured:
     curves = {class_names[k]: curve for k, curve in found.precision50.items()}
     tables = {"set": seen.name, "n": int(seen.truth.has_objects.sum()), "per_class": per_class, "precision50": curves}
     ece = score_calibration_error(*judged(seen.perception.detections, seen.truth))
-    return Measured({"ap": found.ap, "ap50": found.ap50} | ({"ece": ece} if math.isfinite(ece) else {}), tables)
+    figures = {"ap": found.ap, "ap50": found.ap50, "ece": ece}
+    return Measured({name: value for name, value in figures.items() if math.isfinite(value)}, tables)
 
 
 def measure_segmentation(seen: Seen, class_names: Sequence[str]) -> Measured:
@@ -136,14 +140,15 @@ def measure_segmentation(seen: Seen, class_names: Sequence[str]) -> Measured:
 
 
 def measure_depth(seen: Seen, class_names: Sequence[str]) -> Measured:
-    """Of layered objects which of two that touch is nearer; of measured depth the usual errors, in the pixels of the model's images."""
+    """Of layered objects which of two that touch is nearer; of measured depth the usual errors, in the pixels of the model's images, of relative depth once a
+    line was laid through the truth."""
     del class_names
     found, truth = seen.perception.inv_depth, seen.truth
     known = truth.inv_depth.isfinite().flatten(1).any(1)
     if found is None or not bool(known.any()):
         return Measured(notes=[_missing("depth", seen, found is None, "depth")])
     if not seen.layered:
-        errors = depth_errors(found, truth.inv_depth)
+        errors = depth_errors(fitted(found, truth.inv_depth) if seen.relative else found, truth.inv_depth)
         figures = {key: value for name, of in vars(errors).items() for key, value in bootstrap_mean(of).named(name).items()}
         return Measured(figures, {"set": seen.name, "n": int(known.sum())})
     right = right_order(found[known], truth.instance_mask[known])

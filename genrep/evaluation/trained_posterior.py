@@ -55,8 +55,7 @@ class Outcome:
 
 def line_up(model: GenRep, *, quick: bool, most: int = BUDGETS[-1]) -> dict[str, list[PosteriorEstimator]]:
     """Every estimator at its budgets up to `most` (a chain has its 200); the default draws and weighs as the model's calibration says."""
-    assert model.calibration
-    gap = DenoisingGap(**model.calibration.gap)
+    gap = replace(model.estimator, budget=4, rounds=1) if isinstance(model.estimator, DenoisingGap) else DenoisingGap()
     allocated, even, plain = replace(gap, weights=None), DenoisingGap(), DenoisingGap(stratified=False, antithetic=False)
     budgets = BUDGETS_QUICK if quick else BUDGETS
     some, few = (budgets, budgets) if quick else (budgets[::2], budgets[:-1:2])
@@ -225,7 +224,8 @@ def _bits(model: GenRep, shown: Shown, *, quick: bool) -> list[Figure]:
     bits = {method: model.nll(shown.image[:num], shown.label[:num], method=method).bits_per_dimension()[0] for method in methods}
     how = f"{num} test images given their class"
     apart = bootstrap_mean(bits["bound"] - bits["integral"])
-    far = Estimate(abs(apart.value), *sorted((abs(apart.low), abs(apart.high))))
+    ends = sorted((abs(apart.low), abs(apart.high)))
+    far = Estimate(abs(apart.value), 0.0 if apart.low <= 0 <= apart.high else ends[0], ends[1])
     first = _at_most("bits per dimension between bound of 1000 steps and integral", far, CLOSE_BITS, how, unit="bits")
     return [first, *(plain(f"likelihood by {method}: bits per dimension", bootstrap_mean(values), "bits", how) for method, values in bits.items())]
 

@@ -43,6 +43,23 @@ def depth_errors(found: Float[Tensor, "b h w"], truth: Float[Tensor, "b h w"]) -
     )
 
 
+def fitted(nearness: Float[Tensor, "b h w"], truth: Float[Tensor, "b h w"]) -> Float[Tensor, "b h w"]:
+    """Inverse depth from a nearness without scale or origin: in each image the line through the truth, by least squares over its known pixels, and nothing
+    farther than what is farthest in all of them.
+
+    Source: Ranftl et al. 2020, arXiv:1907.01341, section 5.
+    """
+    known = truth.isfinite()
+    x, y = nearness.double(), torch.where(known, truth, 0.0).double()
+    num = known.sum((1, 2), keepdim=True).clamp(min=1)
+    x_mean, y_mean = ((of * known).sum((1, 2), keepdim=True) / num for of in (x, y))
+    apart = (x - x_mean) * known
+    spread = apart.square().sum((1, 2), keepdim=True)
+    slope = torch.where(spread > 0, (apart * y).sum((1, 2), keepdim=True) / spread, 0.0)
+    farthest = truth[known].amin() if bool(known.any()) else truth.new_ones(())
+    return (y_mean + slope * (x - x_mean)).clamp(min=float(farthest)).to(nearness)
+
+
 def right_order(found: Float[Tensor, "b h w"], instance_mask: UInt8[Tensor, "b h w"]) -> Bool[Tensor, " p"]:
     """For each pair of objects that touch, of all images: whether the later one, which lies before the other, was found nearer on average.
 

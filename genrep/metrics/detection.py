@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -19,7 +20,7 @@ class AveragePrecision:
     """COCO figures over objects of all sizes, at most 100 detections per image."""
 
     ap: float
-    """Mean over IoU .50:.05:.95 and the classes present."""
+    """Mean over IoU .50:.05:.95 and the classes present; nan where none is."""
     ap50: float
     """Mean over the classes present at IoU .50."""
     per_class_ap: dict[int, float]
@@ -65,8 +66,8 @@ def average_precision(found: list[Detections], truth: Sequence[Batch]) -> Averag
     precision = result["precision"][:, :, :, 0, -1].double()  # [iou recall class] over all sizes; -1 where no true object
     present = [i for i in range(len(classes)) if float(precision[0, 0, i]) >= 0]
     return AveragePrecision(
-        ap=float(result["map"]),
-        ap50=float(result["map_50"]),
+        ap=float(result["map"]) if present else math.nan,
+        ap50=float(result["map_50"]) if present else math.nan,
         per_class_ap={classes[i]: float(precision[:, :, i].mean()) for i in present},
         per_class_ap50={classes[i]: float(precision[0, :, i].mean()) for i in present},
         precision50={classes[i]: precision[0, :, i].tolist() for i in present},

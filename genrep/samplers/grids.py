@@ -13,6 +13,9 @@ from genrep.schedules import Schedule
 LOGSNR_RANGE = (-9.0, 7.0)
 """Noise levels between which `logsnr` and `karras` place their inner times; sigma / alpha from 90 to .03, nearly the range of Karras et al."""
 
+LEAST_RANGE = 2.0
+"""Nats that they go down by, however little noise there is at the start."""
+
 RHO = 7.0
 
 
@@ -41,7 +44,7 @@ def karras(schedule: Schedule, num_steps: int, start: float) -> Float[Tensor, " 
 def _range(schedule: Schedule, start: float) -> tuple[float, float]:
     low, high = LOGSNR_RANGE
     first = max(low, float(schedule.logsnr(torch.tensor([start], dtype=torch.float64))))
-    return first, max(high, first)
+    return first, max(high, first + LEAST_RANGE)
 
 
 def _ended(times: Float[Tensor, " n"], start: float) -> Float[Tensor, " m"]:

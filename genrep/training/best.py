@@ -11,7 +11,7 @@ from torch import Tensor
 
 from genrep.config import TrainConfig
 from genrep.metrics.classification import top1
-from genrep.metrics.depth import depth_errors, right_order
+from genrep.metrics.depth import depth_errors, fitted, right_order
 from genrep.metrics.detection import average_precision
 from genrep.metrics.multilabel import mean_average_precision
 from genrep.metrics.segmentation import pixel_confusion, segmentation
@@ -46,11 +46,13 @@ def _segmentation(seen: Perception, val: Batch, model: GenRep) -> float:
 
 
 def _depth(seen: Perception, val: Batch, model: GenRep) -> float:
-    """Share of pixels within 25 %; of relative depth, of touching objects in the right order."""
+    """Share of pixels within 25 %; of relative depth, of touching objects in the right order, or where none touch, of pixels once a line was laid through the
+    truth."""
     found, known = _there(seen.inv_depth), _has_depth(val)
     if model.config.depth == "metric":
         return float(depth_errors(found, val.inv_depth).delta1.mean())
-    return float(right_order(found[known], val.instance_mask[known]).double().mean())
+    ordered = right_order(found[known], val.instance_mask[known])
+    return float(ordered.double().mean() if len(ordered) else depth_errors(fitted(found, val.inv_depth), val.inv_depth).delta1.mean())
 
 
 def _has_depth(val: Batch) -> Tensor:

@@ -161,9 +161,11 @@ class Teacher:
 
         seen = 0 if estimator is self._posterior else min(self.config.pilot_images, len(val) // 2)
         judged, log_posterior = cross_fitted(torch.arange(len(val)), len(val), calibrated, posterior, never=seen)
-        calibration, gate = calibrated(torch.arange(len(val))), fit_gate(log_head[judged], log_posterior, label[judged])
+        calibration = calibrated(torch.arange(len(val)))
+        gate = fit_gate(log_head[judged], log_posterior, label[judged]) if len(judged) else Gate(weight=0.0, standard_error=1.0)  # too few to judge by
         self.teaching = replace(self.teaching, calibration=calibration, image_gate=gate)
         self.model.calibration, self.model.gate = calibration, gate
+        self.model.estimator = estimator if len(times) == 1 else replace(estimator, budget=2 * estimator.budget)
         return _event("image", gate, calibration.tau, log_posterior, log_head[judged], label[judged])
 
     @torch.no_grad()

@@ -72,7 +72,7 @@ def test_carries_noise_to_data_on_every_grid(cls: type[Sampler], schedule: Sched
 
 
 @every_schedule
-@pytest.mark.parametrize("start", [1.0, 0.6])
+@pytest.mark.parametrize("start", [1.0, 0.6, 0.02])
 @pytest.mark.parametrize("grid", GRIDS)
 def test_a_grid_falls_from_start_to_zero(grid: str, start: float, schedule: Schedule) -> None:
     for num_steps in (1, 2, 25):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from small_models import normal, small_config, small_model
 from torch import Tensor
 
 from genrep.model import GenRep
-from genrep.posteriors import DenoisingGap
+from genrep.posteriors import DenoisingGap, VariationalBound
 from genrep.posteriors.calibration import Calibration
 from genrep.randomness import SampleGenerator
 from genrep.samplers import Ancestral, Euler, Heun
@@ -117,6 +118,8 @@ def test_configurations_that_make_no_model_are_refused() -> None:
         GenRep(small_config(class_names=()))
     with pytest.raises(ValueError, match=r"unknown modulator `semantik`.*`semantic`"):
         GenRep(small_config(modulator="semantik"))
+    with pytest.raises(ValueError, match="`prediction` eps says nothing of an image that is nothing but noise"):
+        small_config(prediction="eps")
     with pytest.raises(ValueError, match="`proposals` must be at least 0; found -1"):
         small_config(proposals=-1)
 
@@ -157,6 +160,8 @@ def test_likelihoods_of_an_image_are_its_own_and_have_three_roads() -> None:
     assert model.nll(few, method="bound", num_draws=2).nats.isfinite().all() and model.nll(few, method="flow", num_steps=2, num_probes=2).nats.isfinite().all()
     with pytest.raises(ValueError, match=r"unknown method `integrall`.*`integral`"):
         model.nll(few, method="integrall")
+    with pytest.raises(ValueError, match="method `flow` has no option `num_draws`; it takes num_steps, num_probes"):
+        model.nll(few, method="flow", num_draws=3)
 
 
 def test_projection_is_made_token_by_token() -> None:
@@ -169,9 +174,12 @@ def test_evidence_adds_up_to_the_odds_of_two_classes() -> None:
     of, against = torch.tensor([0, 1, 3]), torch.tensor([2, 0, 1])
     with pytest.raises(ValueError, match="this model has no calibration"):
         model.evidence(image, of, against)
-    model.calibration = Calibration(tau=0.2, bias=(0.0,) * 4, noisiness=8.0, allocation=(1.0, 2.0), weights=(2.0, 1.0))
+    model.calibration, model.estimator = Calibration(tau=0.2, bias=(0.0,) * 4, noisiness=8.0), VariationalBound(budget=4)
+    with pytest.raises(ValueError, match="evidence needs a model calibrated for a denoising gap, which has maps; found VariationalBound"):
+        model.evidence(image, of, against)
+    gap, x0 = DenoisingGap(budget=8, allocation=(1.0, 2.0), weights=(2.0, 1.0), logsnr_max=5.0), model.encode(image)
+    model.estimator = replace(gap, budget=4, rounds=2)
     maps = model.evidence(image, of, against, budget=8)
-    gap, x0 = DenoisingGap(budget=8, allocation=(1.0, 2.0), weights=(2.0, 1.0)), model.encode(image)
     pair = torch.stack([model.condition(of), model.condition(against)], 1)
     with torch.no_grad():
         both = gap(model.denoiser.candidates, x0, pair, schedule=model.schedule, generator=SampleGenerator(0, torch.arange(3), "evidence"))

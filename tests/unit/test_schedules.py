@@ -44,6 +44,12 @@ def test_time_and_logsnr_are_inverses(schedule: Schedule, dtype: torch.dtype, at
     torch.testing.assert_close(2 * (schedule.alpha(t) / schedule.sigma(t)).log(), logsnr, rtol=0, atol=atol)
 
 
+@every_schedule
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_at_time_one_nothing_is_left_of_the_sample(schedule: Schedule, dtype: torch.dtype) -> None:
+    assert float(schedule.alpha(torch.ones(1, dtype=dtype))) == 0 and float(schedule.sigma(torch.ones(1, dtype=dtype))) == 1
+
+
 def test_families_are_what_they_are_called() -> None:
     alpha, sigma = SCHEDULES["cosine"]().alpha(INSIDE), SCHEDULES["cosine"]().sigma(INSIDE)
     torch.testing.assert_close(alpha**2 + sigma**2, torch.ones_like(INSIDE))

@@ -50,6 +50,14 @@ def test_a_difference_is_clear_beyond_both_intervals_together(second: float, cle
     assert row.clear(1) is clear
 
 
+@pytest.mark.parametrize(
+    ("key", "best"),
+    [("depth/abs_rel", 0), ("depth/rmse_m", 0), ("generation/scenes_kid", 0), ("generation/fid_imagenet", 0), ("posterior/head_nll", 0), ("depth/order", 1)],
+)
+def test_of_errors_and_distances_less_is_better(key: str, best: int) -> None:
+    assert Row(key, (0.1, 0.3), (None, None)).best == best
+
+
 def test_equal_figures_have_no_best() -> None:
     assert Row("x/top1", (0.5, 0.5), (None, None)).best is None
 

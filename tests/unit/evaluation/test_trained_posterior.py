@@ -14,13 +14,14 @@ from genrep.evaluation.figures import Figure, missed
 from genrep.evaluation.judge import Judge, fit_judge
 from genrep.evaluation.trained_posterior import line_up, trained_figures
 from genrep.model import GenRep
+from genrep.posteriors import DenoisingGap
 from genrep.posteriors.calibration import Calibration
 
 
 @pytest.fixture(scope="module")
 def model() -> GenRep:
     made = small_model()
-    made.calibration = Calibration(tau=0.1, bias=(0.0,) * 4, noisiness=1.0, allocation=(1.0, 3.0))
+    made.calibration, made.estimator = Calibration(tau=0.1, bias=(0.0,) * 4, noisiness=1.0), DenoisingGap(budget=8, allocation=(1.0, 3.0))
     return made
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
+import numpy as np
 import pytest
 import torch
 from torchmetrics.functional import mean_absolute_percentage_error, mean_squared_error
 
-from genrep.metrics.depth import depth_errors, right_order
+from genrep.metrics.depth import depth_errors, fitted, right_order
 from genrep.types import IGNORE
 
 NAN = float("nan")
@@ -51,6 +54,22 @@ def naive_order(found: torch.Tensor, mask: torch.Tensor) -> list[bool]:
         where = torch.tensor(labels)
         right += [bool(one[where == near].mean() > one[where == far].mean()) for far, near in sorted(pairs)]
     return right
+
+
+def test_a_line_through_the_truth_is_that_of_least_squares() -> None:
+    """Whatever is unknown; nothing lies farther than the farthest; where all is as near, the mean."""
+    truth = torch.rand(3, 6, 5, generator=torch.Generator().manual_seed(0)) + 0.5
+    known = torch.rand(3, 6, 5, generator=torch.Generator().manual_seed(1)) > 0.3
+    truth = truth.where(known, math.nan)
+    seen = torch.rand(3, 6, 5, generator=torch.Generator().manual_seed(2))
+    found = fitted(seen, truth)
+    for i in range(3):
+        slope, origin = np.polyfit(seen[i][known[i]].double().numpy(), truth[i][known[i]].double().numpy(), 1)
+        expected = (slope * seen[i] + origin).clamp(min=float(truth[known].amin())).float()
+        torch.testing.assert_close(found[i], expected, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(fitted(7 - 3 * truth.nan_to_num(), truth)[known], truth[known], rtol=1e-4, atol=1e-5)
+    flat = fitted(torch.zeros(3, 6, 5), truth)
+    torch.testing.assert_close(flat[0, 0, 0], truth[0][known[0]].mean())
 
 
 def test_order_is_the_naive_loop() -> None:

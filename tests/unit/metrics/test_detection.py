@@ -73,6 +73,12 @@ def test_images_without_annotations_do_not_count() -> None:
     assert found.ap == pytest.approx(1)
 
 
+def test_of_no_object_there_is_no_precision() -> None:
+    """Images may be annotated and empty."""
+    found = average_precision(PERFECT, [replace(_batch(), object_labels=torch.full_like(LABELS, -1))])
+    assert math.isnan(found.ap) and math.isnan(found.ap50) and not found.per_class_ap
+
+
 def test_nothing_found_is_zero() -> None:
     assert average_precision([_found([], []), _found([], [])], [_batch()]).ap50 == 0
 

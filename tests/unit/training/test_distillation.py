@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,7 +18,7 @@ from teachers import CONFIG, OPEN, batch_of, teacher, teaching
 from torch import Tensor
 
 from genrep.model import GenRep
-from genrep.posteriors import DenoisingGap
+from genrep.posteriors import DenoisingGap, PosteriorEstimator, ReverseChain, VariationalBound
 from genrep.posteriors.calibration import Calibration, fit_calibration
 from genrep.posteriors.gate import Gate, fit_gate
 from genrep.training import distillation
@@ -158,6 +159,17 @@ def test_both_kinds_are_fitted_on_what_is_labelled() -> None:
     assert event["kind"] == "object"
 
 
+@pytest.mark.parametrize("num", [2, 3])
+def test_too_few_images_leave_the_gate_closed(num: int) -> None:
+    """Of two the pilot run sees one, and none is left to be judged by another."""
+    asked, val = teacher(), batch_of(20)
+    few = val.rows(torch.nonzero(val.single).squeeze(1)[:num])
+    event = next(event for event in asked.fit(few) if event["kind"] == "image")
+    assert event["num"] == 2 * (num > 2) and not event["teaches"] and not asked.teaching.teaches_images
+    json.dumps(asked.calibrate(few), allow_nan=False)
+    assert asked.model.posterior(few.image).shape == (num, 4)
+
+
 def test_too_few_objects_leave_the_gate_closed(monkeypatch: pytest.MonkeyPatch) -> None:
     """None of them on its shortlist, say."""
     fitted = teacher()
@@ -204,7 +216,22 @@ def test_a_pilot_run_on_validation_images_decides_how_to_draw_and_weigh(monkeypa
     asked.teaching = replace(asked.teaching, image_gate=OPEN)
     give_lessons(asked, batch_of(), torch.arange(6))
     asked.model.posterior(val.image[:2], budget=6)
-    assert used == [replace(CONFIG.posterior, **found.gap), DenoisingGap(budget=6, **found.gap)]
+    assert used == [replace(CONFIG.posterior, **found.gap), replace(CONFIG.posterior, budget=6, **found.gap)]
+
+
+@pytest.mark.parametrize(
+    "estimator", [DenoisingGap(budget=2, logsnr_min=-2.0, logsnr_max=2.0, noise="independent"), ReverseChain(budget=6, burn_in=2), VariationalBound(budget=4)]
+)
+def test_a_calibrated_model_asks_what_it_was_calibrated_for(estimator: PosteriorEstimator, tmp_path: Path) -> None:
+    """As a folder keeps it; of a gap twice the evaluations."""
+    asked, val = teacher(config=replace(CONFIG, posterior=estimator)), batch_of(20)
+    asked.calibrate(val)
+    calibration, double = asked.teaching.calibration, isinstance(estimator, DenoisingGap)
+    expected = replace(estimator, budget=2 * estimator.budget, **calibration.gap) if double else estimator
+    asked.model.save_pretrained(tmp_path / "model")
+    model = GenRep.from_pretrained(tmp_path / "model")
+    assert model.estimator == asked.model.estimator == expected
+    assert torch.equal(model.posterior(val.image[:2]), model.posterior(val.image[:2], estimator=expected))
 
 
 def test_without_a_pilot_run_draws_lie_and_count_as_configured() -> None:
