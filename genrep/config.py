@@ -34,6 +34,14 @@ class DataConfig:
     """Stop at the first thing wrong with a folder; otherwise what cannot be used is named and left out."""
 
 
+AT_LEAST_ONE = {
+    ("micro_batches",): "1 computes all images of a step at once.",
+    ("validations", "validation_images"): "`best_by none` looks at no validation images.",
+    ("log_every", "keep_checkpoints", "side_by_side"): "1 is the least.",
+}
+"""Fields of `TrainConfig` that must be, and what to do instead of a smaller number."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
     """The two stages, counted in clean images so that a run is the same on any machine."""
@@ -105,13 +113,11 @@ class TrainConfig:
     """Steps between rows of metrics.csv."""
 
     def __post_init__(self) -> None:
+        for names, remedy in AT_LEAST_ONE.items():
+            for name in (name for name in names if getattr(self, name) < 1):
+                raise ValueError(f"`{name}` must be at least 1; found {getattr(self, name)}. {remedy}")
         if self.probe_every < 0 or self.probe_every % self.log_every:
             raise ValueError(f"`probe_every` must be a multiple of `log_every` = {self.log_every}, or 0; found {self.probe_every}.")
-        if self.micro_batches < 1:
-            raise ValueError(f"`micro_batches` must be at least 1; found {self.micro_batches}. 1 computes all images of a step at once.")
-        for name in ("validations", "validation_images"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"`{name}` must be at least 1; found {getattr(self, name)}. `best_by none` looks at no validation images.")
         for name in ("stage1_glimpses", "glimpses"):
             if getattr(self, name) < 0:
                 raise ValueError(f"`{name}` must be at least 0; found {getattr(self, name)}. 0 switches glimpses off.")

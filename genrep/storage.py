@@ -35,9 +35,12 @@ def _sync(path: Path) -> None:
 def write_text(path: Path, text: str) -> None:
     """Write a text file in one move: readers see the old content or the new, never a part."""
     temporary = path.with_name(f".{path.name}.tmp{os.getpid()}")
-    temporary.write_text(text, encoding="utf-8")
-    _sync(temporary)
-    temporary.replace(path)
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        _sync(temporary)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def file_name(text: str) -> str:
@@ -64,6 +67,8 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except json.JSONDecodeError as error:
         raise ValueError(f"{path} is not valid json: line {error.lineno}: {error.msg}.") from None
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not valid json: it is not text ({error.reason} at byte {error.start}).") from None
 
 
 def write_folder(path: Path, fill: Callable[[Path], None]) -> None:
@@ -105,7 +110,10 @@ def verify_folder(path: Path) -> None:
     manifest = path / MANIFEST
     if not manifest.is_file():
         raise ValueError(f"{path} has no {MANIFEST}: it is not a complete GenRep folder. Name one that is.")
-    for name, expected in read_json(manifest).items():
+    files = read_json(manifest)
+    if not isinstance(files, dict):
+        raise ValueError(f"{manifest} lists no files; the folder is refused.")
+    for name, expected in files.items():
         file = path / name
         if Path(name).is_absolute() or ".." in Path(name).parts:
             raise ValueError(f"{manifest} names `{name}`, which lies outside the folder; the folder is refused.")
@@ -116,8 +124,15 @@ def verify_folder(path: Path) -> None:
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    """Write named tensors as safetensors."""
-    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, path)
+    """Write named tensors as safetensors.
+
+    Raises:
+        OSError: the file cannot be written, as on a full disk.
+    """
+    try:
+        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, path)
+    except SafetensorError as error:
+        raise OSError(f"{path} cannot be written ({error}).") from None
 
 
 def load_tensors(path: Path) -> dict[str, Tensor]:

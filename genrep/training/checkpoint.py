@@ -49,7 +49,7 @@ def save_checkpoint(
     progress: Progress,
     keep: int,
 ) -> Path:
-    """Write `checkpoints/step_N`, complete or absent, and drop the oldest beyond `keep`."""
+    """Write `checkpoints/step_N`, complete or absent; drop later ones, which were refused as damaged, and the oldest beyond `keep`."""
     tensors = {f"model.{name}": value for name, value in model.state_dict().items()}
     tensors |= {f"teacher.{name}": value for name, value in teacher.state_dict().items()}
     tensors |= {f"aligner.{name}": value for name, value in aligner_state.items()}
@@ -63,7 +63,9 @@ def save_checkpoint(
         write_json(path / "state.json", {"progress": asdict(progress), "teaching": teaching.to_dict(), "best": best.to_dict()})
 
     write_folder(folder, fill)
-    for old in run.checkpoint_folders()[keep:]:
+    kept = run.checkpoint_folders()
+    place = kept.index(folder)
+    for old in (*kept[:place], *kept[place + keep :]):
         shutil.rmtree(old, ignore_errors=True)
     return folder
 

@@ -88,9 +88,9 @@ def labeller_beside(model: GenRep, folder: str) -> GenRep:
         ValueError: it perceives nothing, or knows other classes or another image size.
     """
     found = GenRep.from_pretrained(folder).to(model.device)
-    differs = next((name for name in ("class_names", "image_size") if getattr(found.config, name) != getattr(model.config, name)), None)
+    differs = next((name for name in ("class_names", "image_size", "codec") if getattr(found.config, name) != getattr(model.config, name)), None)
     if differs:
-        raise ValueError(f"`objective.labeller` {folder} has another `{differs}` than this model; a labeller sees the same classes in images of one size.")
+        raise ValueError(f"`objective.labeller` {folder} has another `{differs}` than this model; a labeller sees the same classes in the same images.")
     if not found.config.tasks:
         raise ValueError(f"`objective.labeller` {folder} perceives nothing; name a model that has a task.")
     return found
@@ -159,7 +159,7 @@ class Teacher:
         def posterior(calibration: Calibration, rows: Int[Tensor, " r"]) -> Float[Tensor, "r k"]:
             return calibration.log_posterior(log_lik[most][rows], torch.zeros(log_head.shape[1]), budget=most)
 
-        seen = 0 if estimator is self._posterior else min(self.config.pilot_images, len(val) // 2)
+        seen = 0 if estimator is self._posterior else self._num_seen(val)
         judged, log_posterior = cross_fitted(torch.arange(len(val)), len(val), calibrated, posterior, never=seen)
         calibration = calibrated(torch.arange(len(val)))
         gate = fit_gate(log_head[judged], log_posterior, label[judged]) if len(judged) else Gate(weight=0.0, standard_error=1.0)  # too few to judge by
@@ -199,13 +199,17 @@ class Teacher:
         estimator = self._posterior
         if not isinstance(estimator, DenoisingGap) or not self.config.pilot_images or (estimator.weights and estimator.allocation):
             return estimator
-        pilot = val.rows(slice(self.config.pilot_images))
+        pilot = val.rows(slice(self._num_seen(val)))
         candidates = torch.eye(self.model.denoiser.num_classes, device=pilot.image.device).expand(len(pilot), -1, -1)
         generator = SampleGenerator(self.seed, pilot.index, "pilot")
         x0, schedule = self.model.encode(pilot.image), self.model.schedule
         found = run_pilot(estimator, self.model.denoiser.candidates, x0, candidates, schedule=schedule, generator=generator, **PILOT)
         found = found if estimator.weights else found.weighted(pilot.label)
         return found.estimator if estimator.allocation else found.allocated()
+
+    def _num_seen(self, val: Batch) -> int:
+        """How many of these images a pilot run sees, so that others are left to judge."""
+        return min(self.config.pilot_images, len(val) // 2)
 
     @property
     def _posterior(self) -> PosteriorEstimator:

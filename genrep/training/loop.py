@@ -92,20 +92,20 @@ class Session:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.train.seed)
             self.model = GenRep(config.model)
-        if config.train.init and not run.checkpoint_folders():
+        if config.train.init and run.latest_checkpoint()[0] is None:
             lines += begin_from(self.model, Path(config.train.init))
         self.model.to(self.device)
         self.best = Best(config.train)
         if config.train.best_by:
             lines += self.best.settle(config.model.tasks if "perception" in config.objective.jobs else (), self._val())
+        parts = parts_of(self.model, lookup(ALIGNED_SETS, config.train.aligned_set, "aligned set"))
+        self.teacher = Teacher(make_teacher(self.model), config.objective, seed=config.train.seed, bf16=bool(config.train.bf16))
         open_run(run, config, command=command, device=self.device)
         write_log(run, lines, data.problems)
         self.steps1 = config.train.stage1_images // config.train.stage1_batch_size if "perception" in config.objective.jobs else 0
         self.steps2 = config.train.stage2_images // config.train.batch_size
-        parts = parts_of(self.model, lookup(ALIGNED_SETS, config.train.aligned_set, "aligned set"))
         more = [*loss_columns(config), *(PART_COLUMN + name for name in parts)]
         self.records = Records(run, self.screen, total_steps=self.steps1 + self.steps2, more=more)
-        self.teacher = Teacher(make_teacher(self.model), config.objective, seed=config.train.seed, bf16=bool(config.train.bf16))
         self.memory = Memory(len(self.streams[1]), self.model.denoiser.num_classes, visits=config.objective.distil_visits).to(self.device)
         self.progress = Progress()
         self._restore()
@@ -282,8 +282,9 @@ class Session:
 
     def _lessons(self, drawn: Drawn) -> Lessons | None:
         """What generation teaches of the images of the current step: new targets where they are due, and those that are remembered."""
-        num, which = self.config.objective.lesson_size(self.progress.step), self.streams[1].which(drawn.positions.cpu()).to(self.device)
-        return give_lessons(self.teacher, drawn.batch, drawn.positions, num=num, memory=self.memory, which=which)
+        asked = {"num": self.config.objective.lesson_size(self.progress.step), "which": self.streams[1].which(drawn.positions.cpu()).to(self.device)}
+        with autocast(self.device, self.teacher.bf16):  # whoever asks first
+            return give_lessons(self.teacher, drawn.batch, drawn.positions, memory=self.memory, **asked)
 
     def _update(self, norm: float, lr: float) -> None:
         if not math.isfinite(norm):

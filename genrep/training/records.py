@@ -90,19 +90,18 @@ class Records:
         self._columns = tuple(dict.fromkeys((*COLUMNS, *more)))
 
     def cut(self, step: int) -> None:
-        """Drop rows and events beyond `step`: they belong to a future that did not happen."""
+        """Drop rows and events beyond `step`, which belong to a future that did not happen, and a last line that was not written to its end."""
         if not is_first():
             return
         kept: list[Row] = []
         if self._run.metrics.is_file():
-            with self._run.metrics.open(newline="", encoding="utf-8") as file:
-                kept = [row for row in csv.DictReader(file) if int(row["step"]) <= step]  # type: ignore[misc]
+            kept = [row for row in csv.DictReader(_whole_lines(self._run.metrics)) if int(row["step"]) <= step]  # type: ignore[misc]
         with self._run.metrics.open("w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, self._columns)
             writer.writeheader()
             writer.writerows(kept)
         if self._run.events.is_file():
-            lines = self._run.events.read_text(encoding="utf-8").splitlines()
+            lines = _whole_lines(self._run.events)
             write_text(self._run.events, "".join(f"{line}\n" for line in lines if json.loads(line).get("step", 0) <= step))
 
     def row(self, row: Row) -> None:
@@ -120,6 +119,11 @@ class Records:
         with self._run.events.open("a", encoding="utf-8") as file:
             file.write(json.dumps(event) + "\n")
         self._screen.on_event(event)
+
+
+def _whole_lines(path: Path) -> list[str]:
+    """The lines of a file that is written line by line; on a full disk the last one may have no end."""
+    return [line.rstrip("\r\n") for line in path.read_text(encoding="utf-8").splitlines(keepends=True) if line.endswith("\n")]
 
 
 def loss_columns(config: Config) -> list[str]:

@@ -67,6 +67,8 @@ class Stream:
         positions = torch.arange(start, start + num)
         positions = torch.cat([positions[where] for _, where, _ in self._dealt(positions)])[part(num)]
         dealt = list(self._dealt(positions))
+        if not dealt:  # more processes than samples
+            return self._sets[0].batch(positions), positions
         parts = [self._sets[i].batch(samples) for i, _, samples in dealt]
         return parts[0] if len(parts) == 1 else Batch.cat(parts), torch.cat([positions[where] for _, where, _ in dealt])
 

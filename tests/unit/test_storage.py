@@ -127,6 +127,26 @@ def test_json_is_finite_and_its_errors_have_a_place(tmp_path: Path) -> None:
         read_json(path)
 
 
+def test_what_cannot_be_written_leaves_nothing_and_is_an_error_of_the_system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(OSError, match=r"x\.safetensors cannot be written"):
+        save_tensors(tmp_path / "nowhere" / "x.safetensors", {"a": torch.ones(2)})
+
+    def full(_: Path) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(storage, "_sync", full)
+    with pytest.raises(OSError, match="No space left"):
+        write_text(tmp_path / "text", "more than there is room for")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("content", [b"[]", b"null", b'{"a": "\xe3"}'])
+def test_a_manifest_that_is_none_is_named(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / MANIFEST).write_bytes(content)
+    with pytest.raises(ValueError, match=MANIFEST):
+        verify_folder(tmp_path)
+
+
 def test_tensors_come_back(tmp_path: Path) -> None:
     tensors = {"a": torch.arange(6.0).view(2, 3).T, "b": torch.tensor(3), "c": torch.ones(2, dtype=torch.bfloat16)}
     save_tensors(tmp_path / "t.safetensors", tensors)

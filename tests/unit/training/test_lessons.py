@@ -275,5 +275,8 @@ def test_lessons_are_known_by_name() -> None:
         ObjectiveConfig(self_training=True, pseudo_confidence=None)
     with pytest.raises(ValueError, match="`distil_shortlist` must be 0, for all classes, or at least 2; found 1"):
         ObjectiveConfig(distil_shortlist=1)
+    for name in ("draws", "variational_steps", "distil_every"):
+        with pytest.raises(ValueError, match=f"`{name}` must be at least 1; found 0"):
+            ObjectiveConfig(**{name: 0})
     with pytest.raises(ValueError, match="`distil_random` must be at least 0, and is beside a `distil_shortlist`; found 3 and 0"):
         ObjectiveConfig(distil_random=3)

@@ -185,6 +185,9 @@ def test_probing_changes_nothing_and_a_small_step_does_what_gradients_say(tmp_pa
             assert pairs and (job == "perception") == any(int(row["step"]) <= STEPS1 for row in found if row[f"align/actual_{job}"])
             for predicted, actual in pairs:
                 assert actual == pytest.approx(predicted, rel=0.1, abs=2e-5)
+    for name in ("log_every", "keep_checkpoints", "side_by_side", "micro_batches"):
+        with pytest.raises(ValueError, match=f"`{name}` must be at least 1; found 0"):
+            glimpsing(**{name: 0})
     with pytest.raises(ValueError, match="`probe_every` must be a multiple of `log_every` = 1, or 0; found -1"):
         glimpsing(probe_every=-1)
 

@@ -76,14 +76,65 @@ def test_checkpoints_do_not_change_the_run_and_a_damaged_one_is_passed_over(whol
     run = stopped(tmp_path / "run", 6, often)
     assert [folder.name for folder in RunFolder(run).checkpoint_folders()] == ["step_6", "step_5"]
     file = newest(run) / "state.safetensors"
-    content = bytearray(file.read_bytes())
-    content[len(content) // 2] ^= 1
-    file.write_bytes(content)
+    damage(newest(run))
     train(often, run)
     (damaged,), (resume,) = events(run, "damaged_checkpoint"), events(run, "resume")
     assert str(file) in damaged["what"] and resume["step"] == 5
     assert_same_model_tensors(run, whole)
     assert rows(run) == rows(whole)
+
+
+def damage(folder: Path) -> None:
+    file = folder / "state.safetensors"
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+
+
+def test_what_was_just_saved_stays_and_what_was_refused_goes(tmp_path: Path) -> None:
+    """However few are kept, and whatever their numbers."""
+    once = replace(config(), train=replace(config().train, keep_checkpoints=1))
+    run = stopped(tmp_path / "run", 7, once)
+    damage(newest(run))
+    stopped(run, 3, once)
+    assert [folder.name for folder in RunFolder(run).checkpoint_folders()] == ["step_3"]
+    stopped(run, 1, once)
+    assert [folder.name for folder in RunFolder(run).checkpoint_folders()] == ["step_4"]
+
+
+def test_where_all_checkpoints_are_damaged_it_begins_where_it_began(whole: Path, tmp_path: Path) -> None:
+    """From the model that was named, not from nothing."""
+    begun = replace(config(), train=replace(config().train, init=str(RunFolder(whole).model)))
+    straight, damaged = stopped(tmp_path / "straight", 1, begun), stopped(tmp_path / "damaged", 2, begun)
+    damage(newest(damaged))
+    stopped(damaged, 1, begun)
+    assert_same_state(newest(damaged), newest(straight))
+
+
+def test_a_line_that_a_full_disk_cut_is_dropped(whole: Path, tmp_path: Path) -> None:
+    run = stopped(tmp_path / "run", 5)
+    metrics, found = RunFolder(run).metrics, RunFolder(run).events
+    metrics.write_text(metrics.read_text() + "1")
+    found.write_text(found.read_text() + '{"event": ')
+    train(config(), run)
+    assert rows(run) == rows(whole)
+    assert_same_model(run, whole)
+
+
+def test_a_misspelt_setting_leaves_no_run_in_the_way(tmp_path: Path) -> None:
+    run, train_config = tmp_path / "run", config().train
+    with pytest.raises(ValueError, match=r"unknown aligned set `bloks`.*`blocks`"):
+        train(replace(config(), train=replace(train_config, aligned_set="bloks")), run)
+    assert not run.exists()
+    stopped(run, 1, replace(config(), train=replace(train_config, aligned_set="blocks")))
+
+
+def test_lessons_are_as_precise_whoever_asks_first(tmp_path: Path) -> None:
+    """A probe measures in float32, before the losses of a step in bfloat16."""
+    half = replace(config(), objective=replace(config().objective, distil_every=1, gate_at=(0.0,)), train=replace(config().train, bf16=True))
+    plain, probed = (train(replace(half, train=replace(half.train, probe_every=every)), tmp_path / str(every)) for every in (0, 1))
+    assert any(float(row["loss/distil"]) > 0 for row in rows(plain))
+    assert_same_model_tensors(plain, probed)
 
 
 def test_rows_of_a_future_that_did_not_happen_are_cut(whole: Path, tmp_path: Path) -> None:

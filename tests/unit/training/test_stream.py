@@ -123,6 +123,12 @@ def test_every_image_has_a_number_of_its_own() -> None:
     assert torch.equal(numbers, batch.index + 7 * several)
 
 
+def test_more_processes_than_samples_leave_some_without(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stream_module, "part", lambda num: slice(num, num))
+    batch, positions = Stream(sets(), seed=3).batch(7, 1)
+    assert len(batch) == len(positions) == 0 and batch.image.shape[1:] == (3, 16, 16)
+
+
 def test_what_is_prepared_ahead_is_what_is_asked_for() -> None:
     """In order, over the end of epochs, after a jump, and with another number."""
     ahead, plain = Ahead(sets(), seed=3, shares=(1, 2)), Stream(sets(), seed=3, shares=(1, 2))
