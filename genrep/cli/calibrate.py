@@ -36,6 +36,8 @@ def run(args: argparse.Namespace) -> int:
     if not events:
         raise ValueError(f"{args.run} cannot be calibrated: that takes validation images annotated for classification or detection, and the head.")
     model.save_pretrained(folder.model, recipe=f"recipe `{config.name}`")
+    if folder.evaluation.is_file():  # of the model as it was
+        print(f"the figures of before are in {folder.evaluation.rename(folder.evaluation.with_stem('eval-before'))}; `genrep eval {args.run}` measures anew")
     print("\n".join(map(event_text, events)))
     print(f"wrote {folder.model}")
     return 0

@@ -39,12 +39,13 @@ def run(args: argparse.Namespace) -> int:
     else:
         print("all settings are the same")
     differences = [f"{letter} - A" for letter in letters[1:]]
-    table = Table(Column("figure", no_wrap=True), *letters, *differences, title="on test; the best in bold")
+    table = Table(Column("figure", no_wrap=True), *letters, *differences, title="as measured by `genrep eval`; the best in bold")
     for row in rows:
         table.add_row(row.key, *_cells(row), *(_difference(row, i) for i in range(1, len(names))))
     console.print(table)
     print("*: more than both intervals, of testing on so few images, leave open. What another seed would change is not in them.")
     if args.out:
+        args.out.parent.mkdir(parents=True, exist_ok=True)
         write_json(args.out, {"runs": names, "settings": settings, "figures": {row.key: {"values": row.values, "intervals": row.intervals} for row in rows}})
         print(f"wrote {args.out}")
     return 0

@@ -27,7 +27,9 @@ def run(args: argparse.Namespace) -> int:
     from genrep.cli.runs import model_folder
     from genrep.cli.screen import say_environment
     from genrep.evaluation import evaluate, evaluate_elsewhere
+    from genrep.evaluation.evaluate import DETAILS
     from genrep.processes import is_first, joined
+    from genrep.storage import read_json
 
     model_folder(args.run)
     sets, weights = tuple(args.data.split(",")) if args.data else (), args.weights
@@ -39,7 +41,8 @@ def run(args: argparse.Namespace) -> int:
         say_environment()
         if elsewhere:
             return _elsewhere(args.run, sets, weights)
-        print_figures(evaluate_run(args.run, allow_network=False))
+        figures = evaluate_run(args.run, allow_network=False)
+        print_figures(figures, title="on val" if read_json(args.run / DETAILS)["of_val"] else "on test")
     print_next(args.run)
     return 0
 

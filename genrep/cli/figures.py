@@ -124,6 +124,8 @@ def print_next(run: Path) -> None:
     from genrep.storage import read_json
 
     names = read_json(run / "config.json")["model"]["class_names"]
+    if any(set(name) & set("+,@") for name in names):  # which mean something in a row
+        names = list(map(str, range(len(names))))
     rows = shlex.quote(",".join([names[-1], "+".join(names[-3:-1])]) if len(names) > 2 else ",".join(names))
     name = shlex.quote(str(run))
     print(f"\nlook at {run / 'report.html'}\nnext:")

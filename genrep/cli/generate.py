@@ -41,7 +41,7 @@ def run(args: argparse.Namespace) -> int:
     import torch
 
     from genrep.cli.runs import load_model, refuse_existing
-    from genrep.cli.wishes import asked_counts, read_row, read_wishes
+    from genrep.cli.wishes import asked_counts, read_rows, read_wishes
     from genrep.evaluation.generation import film
     from genrep.registry import lookup
     from genrep.samplers import SAMPLERS
@@ -52,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
         refuse_existing(path, overwrite=args.overwrite)
     sampler = lookup(SAMPLERS, args.sampler, "sampler")(num_steps=args.steps, grid=args.grid)
     model = load_model(args.model)
-    rows = [read_row(entry, model.class_names, model.image_size) for entry in (args.classes.split(",") if args.classes else model.class_names)]
+    rows = read_rows(args.classes, model.class_names, model.image_size)
     names = ["+".join(model.class_names[one.label] for one in row) for row in rows]
     classes, wishes = asked_counts(rows, len(model.class_names)), read_wishes(args, model, rows)
     options: dict[str, Any] = {"sampler": sampler, "guidance": args.guidance, "seed": args.seed}

@@ -47,6 +47,7 @@ def run(args: argparse.Namespace) -> int:
         mean = mean_of_repetitions(bits.tolist())
         print(f"{mean.value:8.4f}  [{mean.low:.4f}, {mean.high:.4f}]  mean of {len(entries)} images, and the interval of images like these")
     known = {"model": str(args.model or PACKAGED), "class": args.condition, "method": args.method, "draws": args.draws, "seed": args.seed}
+    args.out.parent.mkdir(parents=True, exist_ok=True)
     write_json(args.out, {**known, "images": entries, "skipped": skipped})
     print(f"wrote {args.out}: bits per dimension of 8-bit pixels" + (f"; skipped: {len(skipped)}" if skipped else ""))
     return 0

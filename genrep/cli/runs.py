@@ -62,7 +62,7 @@ def _begun(config: Config, init: Path) -> Config:
 
 def default_run(name: str) -> Path:
     """runs/NAME-YYYY-MM-DD under the current directory; a config file gives the name of its folder or its own."""
-    path = Path(name)
+    path = Path(name).resolve() if Path(name).is_dir() else Path(name)
     stem = path.stem if path.stem != "config" else path.resolve().parent.name
     return Path("runs") / f"{stem}-{date.today().isoformat()}"
 

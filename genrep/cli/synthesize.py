@@ -38,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Make, judge, write."""
     from genrep.cli.runs import load_model, refuse_existing
-    from genrep.cli.wishes import asked_counts, read_row
+    from genrep.cli.wishes import asked_counts, read_rows
     from genrep.storage import file_name, write_folder
 
     for name in ("count", "tries"):
@@ -46,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
             raise ValueError(f"`--{name}` must be at least 1; found {getattr(args, name)}.")
     refuse_existing(args.out, overwrite=args.overwrite and (args.out / PROVENANCE).is_file())
     model = load_model(args.model)
-    rows = [read_row(entry, model.class_names, model.image_size) for entry in (args.classes.split(",") if args.classes else model.class_names)]
+    rows = read_rows(args.classes, model.class_names, model.image_size)
     if any(asked.box for row in rows for asked in row):
         raise ValueError("`--classes` says what to make, not where; leave the places out.")
     names = [file_name("_".join(model.class_names[one.label] for one in row)) for row in rows]

@@ -40,19 +40,26 @@ class Asked:
 
 
 def read_row(entry: str, class_names: Sequence[str], image_size: tuple[int, int]) -> list[Asked]:
-    """The objects of an entry such as `boot`, `3`, `boot+bag` or `boot@0:8:16:24+bag`.
+    """The objects of an entry such as `boot`, `3`, `boot+bag` or `boot@0:8:16:24+bag`; a name goes before a number.
 
     Raises:
         ValueError: an unknown class (the nearest is named), or a box that is none.
     """
     from genrep.registry import lookup
 
-    index = {name: i for i, name in enumerate(class_names)} | {str(i): i for i in range(len(class_names))}
+    index = {str(i): i for i in range(len(class_names))} | {name: i for i, name in enumerate(class_names)}
+    if entry.strip() in index:  # a class may be called `c++`
+        return [Asked(index[entry.strip()], None)]
     asked = []
     for part in entry.split("+"):
         name, _, place = part.strip().partition("@")
         asked.append(Asked(lookup(index, name.strip(), "class"), _read_box(place, image_size) if place else None))
     return asked
+
+
+def read_rows(text: str | None, class_names: Sequence[str], image_size: tuple[int, int]) -> list[list[Asked]]:
+    """The rows of `--classes`; without it every class."""
+    return [read_row(entry, class_names, image_size) for entry in text.split(",")] if text else [[Asked(i, None)] for i in range(len(class_names))]
 
 
 def _read_box(place: str, image_size: tuple[int, int]) -> tuple[float, ...]:

@@ -51,11 +51,23 @@ def check_data(path: Path) -> DataReport:
             by_split.append(found)
         except ValueError as error:
             problems.add(split, str(error))
+            by_split.append(_of_annotations(path, layout, split))
     _compare_classes(sets, problems)
     counts = {split: _counts(data) for split, data in sets.items()}
     num_objects = sum(int((data.object_labels != UNLABELLED).sum()) for data in sets.values())
     found = [*merged(*by_split), *problems.found]
     return DataReport(path, layout, {split: len(data) for split, data in sets.items()}, counts, num_objects, found)
+
+
+def _of_annotations(path: Path, layout: str, split: str) -> list[Problem]:
+    """What is wrong with the annotations of a split that cannot be read, as far as they can be: it may say why."""
+    quiet, contents = Problems(strict=False), LAYOUTS[layout].contents
+    try:
+        if contents:
+            contents(path, split, quiet)
+    except ValueError:
+        pass
+    return quiet.found
 
 
 def _compare_classes(sets: dict[str, ArrayDataset], problems: Problems) -> None:

@@ -26,7 +26,7 @@ def annotation_files(root: Path) -> dict[str, Path]:
     candidates = [*sorted(root.glob("annotations/*.json")), *sorted(root.glob("*.json")), *sorted(root.glob("*/_annotations.coco.json"))]
     found: dict[str, list[Path]] = {}
     for file in candidates:
-        if split := _split_of(file):
+        if (split := _split_of(file)) and not (file.parent == root and _is_other(file)):
             found.setdefault(split, []).append(file)
     if not found and len(candidates) == 1 and _is_coco(candidates[0]):
         return {"train": candidates[0]}
@@ -36,6 +36,14 @@ def annotation_files(root: Path) -> dict[str, Path]:
 def _is_coco(file: Path) -> bool:
     try:
         return {"images", "annotations", "categories"} <= _parse(file).keys()
+    except ValueError:
+        return False
+
+
+def _is_other(file: Path) -> bool:
+    """Whether it is json of something else, as a log of another program."""
+    try:
+        return not {"images", "annotations", "categories"} & _parse(file).keys()
     except ValueError:
         return False
 
@@ -76,7 +84,7 @@ def read_contents(root: Path, split: str, problems: Problems) -> Contents:
 
 def _parse(file: Path) -> dict[str, Any]:
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
+        content = json.loads(file.read_text(encoding="utf-8-sig"))
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{file} is not valid json ({' '.join(str(error).split())}).") from error
     if not isinstance(content, dict):

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from genrep.datasets.base import ArrayDataset, unlocated
-from genrep.datasets.images import SPLITS, VAL_SHARE, existing_folder, is_picture, read_picture, read_png
+from genrep.datasets.images import VAL_SHARE, existing_folder, is_picture, read_picture, read_png, split_called
 from genrep.datasets.problems import Problem, Problems
 from genrep.registry import lookup
 
@@ -104,7 +104,7 @@ def _folders(path: Path) -> Folders:
     """Scene folders by split; without split folders all are train."""
     found: Folders = {}
     for folder in sorted(folder for folder in path.rglob("*") if folder.is_dir() and any(_beside(file).is_file() for file in _pictures(folder))):
-        split = next((SPLITS[part] for part in folder.relative_to(path).parts[:-1] if part in SPLITS), "train")
+        split = next((split for part in folder.relative_to(path).parts[:-1] if (split := split_called(part))), "train")
         found.setdefault(split, []).append(folder)
     if "val" not in found and len(found.get("train", [])) > 1:
         by_name = sorted(found["train"], key=lambda folder: hashlib.sha256(str(folder.relative_to(path)).encode()).hexdigest())

@@ -70,6 +70,8 @@ def recognise(path: Path) -> str:
     for name, layout in LAYOUTS.items():
         if layout.splits(path):
             return name
+    if names := sorted({file.relative_to(path).parts[0] for file in path.rglob("*") if is_picture(file) and file.parent != path}):
+        raise ValueError(f"{path} has pictures in {', '.join(names)}, but nothing that says what they show; expected {EXPECTED}.")
     raise ValueError(f"{path} has no pictures; expected {EXPECTED}.")
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from genrep.datasets.folders import LAYOUTS, recognise
-from genrep.datasets.images import opened_picture
+from genrep.datasets.images import opened_picture, upright_size
 from genrep.datasets.problems import Problems
 
 MOST = 200
@@ -46,7 +46,7 @@ def glance(folder: Path) -> Glance:
     for each in found[:: max(1, len(found) // MOST)]:
         try:
             with Image.fromarray(each) if isinstance(each, np.ndarray) else opened_picture(each) as picture:
-                sizes.append((picture.height, picture.width))
+                sizes.append(upright_size(picture))
                 grey = grey and _is_grey(picture)
         except Exception:  # decoders raise almost anything on damaged files, which the reader will name
             continue

@@ -10,9 +10,12 @@ from jaxtyping import UInt8
 from torch import Tensor
 
 from genrep.datasets.base import ArrayDataset, unlocated
-from genrep.datasets.images import FORMATS, SPLITS, existing_folder, is_picture, of_split, read_picture, with_val
+from genrep.datasets.images import FORMATS, existing_folder, is_picture, of_split, read_picture, split_folders, with_val
 from genrep.datasets.problems import Problem, Problems
 from genrep.registry import lookup
+
+NO_CLASSES = {"images", "masks", "labels", "annotations", "jpegimages"}
+"""Names of folders that belong to other layouts."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +28,9 @@ class _Layout:
 def splits(path: Path) -> tuple[str, ...]:
     """The splits that can be read from the folder; none if no folder in it holds pictures."""
     folders = _class_folders(path)
+    names = {name for by_class in folders.values() for name in by_class}
+    if names and {name.lower() for name in names} <= NO_CLASSES:
+        return ()
     if not any(_pictures(folder) for by_class in folders.values() for folder in by_class.values()):
         return ()
     return tuple(with_val(folders))
@@ -76,17 +82,17 @@ def _layout(path: Path, problems: Problems) -> _Layout:
 
 def _class_folders(path: Path) -> dict[str, dict[str, Path]]:
     """Class folders by split and name; without split folders all are train."""
-    below = _subfolders(path)
-    by_split = {SPLITS[name]: _subfolders(folder) for name, folder in below.items() if name in SPLITS}
-    return by_split if any(by_split.values()) else {"train": below}
+    by_split = {split: _subfolders(folder) for folder, split in split_folders(path).items()}
+    return by_split if any(by_split.values()) else {"train": _subfolders(path)}
 
 
 def _subfolders(path: Path) -> dict[str, Path]:
-    return {child.name: child for child in sorted(path.iterdir()) if child.is_dir() and not child.name.startswith(".")}
+    found = [child for child in sorted(path.iterdir()) if child.is_dir() and not child.name.startswith((".", "__MACOSX"))]
+    return {child.name: child for child in found if not any(child.glob("*/command.txt"))}  # where our own runs lie, nothing is to be learnt from
 
 
 def _pictures(folder: Path) -> list[Path]:
-    return sorted(file for file in folder.rglob("*") if is_picture(file) and not file.name.startswith("."))
+    return sorted(file for file in folder.rglob("*") if is_picture(file) and not any(part.startswith(".") for part in file.relative_to(folder).parts))
 
 
 def _report_leftovers(path: Path, folders: dict[str, dict[str, Path]], files: dict[str, dict[str, list[Path]]], problems: Problems) -> None:
@@ -100,5 +106,6 @@ def _report_leftovers(path: Path, folders: dict[str, dict[str, Path]], files: di
                 problems.add(str(folder.relative_to(path)), f"class `{name}` has no picture in train")
             for other in sorted(file for file in folder.rglob("*") if file.is_file() and file not in used and not file.name.startswith(".")):
                 problems.drop(str(other.relative_to(path)), f"not one of {', '.join(FORMATS)}")
-    for stray in sorted(file for file in (*path.glob("*"), *path.glob("*/*")) if is_picture(file) and file not in used):
+    below = (file for folder in _subfolders(path).values() for file in _pictures(folder))
+    for stray in sorted(file for file in {*path.glob("*"), *below} if is_picture(file) and file not in used):
         problems.drop(str(stray.relative_to(path)), "lies in no class folder")

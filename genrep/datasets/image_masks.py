@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from genrep.datasets.base import MOST_CLASSES, ArrayDataset
-from genrep.datasets.images import MAX_PIXELS, SPLITS, existing_folder, is_picture, of_split, read_names, read_png, with_val
+from genrep.datasets.images import MAX_PIXELS, existing_folder, is_picture, of_split, read_names, read_png, split_called, split_folders, with_val
 from genrep.datasets.index_masks import EXPECTED, MODES, Masked, indices_of, read_masked
 from genrep.datasets.problems import Problem, Problems
 from genrep.registry import lookup
@@ -68,6 +68,8 @@ def read_image_masks(
     _report_strays(path, every, problems)
     masked = [Masked(pair.picture, pair.mask if pair.mask.is_file() else None, meaning, None) for pair in pairs]
     found = read_masked(path, class_names, masked, image_size=image_size, channels=channels, max_objects=max_objects, problems=problems)
+    if found is not None and len(bare) < len(pairs) and set(found.semantic_mask.unique().tolist()) == {0, IGNORE}:
+        problems.add(MASKS, f"hold no class, only 0, the background, and {IGNORE}, which is ignored; write 1, 2, ... for classes")
     if found is None:
         raise ValueError(f"{path} has no readable picture in split `{split}`; expected {PICTURES}/*.jpg with {MASKS}/*.png.")
     return found, problems.found
@@ -76,11 +78,13 @@ def read_image_masks(
 def _pairs(path: Path) -> dict[str, list[_Pair]]:
     """Pictures by split, and where their masks should be."""
     found: dict[str, list[_Pair]] = {}
-    for folder, outer in ((path, None), *((path / name, split) for name, split in SPLITS.items())):
+    for folder, outer in ((path, None), *split_folders(path).items()):
+        masks = {file.with_suffix(""): file for file in (folder / MASKS).rglob("*") if file.suffix.lower() == ".png"}
         for picture in sorted(file for file in (folder / PICTURES).rglob("*") if is_picture(file) and not file.name.startswith(".")):
             below = picture.relative_to(folder / PICTURES)
-            split = outer or SPLITS.get(below.parts[0], "train")
-            found.setdefault(split, []).append(_Pair(picture, (folder / MASKS / below).with_suffix(".png")))
+            called = (folder / MASKS / below).with_suffix("")
+            split = outer or split_called(below.parts[0]) or "train"
+            found.setdefault(split, []).append(_Pair(picture, masks.get(called, called.with_suffix(".png"))))
     return found
 
 
@@ -117,6 +121,6 @@ def _last_index(mask: Path) -> int:
 def _report_strays(path: Path, every: dict[str, list[_Pair]], problems: Problems) -> None:
     """Name masks without a picture, and what is none."""
     used = {pair.mask for pairs in every.values() for pair in pairs}
-    for folder in (path, *(path / name for name in SPLITS)):
+    for folder in (path, *split_folders(path)):
         for mask in sorted(file for file in (folder / MASKS).rglob("*") if file.is_file() and file not in used and not file.name.startswith(".")):
             problems.drop(str(mask.relative_to(path)), f"is no png with the name of a picture in {PICTURES}")

@@ -62,10 +62,16 @@ def _read(file: Path | bytes, size: tuple[int, int], channels: int) -> tuple[Ten
     with opened_picture(file) as opened:
         if opened.width * opened.height > MAX_PIXELS:
             raise ValueError(f"{opened.width} x {opened.height} are more than {MAX_PIXELS} pixels")
-        own = opened.size[::-1] if opened.getexif().get(ExifTags.Base.Orientation) in SIDEWAYS else opened.size
+        own = upright_size(opened)
         opened.draft(None, (2 * max(size), 2 * max(size)))  # a JPEG may be decoded at a fraction of its size
         pixels = stretched(_eight_bits(ImageOps.exif_transpose(opened)), size, channels)
-    return pixels, (own[1], own[0])
+    return pixels, own
+
+
+def upright_size(picture: Image.Image) -> tuple[int, int]:
+    """(height, width) of an opened picture, turned as its EXIF says."""
+    width, height = picture.size
+    return (width, height) if picture.getexif().get(ExifTags.Base.Orientation) in SIDEWAYS else (height, width)
 
 
 def opened_picture(file: Path | bytes) -> Image.Image:
@@ -120,7 +126,7 @@ def read_names(path: Path) -> list[str]:
     if not path.is_file():
         return []
     try:
-        names = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+        names = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
     except ValueError as error:
         raise ValueError(f"{path} is not text; expected one class name a line.") from error
     twice = next((name for name in names if names.count(name) > 1), None)
@@ -129,6 +135,20 @@ def read_names(path: Path) -> list[str]:
     if len(names) > MOST_CLASSES:
         raise ValueError(f"{path} has {len(names)} names; at most {MOST_CLASSES} classes can be told apart.")
     return names
+
+
+def split_called(name: str) -> str | None:
+    """Which split a folder of this name is, in capitals or not; None: none.
+
+    >>> split_called("Valid"), split_called("cats")
+    ('val', None)
+    """
+    return SPLITS.get(name.lower())
+
+
+def split_folders(path: Path) -> dict[Path, str]:
+    """The folders in a folder that are called as splits, and which they are."""
+    return {child: split for child in sorted(path.iterdir()) if child.is_dir() and (split := split_called(child.name))}
 
 
 def inside(root: Path, name: str) -> Path:

@@ -84,7 +84,7 @@ def _lists(path: Path) -> dict[str, Path]:
 
 def _lines(file: Path, problems: Problems) -> list[_Line]:
     found: dict[str, _Line] = {}
-    for number, text in enumerate(file.read_text(encoding="utf-8", errors="replace").splitlines(), 1):
+    for number, text in enumerate(file.read_text(encoding="utf-8-sig", errors="replace").splitlines(), 1):
         words, where = text.split(), f"{file.name} line {number}"
         if not words or text.startswith("#"):
             continue

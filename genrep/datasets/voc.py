@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from genrep.datasets.base import ArrayDataset
@@ -70,14 +71,18 @@ def read_contents(path: Path, split: str, problems: Problems) -> Contents:
     return Contents(root=path, split=split, class_names=class_names, pictures=found)
 
 
+IN_CLASS = re.compile(r"\s+-?[01]$")
+"""Behind a name in the lists of one class: whether the picture shows it."""
+
+
 def _lists(path: Path) -> dict[str, list[str]]:
     """Names of pictures by split."""
     found: dict[str, list[str]] = {}
     for split, stems in LISTS.items():
         file = next((file for stem in stems if (file := path / "ImageSets" / "Main" / f"{stem}.txt").is_file()), None)
         if file is not None:
-            lines = file.read_text(encoding="utf-8", errors="replace").splitlines()
-            found[split] = list(dict.fromkeys(line.split()[0] for line in lines if line.strip()))
+            lines = file.read_text(encoding="utf-8-sig", errors="replace").splitlines()
+            found[split] = list(dict.fromkeys(IN_CLASS.sub("", line.strip()) for line in lines if line.strip()))
     if "val" in found and "train" in found:
         found["train"] = [name for name in found["train"] if name not in set(found["val"])]
     return found or {"train": sorted(file.stem for file in (path / ANNOTATIONS).glob("*.xml"))}
@@ -125,7 +130,7 @@ def _picture(path: Path, name: str, class_names: tuple[str, ...], problems: Prob
 def _locate(path: Path, name: str, annotation: Annotation) -> Path:
     """The picture that the annotation names, or else the one that is called as it is."""
     said = [inside(path / PICTURES, annotation.picture)] if annotation.picture else []
-    called = [inside(path / PICTURES, f"{name}{suffix}") for suffix in FORMATS]
+    called = [inside(path / PICTURES, f"{name}{suffix}") for low in FORMATS for suffix in (low, low.upper())]
     found = next((file for file in (*said, *called) if is_picture(file)), None)
     if found is None:
         raise ValueError(f"its picture `{annotation.picture or name}` is not in {PICTURES}")

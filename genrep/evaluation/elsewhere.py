@@ -11,7 +11,7 @@ from genrep.model import GenRep
 from genrep.processes import is_first
 from genrep.storage import write_json
 from genrep.training import Screen
-from genrep.training.data import RunData
+from genrep.training.data import RunData, folders_of
 from genrep.training.records import Silent
 from genrep.types import Batch, Perception
 
@@ -19,7 +19,7 @@ from genrep.types import Batch, Perception
 def evaluate_elsewhere(
     run: Path | str, sets: tuple[str, ...] = (), *, weights: str = "last", allow_network: bool = False, progress: Screen | None = None
 ) -> tuple[Path, Figures]:
-    """What a run's model sees in other sets: their test split, or all of a folder that has none.
+    """What a run's model sees in other sets: their test split, or all of a folder that has none; of one that it was trained on, then, val.
 
     Args:
         sets: embedded ones or folders, with the classes that the model knows; none: those of the run that are annotated.
@@ -33,9 +33,11 @@ def evaluate_elsewhere(
     folder, config, model = finished_run(run, weights=weights)
     data = RunData(replace(config, data=replace(config.data, sets=sets or config.data.sets)), allow_network=allow_network)
     figures: Figures = {}
+    trained_on, asked = {Path(each).expanduser().resolve() for each in config.data.sets}, folders_of(sets or config.data.sets)
     for name in data.names:
-        (progress or Silent()).on_event({"event": "evaluation", "part": f"perception of {name}"})
-        seen = _seen(model, data, name, config.eval.batch_size)
+        splits = _splits(data, name, known=asked[name] in trained_on)
+        (progress or Silent()).on_event({"event": "evaluation", "part": f"perception of {name}, {' and '.join(splits)}"})
+        seen = _seen(model, data, name, splits, config.eval.batch_size)
         found = {f"{name}/{task}/{key}": value for task, measure in MEASURES.items() for key, value in measure(seen, model.class_names).figures.items()}
         if not found and sets:
             raise ValueError(f"`{name}` has no annotations of what this model sees ({', '.join(model.heads)}); there is nothing to measure.")
@@ -47,10 +49,20 @@ def evaluate_elsewhere(
     return path, figures
 
 
-def _seen(model: GenRep, data: RunData, name: str, batch_size: int) -> Seen:
+def _splits(data: RunData, name: str, *, known: bool) -> tuple[str, ...]:
+    """What of a set is looked at.
+
+    Args:
+        known: the model was trained on it.
+    """
+    if data.stand_in(name, "test") == "test":
+        return ("test",)
+    return ("val",) if known else ("train", "val")
+
+
+def _seen(model: GenRep, data: RunData, name: str, splits: tuple[str, ...], batch_size: int) -> Seen:
     """All that the model sees of a set."""
-    splits = ("test",) if data.stand_in(name, "test") == "test" else ("train", "val")
     sets = [data.split(name, split) for split in splits]
     slots = max(each.object_labels.shape[1] for each in sets)
     parts = [see(model, each.with_slots(slots), batch_size=batch_size) for each in sets]
-    return Seen(name, Batch.cat([part.truth for part in parts]), Perception.cat([part.perception for part in parts]), layered=parts[0].layered)
+    return replace(parts[0], truth=Batch.cat([part.truth for part in parts]), perception=Perception.cat([part.perception for part in parts]))

@@ -120,7 +120,15 @@ def evaluate(run: Path | str, *, allow_network: bool = False, progress: Screen |
     _measure(work)
     if not is_first():
         return work.figures
-    details = {**work.tables, "class_names": list(model.class_names), "gates": _gates(folder.events), "notes": work.notes, "seconds": work.seconds}
+    of_val = [name for name in work.data.names if work.data.stand_in(name, "test") != "test"]
+    details = {
+        **work.tables,
+        "of_val": of_val,
+        "class_names": list(model.class_names),
+        "gates": _gates(folder.events),
+        "notes": work.notes,
+        "seconds": work.seconds,
+    }
     write_json(folder.path / DETAILS, details)
     write_json(folder.evaluation, work.figures)
     return work.figures

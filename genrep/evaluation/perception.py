@@ -112,7 +112,7 @@ def measure_multilabel(seen: Seen, class_names: Sequence[str]) -> Measured:
     figures["ece"] = score_calibration_error(probs.flatten(), present.flatten())
     per_class = dict(zip(class_names, average_precisions(probs, present).tolist(), strict=True))
     tables = {"set": seen.name, "n": len(probs), "per_class": {name: {"ap": ap} for name, ap in per_class.items() if math.isfinite(ap)}}
-    return Measured(figures, tables)
+    return Measured(_finite(figures), tables)
 
 
 def measure_detection(seen: Seen, class_names: Sequence[str]) -> Measured:
@@ -125,7 +125,7 @@ def measure_detection(seen: Seen, class_names: Sequence[str]) -> Measured:
     tables = {"set": seen.name, "n": int(seen.truth.has_objects.sum()), "per_class": per_class, "precision50": curves}
     ece = score_calibration_error(*judged(seen.perception.detections, seen.truth))
     figures = {"ap": found.ap, "ap50": found.ap50, "ece": ece}
-    return Measured({name: value for name, value in figures.items() if math.isfinite(value)}, tables)
+    return Measured(_finite(figures), tables)
 
 
 def measure_segmentation(seen: Seen, class_names: Sequence[str]) -> Measured:
@@ -136,7 +136,7 @@ def measure_segmentation(seen: Seen, class_names: Sequence[str]) -> Measured:
     found = segmentation(pixel_confusion(seen.perception.semantic_mask, seen.truth.semantic_mask, num_values=len(class_names) + 1))
     tables = {"set": seen.name, "n": int(labelled.sum()), "per_class": dict(zip(("background", *class_names), found.per_value, strict=True))}
     figures = {"miou": found.miou, "miou_foreground": found.miou_foreground}
-    return Measured({name: value for name, value in figures.items() if math.isfinite(value)}, tables)
+    return Measured(_finite(figures), tables)
 
 
 def measure_depth(seen: Seen, class_names: Sequence[str]) -> Measured:
@@ -165,6 +165,11 @@ MEASURES = {
     "depth": measure_depth,
 }
 """What is measured, by task."""
+
+
+def _finite(figures: Figures) -> Figures:
+    """Without those of nothing: of no object, or of no class."""
+    return {name: value for name, value in figures.items() if math.isfinite(value)}
 
 
 def _missing(task: str, seen: Seen, no_head: bool, annotation: str) -> str:

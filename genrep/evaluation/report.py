@@ -143,6 +143,7 @@ def headlines(figures: Mapping[str, float], details: Details) -> list[Headline]:
 
     def on(task: str, kind: str) -> str:
         table = details.get(task, {})
+        kind = kind.replace("test", "val") if table.get("set") in details.get("of_val", ()) else kind  # older runs do not say
         return f"{table.get('n', 0):,} {kind} {table.get('set', '')}"
 
     guidance = f", guidance {figures['generation/guidance']:g}" if "generation/guidance" in figures else ""

@@ -80,7 +80,8 @@ def bootstrap(figure: Callable[[Int[Tensor, " n"]], float], num: int, *, seed: i
         raise ValueError(f"an interval needs at least 1 sample; found {num}.")
     generator = torch.Generator().manual_seed(seed)
     found = torch.tensor([figure(torch.randint(num, (num,), generator=generator)) for _ in range(num_resamples)], dtype=torch.float64)
-    low, high = found.quantile(torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
+    found = found[found.isfinite()]  # some draws may lack what a figure is of
+    low, high = (math.nan, math.nan) if not len(found) else found.quantile(torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
     return Estimate(figure(torch.arange(num)), low, high)
 
 

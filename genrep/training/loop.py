@@ -95,7 +95,7 @@ class Session:
         if config.train.init and run.latest_checkpoint()[0] is None:
             lines += begin_from(self.model, Path(config.train.init))
         self.model.to(self.device)
-        self.best = Best(config.train)
+        self.progress, self.best = Progress(), Best(config.train)
         if config.train.best_by:
             lines += self.best.settle(config.model.tasks if "perception" in config.objective.jobs else (), self._val())
         parts = parts_of(self.model, lookup(ALIGNED_SETS, config.train.aligned_set, "aligned set"))
@@ -107,7 +107,6 @@ class Session:
         more = [*loss_columns(config), *(PART_COLUMN + name for name in parts)]
         self.records = Records(run, self.screen, total_steps=self.steps1 + self.steps2, more=more)
         self.memory = Memory(len(self.streams[1]), self.model.denoiser.num_classes, visits=config.objective.distil_visits).to(self.device)
-        self.progress = Progress()
         self._restore()
         if look and is_first() and not run.picture.is_file():
             look(sets, run.picture)
@@ -282,9 +281,9 @@ class Session:
 
     def _lessons(self, drawn: Drawn) -> Lessons | None:
         """What generation teaches of the images of the current step: new targets where they are due, and those that are remembered."""
-        asked = {"num": self.config.objective.lesson_size(self.progress.step), "which": self.streams[1].which(drawn.positions.cpu()).to(self.device)}
+        num, which = self.config.objective.lesson_size(self.progress.step), self.streams[1].which(drawn.positions.cpu()).to(self.device)
         with autocast(self.device, self.teacher.bf16):  # whoever asks first
-            return give_lessons(self.teacher, drawn.batch, drawn.positions, memory=self.memory, **asked)
+            return give_lessons(self.teacher, drawn.batch, drawn.positions, num=num, memory=self.memory, which=which)
 
     def _update(self, norm: float, lr: float) -> None:
         if not math.isfinite(norm):

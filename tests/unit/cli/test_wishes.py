@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from genrep.cli.wishes import Asked, asked_counts, layout, read_row
+from genrep.cli.wishes import Asked, asked_counts, layout, read_row, read_rows
 
 NAMES, SIZE = ("boot", "bag", "t-shirt"), (32, 48)
 
@@ -14,6 +14,13 @@ def test_a_row_names_classes_by_name_or_number_and_their_places() -> None:
     assert read_row("boot", NAMES, SIZE) == [Asked(0, None)]
     assert read_row("2 + bag", NAMES, SIZE) == [Asked(2, None), Asked(1, None)]
     assert read_row("boot@0:8:16:24.5+bag@20:1:48:32", NAMES, SIZE) == [Asked(0, (0, 8, 16, 24.5)), Asked(1, (20, 1, 48, 32))]
+
+
+def test_a_name_goes_before_a_number_and_may_be_called_anything() -> None:
+    names = ("1", "2", "c++", "a@b", "rock, paper")
+    assert [read_row(entry, names, SIZE) for entry in ("1", "4", "c++", "a@b")] == [[Asked(0, None)], [Asked(4, None)], [Asked(2, None)], [Asked(3, None)]]
+    assert read_rows(None, names, SIZE) == [[Asked(i, None)] for i in range(5)]
+    assert read_rows("2,1+2", names, SIZE) == [[Asked(1, None)], [Asked(0, None), Asked(1, None)]]
 
 
 @pytest.mark.parametrize(

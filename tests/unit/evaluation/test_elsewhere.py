@@ -15,7 +15,7 @@ from rectangles import rectangles
 from small_models import small_model
 
 from genrep.cli.main import main
-from genrep.datasets import ArrayDataset
+from genrep.datasets import ArrayDataset, check_data
 from genrep.evaluation import evaluate_elsewhere
 from genrep.evaluation.evaluate import homes_of
 from genrep.evaluation.perception import MEASURES, see
@@ -59,6 +59,17 @@ def test_of_a_folder_without_splits_every_picture_counts(of_colours: Path, tmp_p
     out = capsys.readouterr().out
     assert "photos/classification/top1" in out and f"wrote {of_colours / 'eval-photos.json'}" in out
     assert json.loads((of_colours / "eval-photos.json").read_text())["photos/n"] == 21
+
+
+def test_of_what_a_model_was_trained_on_val_counts_alone(of_colours: Path, tmp_path: Path) -> None:
+    """Where there is no test split; the same folder under another path is the same."""
+    photos = write_photos(tmp_path / "photos", 7)
+    run = RunFolder(of_colours)
+    settings = json.loads(run.config.read_text())
+    run.config.write_text(json.dumps(settings | {"data": settings["data"] | {"sets": [str(photos)]}}))
+    num = check_data(photos).num_images["val"]
+    assert 0 < num < 10 and evaluate_elsewhere(of_colours)[1]["photos/n"] == num
+    assert evaluate_elsewhere(of_colours, (str(photos / ".." / "photos"),))[1]["photos/n"] == num
 
 
 def test_other_classes_are_named(of_colours: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,6 +8,7 @@ import pytest
 import torch
 from sklearn.metrics import average_precision_score
 
+from genrep.metrics.base import bootstrap
 from genrep.metrics.multilabel import average_precisions, mean_average_precision, set_f1
 
 
@@ -31,3 +32,12 @@ def test_f1_of_sets() -> None:
     found = torch.tensor([[1, 1, 0], [0, 0, 0], [1, 0, 0], [1, 1, 1]]) > 0
     wanted = torch.tensor([[1, 0, 1], [0, 0, 0], [0, 1, 0], [1, 1, 1]]) > 0
     assert set_f1(found, wanted).tolist() == [0.5, 1.0, 0.0, 1.0]
+
+
+def test_a_draw_without_a_positive_leaves_the_interval_finite() -> None:
+    """Two of forty: one draw in eight has none."""
+    present = torch.zeros(40, 1)
+    present[:2] = 1
+    probs = torch.linspace(0.9, 0.1, 40)[:, None]
+    found = bootstrap(lambda rows: mean_average_precision(probs[rows], present[rows].bool()), 40, num_resamples=100)
+    assert found.value == 1 and 0 < found.low <= found.high <= 1
