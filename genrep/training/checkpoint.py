@@ -83,6 +83,9 @@ def load_checkpoint(
     for name, value in tensors.items():
         group, rest = name.split(".", 1)
         groups[group][rest] = value
+    seen, known = len(groups["memory"]["left"]), len(memory.left)
+    if seen != known:
+        raise ValueError(f"{folder} is of a run on {seen:,} training images; there are {known:,} now. Put them as they were, or name another run folder.")
     parts: tuple[tuple[nn.Module, str], ...] = ((model, "model"), (teacher, "teacher"), (memory, "memory"))
     for part, name in parts:
         if {k: v.shape for k, v in part.state_dict().items()} != {k: v.shape for k, v in groups[name].items()}:

@@ -6,6 +6,7 @@ import csv
 import json
 import os
 import platform
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -102,7 +103,7 @@ class Records:
             writer.writerows(kept)
         if self._run.events.is_file():
             lines = _whole_lines(self._run.events)
-            write_text(self._run.events, "".join(f"{line}\n" for line in lines if json.loads(line).get("step", 0) <= step))
+            write_text(self._run.events, "".join(f"{line}\n" for line in lines if _is_of_the_past(json.loads(line), step)))
 
     def row(self, row: Row) -> None:
         """Append to metrics.csv."""
@@ -119,6 +120,14 @@ class Records:
         with self._run.events.open("a", encoding="utf-8") as file:
             file.write(json.dumps(event) + "\n")
         self._screen.on_event(event)
+
+
+AFTER_CHECKPOINT = ("gate", "completion", "confidence", "calibration", "end")
+"""Events that come after the checkpoint of their step, and again where a run goes on from it."""
+
+
+def _is_of_the_past(event: Mapping[str, Any], step: int) -> bool:
+    return event.get("step", 0) <= step - (event["event"] in AFTER_CHECKPOINT)
 
 
 def _whole_lines(path: Path) -> list[str]:
@@ -184,6 +193,8 @@ def _open(run: RunFolder, config: Config, command: str, device: torch.device) ->
         difference = first_difference(_what(read_json(run.config)), _what(wanted))
         if difference:
             raise ValueError(f"{run.path} holds a run of another configuration: {difference}. Name another folder with --out.")
+        for left in run.checkpoints.glob(".step_*"):  # by a process that was killed while it wrote
+            shutil.rmtree(left, ignore_errors=True)
         return
     if run.path.is_dir() and any(run.path.iterdir()):
         raise ValueError(f"{run.path} exists and is not a run folder; nothing was written. Name another folder with --out.")

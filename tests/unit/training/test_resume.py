@@ -129,6 +129,18 @@ def test_a_misspelt_setting_leaves_no_run_in_the_way(tmp_path: Path) -> None:
     stopped(run, 1, replace(config(), train=replace(train_config, aligned_set="blocks")))
 
 
+def test_what_follows_a_checkpoint_is_told_once(whole: Path, tmp_path: Path) -> None:
+    """Gates are fitted after the checkpoint of their step, and again where a run goes on from it; what a killed process left goes."""
+    run = stopped(tmp_path / "run", STEPS1 + 1)
+    with pytest.raises(KeyboardInterrupt):
+        train(config(), run, stop=_dies_after(2))
+    (RunFolder(run).checkpoints / ".step_9.tmp12").mkdir()
+    train(config(), run)
+    for kind in ("gate", "calibration", "end"):
+        assert [event["step"] for event in events(run, kind)] == [event["step"] for event in events(whole, kind)]
+    assert not list(RunFolder(run).checkpoints.glob(".*"))
+
+
 def test_lessons_are_as_precise_whoever_asks_first(tmp_path: Path) -> None:
     """A probe measures in float32, before the losses of a step in bfloat16."""
     half = replace(config(), objective=replace(config().objective, distil_every=1, gate_at=(0.0,)), train=replace(config().train, bf16=True))

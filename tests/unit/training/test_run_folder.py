@@ -102,6 +102,19 @@ def test_a_checkpoint_of_another_model_is_refused(tmp_path: Path) -> None:
         )
 
 
+def test_a_checkpoint_on_other_images_says_so(tmp_path: Path) -> None:
+    folder, model = save(RunFolder(tmp_path), small_model(), 5), small_model()
+    with pytest.raises(ValueError, match="is of a run on 6 training images; there are 7 now"):
+        load_checkpoint(
+            folder,
+            model=model,
+            teacher=make_teacher(model),
+            memory=Memory(7, 4, visits=2),
+            best=Best(TrainConfig()),
+            optimizers=make_optimizers(model, TrainConfig()),
+        )
+
+
 def test_configurations_differ_first_where_they_differ() -> None:
     same = {"a": 1, "b": {"c": [1, 2], "d": None}}
     assert first_difference(same, {"a": 1, "b": {"c": (1, 2), "d": None}}) == ""
