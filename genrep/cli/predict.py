@@ -49,6 +49,8 @@ def run(args: argparse.Namespace) -> int:
 
     target = args.out / "predictions.json"
     refuse_existing(target, overwrite=args.overwrite)
+    if not 0 <= args.min_score <= 1:
+        raise ValueError(f"`--min-score` must lie in 0 to 1; found {args.min_score}.")
     for option, given in (("--abstain-above", args.abstain_above is not None), ("--why", args.why)):
         if given and args.posterior is None:
             raise ValueError(f"`{option}` needs the generative side: say `--posterior BUDGET` too.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -30,7 +31,7 @@ class ClassifierFreeGuidance:
         interval: noise times (low, high) within which it guides; outside the scale is 1, without a second evaluation.
     Source: Ho and Salimans 2022, arXiv:2207.12598, eq. (6), whose w is scale - 1; the interval after Kynkaanniemi et al. 2024, arXiv:2404.07724.
     Raises:
-        ValueError: an interval that is none within [0, 1].
+        ValueError: a scale that is no finite number, or an interval that is none within [0, 1].
     """
 
     denoise: Denoise
@@ -38,6 +39,8 @@ class ClassifierFreeGuidance:
     interval: tuple[float, float] = (0.0, 1.0)
 
     def __post_init__(self) -> None:
+        if not math.isfinite(self.scale):
+            raise ValueError(f"guidance must be a finite number; found {self.scale}. 1 is none.")
         low, high = self.interval
         if not 0 <= low < high <= 1:
             raise ValueError(f"the interval of guidance must be two increasing times in [0, 1]; found {low} to {high}.")

@@ -213,6 +213,7 @@ def test_without_a_run_the_packaged_model_is_used(genrep: Genrep, work: Path) ->
         (["generate", "--model", "runs/tiny", "--insistence", "2"], "`--insistence` needs `--classes with places`; found none."),
         (["generate", "--model", "runs/tiny", "--classes", "boot@1:2:3"], "a place is x0:y0:x1:y1"),
         (["predict", "no-such.png", "--model", "runs/tiny"], "no-such.png does not exist"),
+        (["predict", "no-such.png", "--min-score", "30"], "`--min-score` must lie in 0 to 1; found 30.0"),
         (["predict", "empty", "--model", "runs/tiny"], "empty has no images"),
         (["predict", "red.png", "--model", "runs/tiny", "--abstain-above", "1"], "say `--posterior BUDGET` too"),
         (["predict", "red.png", "--model", "runs/tiny", "--why"], "`--why` needs the generative side"),

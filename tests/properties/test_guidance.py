@@ -60,6 +60,8 @@ def test_outside_its_interval_guidance_is_free_and_inside_it_is_whole() -> None:
     for interval in ((0.5, 0.5), (0.7, 0.3), (-0.1, 0.5), (0.5, 1.1)):
         with pytest.raises(ValueError, match=r"two increasing times in \[0, 1\]"):
             ClassifierFreeGuidance(base, 2.0, interval)
+    with pytest.raises(ValueError, match="guidance must be a finite number; found nan"):
+        ClassifierFreeGuidance(base, float("nan"))
 
 
 @every_schedule
