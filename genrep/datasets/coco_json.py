@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ def annotation_files(root: Path) -> dict[str, Path]:
     candidates = [*sorted(root.glob("annotations/*.json")), *sorted(root.glob("*.json")), *sorted(root.glob("*/_annotations.coco.json"))]
     found: dict[str, list[Path]] = {}
     for file in candidates:
-        if (split := _split_of(file)) and not (file.parent == root and _is_other(file)):
+        if (split := _split_of(file)) and not (file.parent == root and _is_other(file, file.stat().st_mtime_ns)):
             found.setdefault(split, []).append(file)
     if not found and len(candidates) == 1 and _is_coco(candidates[0]):
         return {"train": candidates[0]}
@@ -40,8 +41,10 @@ def _is_coco(file: Path) -> bool:
         return False
 
 
-def _is_other(file: Path) -> bool:
-    """Whether it is json of something else, as a log of another program."""
+@lru_cache
+def _is_other(file: Path, modified: int) -> bool:
+    """Whether it is json of something else, as a log of another program; read once, as long as it stays as it is."""
+    del modified
     try:
         return not {"images", "annotations", "categories"} & _parse(file).keys()
     except ValueError:
