@@ -125,7 +125,7 @@ def load_model(folder: Path) -> GenRep:
     calibration = Calibration.from_dict(stored["calibration"]) if stored["calibration"] else None
     if "estimator" not in stored:  # older models
         model.calibration, model.estimator = calibration, replace(model.estimator, **(calibration.gap if calibration else {}))
-    elif stored["estimator"]["name"] in POSTERIORS:  # else it was registered by a program that is not this one
+    elif stored["estimator"].get("name") in POSTERIORS:  # else it was registered by a program that is not this one
         model.calibration, model.estimator = calibration, from_dict(stored["estimator"], PosteriorEstimator)  # type: ignore[type-abstract]
     model.object_calibration = ObjectCalibration.from_dict(stored["object_calibration"]) if stored["object_calibration"] else None
     model.gate = Gate.from_dict(stored["gate"]) if stored.get("gate") else None  # older models have none
