@@ -134,6 +134,15 @@ def test_why_a_split_cannot_be_read_is_said(tmp_path: Path) -> None:
     assert any("has no readable picture" in what for what in whats) and sum("is not there; looked in" in what for what in whats) > 10
 
 
+def test_too_few_pictures_to_hold_any_out_are_said(tmp_path: Path) -> None:
+    root = photos(tmp_path / "set", ".")
+    for file in sorted(root.rglob("*.png")):
+        if file.name != "0.png":
+            file.unlink()
+    with pytest.raises(ValueError, match="too few pictures to hold any out of train: a class needs two at least"):
+        read_folder(root, "val", image_size=SIZE)
+
+
 def test_json_of_another_program_is_no_annotation(tmp_path: Path) -> None:
     root = photos(tmp_path / "set", ".")
     (root / "train_log.json").write_text(json.dumps({"loss": [1, 2]}))
