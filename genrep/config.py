@@ -13,6 +13,7 @@ from typing import Literal
 from genrep.aligners import Aligner, GenRepRule
 from genrep.model_config import ModelConfig
 from genrep.objective import ObjectiveConfig
+from genrep.overrides import require_at_least_one
 from genrep.samplers import Ancestral, Sampler
 
 
@@ -35,9 +36,12 @@ class DataConfig:
 
 
 AT_LEAST_ONE = {
-    ("micro_batches",): "1 computes all images of a step at once.",
-    ("validations", "validation_images"): "`best_by none` looks at no validation images.",
-    ("log_every", "keep_checkpoints", "side_by_side"): "1 is the least.",
+    "micro_batches": "1 computes all images of a step at once.",
+    "validations": "`best_by none` looks at no validation images.",
+    "validation_images": "`best_by none` looks at no validation images.",
+    "log_every": "1 writes a row for every step.",
+    "keep_checkpoints": "Without one a stopped run could not go on.",
+    "side_by_side": "1 computes one graph after the other.",
 }
 """Fields of `TrainConfig` that must be, and what to do instead of a smaller number."""
 
@@ -113,9 +117,7 @@ class TrainConfig:
     """Steps between rows of metrics.csv."""
 
     def __post_init__(self) -> None:
-        for names, remedy in AT_LEAST_ONE.items():
-            for name in (name for name in names if getattr(self, name) < 1):
-                raise ValueError(f"`{name}` must be at least 1; found {getattr(self, name)}. {remedy}")
+        require_at_least_one(self, AT_LEAST_ONE)
         if self.probe_every < 0 or self.probe_every % self.log_every:
             raise ValueError(f"`probe_every` must be a multiple of `log_every` = {self.log_every}, or 0; found {self.probe_every}.")
         for name in ("stage1_glimpses", "glimpses"):

@@ -47,7 +47,7 @@ class GenerativeModel(nn.Module):
         modulator = make(width=config.trunk.width, patch=trunk.stride, channels=channels, num_classes=num)
         self.denoiser = Denoiser(trunk, modulator, schedule=config.schedule, prediction=config.prediction)
         self.calibration: Calibration | None = None
-        self.estimator: PosteriorEstimator = DenoisingGap(budget=8)  # what the calibration was fitted to, where there is one
+        self.estimator: PosteriorEstimator = DenoisingGap(budget=8)  # what is calibrated, where anything is
         self.object_calibration: ObjectCalibration | None = None
 
     @property
@@ -239,7 +239,7 @@ class GenerativeModel(nn.Module):
             ValueError: the model has no stored calibration, or the estimator does not take this budget.
         """
         calibration = self._calibrated()
-        estimator = replace(estimator or self.estimator, **({} if budget is None else {"budget": budget}))
+        estimator = replace(estimator or calibration.tuned(self.estimator), **({} if budget is None else {"budget": budget}))
         log_lik = self.log_likelihood(image, estimator=estimator, seed=seed, index=index, batch_size=batch_size, bf16=bf16)
         return calibration.log_posterior(log_lik, log_lik.new_zeros(log_lik.shape[1]) if log_prior is None else log_prior, budget=estimator.budget)
 
@@ -257,9 +257,9 @@ class GenerativeModel(nn.Module):
             ValueError: the model has no calibration, or one of an estimator that has no maps; a label is none of its classes.
         """
         calibration = self._calibrated()
-        if not isinstance(self.estimator, DenoisingGap):
-            raise ValueError(f"evidence needs a model calibrated for a denoising gap, which has maps; found {type(self.estimator).__name__}.")
-        estimator = replace(self.estimator, budget=budget, rounds=1)
+        if not isinstance(tuned := calibration.tuned(self.estimator), DenoisingGap):
+            raise ValueError(f"evidence needs a model calibrated for a denoising gap, which has maps; found {type(tuned).__name__}.")
+        estimator = replace(tuned, budget=budget, rounds=1)
         pair = torch.stack([self.condition(of), self.condition(against)], 1)
 
         def find(x0: Tensor, rows: Tensor, generator: SampleGenerator) -> Tensor:

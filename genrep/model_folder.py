@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -122,11 +121,10 @@ def load_model(folder: Path) -> GenRep:
         wrong = sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))
         raise ValueError(f"{folder / 'model.safetensors'} does not fit its config.json: first at `{wrong[0]}`; the folder is refused.")
     model.load_state_dict(tensors)
-    calibration = Calibration.from_dict(stored["calibration"]) if stored["calibration"] else None
-    if "estimator" not in stored:  # older models
-        model.calibration, model.estimator = calibration, replace(model.estimator, **(calibration.gap if calibration else {}))
-    elif stored["estimator"].get("name") in POSTERIORS:  # else it was registered by a program that is not this one
-        model.calibration, model.estimator = calibration, from_dict(stored["estimator"], PosteriorEstimator)  # type: ignore[type-abstract]
+    estimator = stored.get("estimator", to_dict(model.estimator))  # older models have none
+    if estimator.get("name") in POSTERIORS:  # else it was registered by a program that is not this one
+        model.estimator = from_dict(estimator, PosteriorEstimator)  # type: ignore[type-abstract]
+        model.calibration = Calibration.from_dict(stored["calibration"]) if stored["calibration"] else None
     model.object_calibration = ObjectCalibration.from_dict(stored["object_calibration"]) if stored["object_calibration"] else None
     model.gate = Gate.from_dict(stored["gate"]) if stored.get("gate") else None  # older models have none
     for name, head in model.tasks():

@@ -14,6 +14,7 @@ from genrep.denoiser import pool
 from genrep.layers import wide
 from genrep.lessons import Lessons, distillation
 from genrep.model import GenRep
+from genrep.overrides import require_at_least_one
 from genrep.parametrization import reverse_kernel, u_error
 from genrep.posteriors import DenoisingGap, PosteriorEstimator
 from genrep.posteriors.placebos import PLACEBOS
@@ -31,10 +32,11 @@ LESSONS = ("posterior", *PLACEBOS, "tempered")
 T_MIN, T_MAX = 1e-3, 1.0 - 1e-3
 
 
-ONE_AT_LEAST = {
+AT_LEAST_ONE = {
     "draws": "Without generation among `jobs` none is made.",
     "variational_steps": "`variational_weight` 0 leaves that term out.",
     "distil_every": "`distil_images` 0 gives no lessons.",
+    "prior_images": "`prior_steps` 0 leaves p(sem | classes) unlearnt.",
 }
 """Fields of `ObjectiveConfig` that must be, and what to do instead of a smaller number."""
 
@@ -111,11 +113,7 @@ class ObjectiveConfig:
             raise ValueError(f"`jobs` must be one or both of {', '.join(JOBS)}; found {self.jobs}.")
         if self.pseudo_confidence is not None and not 0 < self.pseudo_confidence < 1:
             raise ValueError(f"`pseudo_confidence` must lie between 0 and 1; found {self.pseudo_confidence}. `none` switches pseudo-conditions off.")
-        for name in ("draws", "variational_steps", "distil_every"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"`{name}` must be at least 1; found {getattr(self, name)}. {ONE_AT_LEAST[name]}")
-        if self.prior_images < 1:
-            raise ValueError(f"`prior_images` must be at least 1; found {self.prior_images}. `prior_steps` 0 leaves p(sem | classes) unlearnt.")
+        require_at_least_one(self, AT_LEAST_ONE)
         if self.prior_steps < 0:
             raise ValueError(f"`prior_steps` must be at least 0; found {self.prior_steps}. 0 leaves p(sem | classes) unlearnt.")
         if self.labeller and (self.pseudo_confidence is None or "generation" not in self.jobs):

@@ -80,6 +80,19 @@ def paths(config: object, prefix: str = "") -> list[str]:
     return found
 
 
+def require_at_least_one(part: object, remedies: Mapping[str, str]) -> None:
+    """Refuse fields of a config below 1.
+
+    Args:
+        remedies: by field, what to do instead.
+    Raises:
+        ValueError: the first that is, and what to do.
+    """
+    for name, remedy in remedies.items():
+        if getattr(part, name) < 1:
+            raise ValueError(f"`{name}` must be at least 1; found {getattr(part, name)}. {remedy}")
+
+
 def hints(kind: type) -> dict[str, Any]:
     """Type of each field of a dataclass, in order."""
     known = get_type_hints(kind)

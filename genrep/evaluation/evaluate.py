@@ -72,6 +72,11 @@ class Evaluation:
         if found.tables:
             self.tables[prefix] = found.tables
 
+    @property
+    def of_val(self) -> list[str]:
+        """Sets without a test split."""
+        return [name for name in self.data.names if self.data.stand_in(name, "test") != "test"]
+
     @contextmanager
     def part(self, name: str) -> Iterator[None]:
         """Say what is being done, and keep how long it took."""
@@ -120,10 +125,9 @@ def evaluate(run: Path | str, *, allow_network: bool = False, progress: Screen |
     _measure(work)
     if not is_first():
         return work.figures
-    of_val = [name for name in work.data.names if work.data.stand_in(name, "test") != "test"]
     details = {
         **work.tables,
-        "of_val": of_val,
+        "of_val": work.of_val,
         "class_names": list(model.class_names),
         "gates": _gates(folder.events),
         "notes": work.notes,
@@ -135,9 +139,7 @@ def evaluate(run: Path | str, *, allow_network: bool = False, progress: Screen |
 
 
 def _measure(work: Evaluation) -> None:
-    for name in work.data.names:
-        if work.data.stand_in(name, "test") != "test":
-            work.notes.append(f"{name} has no test split: its figures are of val, on which guidance, calibration and gates were chosen too.")
+    work.notes.extend(f"{name} has no test split: its figures are of val, on which guidance, calibration and gates were chosen too." for name in work.of_val)
     with work.part("perception"):
         test = in_turn(lambda: [work.test(name) for name in work.data.names])
         seen = [see(work.model, some, batch_size=work.config.eval.batch_size) for some in test]
@@ -213,7 +215,7 @@ def _measure_samples(work: Evaluation, name: str) -> None:
     studio = Studio(work.model, judge, work.config.eval, bf16=work.bf16)
     with work.part("samples"):
         found, made = measure_generation(studio, work.data.split(name, "val"), work.test(name))
-        work.add("generation", found if work.data.stand_in(name, "test") == "test" else _without_floors(found))
+        work.add("generation", _without_floors(found) if name in work.of_val else found)
     if not is_first():
         return
     with work.part("pictures of samples"):

@@ -55,7 +55,9 @@ class Outcome:
 
 def line_up(model: GenRep, *, quick: bool, most: int = BUDGETS[-1]) -> dict[str, list[PosteriorEstimator]]:
     """Every estimator at its budgets up to `most` (a chain has its 200); the default draws and weighs as the model's calibration says."""
-    gap = replace(model.estimator, budget=4, rounds=1) if isinstance(model.estimator, DenoisingGap) else DenoisingGap()
+    assert model.calibration
+    tuned = model.calibration.tuned(model.estimator)
+    gap = replace(tuned, budget=4, rounds=1) if isinstance(tuned, DenoisingGap) else DenoisingGap()
     allocated, even, plain = replace(gap, weights=None), DenoisingGap(), DenoisingGap(stratified=False, antithetic=False)
     budgets = BUDGETS_QUICK if quick else BUDGETS
     some, few = (budgets, budgets) if quick else (budgets[::2], budgets[:-1:2])

@@ -11,6 +11,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from genrep.posteriors.base import PosteriorEstimator
+
 RIDGE = 1e-4
 """Weight of the squared distance from the start in the mean log-loss: keeps separable and constant data finite."""
 
@@ -36,10 +38,10 @@ class Calibration:
     allocation: tuple[float, ...] | None = None
     weights: tuple[float, ...] | None = None
 
-    @property
-    def gap(self) -> dict[str, Any]:
-        """What a denoising gap needs to be the one that this was fitted to, but for its budget."""
-        return {"allocation": self.allocation, "weights": self.weights}
+    def tuned(self, estimator: PosteriorEstimator) -> PosteriorEstimator:
+        """The estimator, drawing and weighing as this was fitted."""
+        drawn = {name: part for name in ("allocation", "weights") if (part := getattr(self, name))}
+        return dataclasses.replace(estimator, **drawn)
 
     def tau_at(self, budget: int) -> float:
         """What log-likelihoods of so many evaluations per class are multiplied by."""

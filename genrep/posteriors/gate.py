@@ -49,14 +49,14 @@ class Gate:
     def product(
         self, head_log_probs: Float[Tensor, "n m"], posterior_log_probs: Float[Tensor, "n m"], stand_for: Float[Tensor, " m"] | None = None
     ) -> Float[Tensor, "n m"]:
-        """log of the normalised product, which teaches where the gate is open.
+        """log of the normalised product, which teaches where the gate is open; as precise as its arguments, under autocast, too.
 
         Args:
             stand_for: how many candidates each of these stands for, which it answers for; default: itself alone.
         """
         stand_for = posterior_log_probs.new_ones(posterior_log_probs.shape[1]) if stand_for is None else stand_for
-        both = _both(head_log_probs, posterior_log_probs, float(stand_for.sum()))
-        return (both @ posterior_log_probs.new_tensor([self.head, self.weight]) + stand_for.log()).log_softmax(-1)
+        log_q, log_p = _both(head_log_probs, posterior_log_probs, float(stand_for.sum())).unbind(-1)
+        return (self.head * log_q + self.weight * log_p + stand_for.log()).log_softmax(-1)
 
     def to_dict(self) -> dict[str, float]:
         """Plain numbers, for json."""

@@ -132,6 +132,8 @@ class Teacher:
         if not self.config.posterior or self.model.denoiser.num_classes < 2 or "classification" not in self.model.heads or len(single) < 2:
             return events
         event = self._fit_images(single, times=(1, 4), bf16=False)
+        if isinstance(self._posterior, DenoisingGap):  # others are calibrated at their own budget alone
+            self.model.estimator = replace(self._posterior, budget=2 * self._posterior.budget)
         calibration = self.teaching.calibration
         assert calibration is not None
         kept = ("tau", "weight", "standard_error", "head_weight")
@@ -165,7 +167,7 @@ class Teacher:
         gate = fit_gate(log_head[judged], log_posterior, label[judged]) if len(judged) else Gate(weight=0.0, standard_error=1.0)  # too few to judge by
         self.teaching = replace(self.teaching, calibration=calibration, image_gate=gate)
         self.model.calibration, self.model.gate = calibration, gate
-        self.model.estimator = estimator if len(times) == 1 else replace(estimator, budget=2 * estimator.budget)
+        self.model.estimator = self._posterior
         return _event("image", gate, calibration.tau, log_posterior, log_head[judged], label[judged])
 
     @torch.no_grad()

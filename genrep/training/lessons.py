@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from functools import cache, partial
 
 import torch
@@ -13,7 +13,6 @@ from torch.nn.functional import one_hot
 
 from genrep.lessons import Lessons, Located
 from genrep.objective import ObjectiveConfig
-from genrep.posteriors import DenoisingGap
 from genrep.posteriors.gate import Gate
 from genrep.posteriors.placebos import PLACEBOS
 from genrep.processes import first_rows, gathered
@@ -185,7 +184,7 @@ def _image_targets(teacher: Teacher, batch: Batch, positions: Int[Tensor, " r"])
     """
     calibration, estimator, gate, config = teacher.teaching.calibration, teacher.config.posterior, teacher.teaching.image_gate, teacher.config
     assert calibration and estimator and gate
-    estimator = replace(estimator, **calibration.gap) if isinstance(estimator, DenoisingGap) else estimator
+    estimator = calibration.tuned(estimator)
     log_head = teacher.model.perceive(batch.image).class_log_probs
     assert log_head is not None
     log_head = log_head.to(batch.image.device)

@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from genrep.layers import wide
 from genrep.model import GenRep
 from genrep.posteriors import DenoisingGap
 from genrep.posteriors.objects import object_log_likelihood, region_of, replace_class
@@ -58,7 +59,7 @@ def object_scores(model: GenRep, batch: Batch) -> Float[Tensor, "b n k"]:
     """Log-probabilities of the detection head for each annotated object."""
     head = model.heads["detection"]
     assert isinstance(head, Detection)
-    return head.object_logits(head(model.clean_features(model.encode(batch.image))), batch).log_softmax(-1)
+    return wide(head.object_logits(head(model.clean_features(model.encode(batch.image))), batch)).log_softmax(-1)
 
 
 def shortlisted(scores: Float[Tensor, "b n k"], found: ObjectLikelihoods) -> Float[Tensor, "r m"]:

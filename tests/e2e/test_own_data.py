@@ -66,6 +66,12 @@ def test_boxes_at_another_size_and_too_few_images_for_a_judge(genrep: Genrep, wo
 def test_masks_train_segmentation(genrep: Genrep, work: Path) -> None:
     write_boxes(work / "own" / "masks", masks=True)
     assert "left out: no set" not in train(genrep, "own/masks", "runs/masks", "--model.image_size", "24,32")
+    out, _ = genrep("eval", "runs/masks")
+    assert ("on val" in out) == ("has no test split: its figures are of val" in out) and "on test" not in out
+    report = (work / "runs/masks/report.html").read_text()
+    assert "come from validation images" in report and "test images that neither" not in report and "test images of masks" not in report
+    out, _ = genrep("calibrate", "runs/masks")
+    assert "the figures of before are in runs/masks/eval-before.json" in out and not (work / "runs/masks/eval.json").exists()
     genrep("eval", "runs/masks")
     assert "segmentation/miou_foreground" in json.loads((work / "runs/masks/eval.json").read_text())
 

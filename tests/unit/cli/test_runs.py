@@ -8,9 +8,11 @@ from pathlib import Path
 import pytest
 from small_models import small_config, small_model
 
-from genrep.cli.runs import resolve_config
+from genrep.cli.figures import print_next
+from genrep.cli.runs import default_run, resolve_config
 from genrep.model_folder import PACKAGED
 from genrep.recipes import RECIPES
+from genrep.storage import write_json
 
 
 @pytest.fixture
@@ -38,6 +40,20 @@ def test_the_packaged_model_has_a_name_that_no_folder_takes(monkeypatch: pytest.
     monkeypatch.chdir(tmp_path)
     (tmp_path / "packaged").mkdir()
     assert resolve_config("demo", {}, init=Path("packaged")).train.init == str(PACKAGED)
+
+
+def test_a_run_is_called_as_what_it_is_trained_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "photos").mkdir()
+    monkeypatch.chdir(tmp_path / "photos")
+    for said, called in ((".", "photos"), ("../photos", "photos"), ("demo", "demo"), ("../old/config.json", "old")):
+        assert default_run(said).name.startswith(f"{called}-2") and default_run(said).parent == Path("runs")
+
+
+def test_what_comes_next_names_classes_that_can_be_asked_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for names, said in ((["bag", "boot", "coat"], "--classes coat,bag+boot "), (["c", "c++", "rock, paper"], "--classes 2,0+1 ")):
+        write_json(tmp_path / "config.json", {"model": {"class_names": names}})
+        print_next(tmp_path)
+        assert said in capsys.readouterr().out
 
 
 def test_a_folder_without_a_model_is_one_line(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -13,7 +14,7 @@ from genrep.boxes import to_xyxy_px
 from genrep.datasets import ArrayDataset
 from genrep.evaluation.evaluate import homes_of
 from genrep.evaluation.perception import Seen, agreement, measure_classification, measure_depth, measure_detection, measure_multilabel, measure_segmentation
-from genrep.types import Detections, Perception
+from genrep.types import UNLABELLED, Detections, Perception
 
 NAMES = ("a", "b", "c", "d")
 
@@ -73,6 +74,20 @@ def test_missing_annotations_are_said() -> None:
     assert "no annotated objects" in measure_detection(seen, NAMES).notes[0]
     assert "no masks" in measure_segmentation(seen, NAMES).notes[0]
     assert "no depth" in measure_depth(seen, NAMES).notes[0]
+
+
+def test_relative_depth_is_measured_once_a_line_was_laid_through_the_truth() -> None:
+    """From 0, the farthest, as such models say it."""
+    truth = SCENES.truth.inv_depth
+    nearness = 5 * (truth - truth[truth.isfinite()].amin()).nan_to_num()
+    assert bool((nearness[truth.isfinite()] == 0).any())
+    found = measure_depth(replace(SCENES, relative=True, perception=Perception(None, None, None, nearness)), NAMES).figures
+    assert found["abs_rel"] == pytest.approx(0, abs=1e-5) and found["delta1"] == 1 and all(map(math.isfinite, found.values()))
+
+
+def test_annotated_images_without_an_object_have_no_figure_of_detection() -> None:
+    empty = replace(SCENES, truth=replace(SCENES.truth, object_labels=torch.full_like(SCENES.truth.object_labels, UNLABELLED)))
+    assert measure_detection(empty, NAMES).figures.keys() == {"ece"}
 
 
 def test_of_layered_objects_the_order_counts() -> None:

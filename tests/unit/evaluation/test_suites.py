@@ -90,6 +90,12 @@ def test_one_model_is_judged_beside_the_two_of_its_seed(tmp_path: Path) -> None:
     )
 
 
+def test_nothing_is_a_share_of_nothing() -> None:
+    front, run = Front(perception=("map",), generation="kid"), {"map": 0.5, "kid": 0.1}
+    assert front.of(run, {"map": 0.5}, {"kid": 0.1})["both/gain"] == 0
+    assert front.of(run, {"map": 0.5}, {"kid": -0.001}) == front.of(run, {"map": 0.0}, {"kid": 0.1}) == front.of({"map": 0.5}, {"map": 0.5}, {"kid": 0.1}) == {}
+
+
 @pytest.mark.parametrize("num_seeds", [1, 4])
 def test_few_seeds_judge_nothing(tmp_path: Path, num_seeds: int) -> None:
     gain = filled(tmp_path, num_seeds)["top1, new - old"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -58,6 +59,15 @@ def test_quick_judges_nothing_and_says_so(figures: dict[str, Figure]) -> None:
     aims = [figure for figure in figures.values() if figure.target is not None]
     assert len(aims) >= 6 and all(figure.met is None and "too few to judge" in figure.how for figure in aims)
     assert missed(list(figures.values())) == []
+
+
+def test_an_interval_around_zero_holds_how_far_two_likelihoods_are_apart(model: GenRep, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thousandth of a bit, in noise of a hundredth."""
+    found = {"integral": torch.zeros(10), "bound": 0.001 + torch.tensor([0.01, -0.01] * 5)}
+    monkeypatch.setattr(GenRep, "nll", lambda self, image, label, *, method: SimpleNamespace(bits_per_dimension=lambda: (found[method], found[method])))
+    batch = rectangles(10, size=16).batch(torch.arange(10))
+    apart = trained_posterior._bits(model, trained_posterior.Shown(batch.image, batch.label, torch.zeros(10, 4)), quick=True)[0]
+    assert apart.interval is not None and apart.interval[0] == 0 < apart.value < apart.interval[1]
 
 
 def test_each_half_is_calibrated_by_the_other() -> None:

@@ -46,6 +46,17 @@ def test_is_the_maximum_of_the_likelihood() -> None:
     assert all(best > log_posterior_of(gate.head + v, gate.weight + w) for v, w in ((1e-3, 0), (-1e-3, 0), (0, 1e-3), (0, -1e-3)))
 
 
+def test_a_product_is_as_precise_under_autocast() -> None:
+    """Lessons are given amid losses in half precision."""
+    log_q, log_p, _ = experts(200, 0.5)
+    gate, exact = Gate(weight=0.5, standard_error=0.1, head=1.1), None
+    for half in (False, True):
+        with torch.autocast("cpu", torch.bfloat16, enabled=half):
+            found = gate.product(log_q.float(), log_p.float())
+        exact = found if exact is None else exact
+        assert found.dtype == torch.float32 and torch.equal(found, exact)
+
+
 @pytest.mark.parametrize("too_sure", [0.5, 3.0, 30.0])
 def test_a_head_that_is_too_sure_does_not_hide_what_the_posterior_knows(too_sure: float) -> None:
     log_q, log_p, labels = experts(2000, 0.5)

@@ -193,7 +193,7 @@ def test_the_gate_judges_the_head_that_users_get() -> None:
     judged = slice(len(single) // 2, None)  # the first have seen the pilot run
     assert log_probs is not None and found["num"] == len(single) // 2
     assert found["head_accuracy"] == pytest.approx(float((log_probs[judged].argmax(1) == single.label[judged]).double().mean()))
-    estimator = replace(CONFIG.posterior, **asked.teaching.calibration.gap)
+    estimator = asked.teaching.calibration.tuned(CONFIG.posterior)
     log_lik = asked.model.log_likelihood(single.image, estimator=estimator, seed=0, index=single.index)
     by_other = []
     for known, mine in (([*range(10), *range(15, 20)], slice(10, 15)), (range(15), slice(15, 20))):
@@ -209,14 +209,15 @@ def test_a_pilot_run_on_validation_images_decides_how_to_draw_and_weigh(monkeypa
     asked, val = teacher(), batch_of(40)
     asked.fit(val)
     found = asked.teaching.calibration
-    assert all(parts is not None and min(parts) > 0 and len(set(parts)) > 1 for parts in found.gap.values())
+    assert all(parts is not None and min(parts) > 0 and len(set(parts)) > 1 for parts in (found.allocation, found.weights))
     assert Calibration.from_dict(json.loads(json.dumps(found.to_dict()))) == found
     used: list[DenoisingGap] = []
     monkeypatch.setattr(asked.model, "log_likelihood", lambda image, classes=None, *, estimator, **_: used.append(estimator) or torch.zeros(len(image), 4))
     asked.teaching = replace(asked.teaching, image_gate=OPEN)
     give_lessons(asked, batch_of(), torch.arange(6))
     asked.model.posterior(val.image[:2], budget=6)
-    assert used == [replace(CONFIG.posterior, **found.gap), replace(CONFIG.posterior, budget=6, **found.gap)]
+    assert used == [found.tuned(CONFIG.posterior), replace(found.tuned(CONFIG.posterior), budget=6)]
+    assert used[0] == replace(CONFIG.posterior, allocation=found.allocation, weights=found.weights)
 
 
 @pytest.mark.parametrize(
@@ -226,11 +227,12 @@ def test_a_calibrated_model_asks_what_it_was_calibrated_for(estimator: Posterior
     """As a folder keeps it; of a gap twice the evaluations."""
     asked, val = teacher(config=replace(CONFIG, posterior=estimator)), batch_of(20)
     asked.calibrate(val)
-    calibration, double = asked.teaching.calibration, isinstance(estimator, DenoisingGap)
-    expected = replace(estimator, budget=2 * estimator.budget, **calibration.gap) if double else estimator
+    times = 2 if isinstance(estimator, DenoisingGap) else 1
+    expected = asked.teaching.calibration.tuned(replace(estimator, budget=times * estimator.budget))
+    assert (expected != replace(estimator, budget=times * estimator.budget)) == (times == 2), "a gap is told where to draw"
     asked.model.save_pretrained(tmp_path / "model")
     model = GenRep.from_pretrained(tmp_path / "model")
-    assert model.estimator == asked.model.estimator == expected
+    assert model.calibration.tuned(model.estimator) == expected and model.estimator == asked.model.estimator
     assert torch.equal(model.posterior(val.image[:2]), model.posterior(val.image[:2], estimator=expected))
 
 
@@ -238,7 +240,8 @@ def test_without_a_pilot_run_draws_lie_and_count_as_configured() -> None:
     for options in ({"allocation": None, "weights": None}, {"allocation": (1.0, 2.0), "weights": (3.0, 1.0)}):
         asked = teacher(config=replace(CONFIG, pilot_images=0, posterior=replace(CONFIG.posterior, **options)))
         asked.fit(batch_of(8))
-        assert asked.teaching.calibration.gap == options
+        found = asked.teaching.calibration
+        assert {name: getattr(found, name) for name in options} == options
 
 
 def test_a_pilot_run_finds_only_what_the_configuration_leaves_open() -> None:
@@ -246,8 +249,8 @@ def test_a_pilot_run_finds_only_what_the_configuration_leaves_open() -> None:
     for fixed in ({"weights": weights}, {"allocation": allocation}, {"weights": weights, "allocation": allocation}):
         asked = teacher(config=replace(CONFIG, posterior=replace(CONFIG.posterior, **fixed)))
         asked.fit(batch_of(20))
-        found = asked.teaching.calibration.gap
-        assert fixed.items() <= found.items() and None not in found.values()
+        found = asked.teaching.calibration
+        assert all(getattr(found, name) == parts for name, parts in fixed.items()) and found.weights and found.allocation
 
 
 def test_a_finished_model_knows_what_a_budget_is_worth() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -89,29 +90,23 @@ def test_state_comes_back(tmp_path: Path) -> None:
     assert all(torch.equal(value, model.state_dict()[name]) for name, value in other.state_dict().items())
 
 
-def test_a_checkpoint_of_another_model_is_refused(tmp_path: Path) -> None:
-    folder, other = save(RunFolder(tmp_path), small_model(), 5), small_model(tasks=("detection",))
-    with pytest.raises(ValueError, match="step_5 holds another model than the configuration describes"):
+@pytest.mark.parametrize(
+    ("changes", "num_images", "message"),
+    [
+        ({"tasks": ("detection",)}, 6, "step_5 holds another model than the configuration describes"),
+        ({}, 7, "step_5 is of a run on 6 training images; there are 7 now"),
+    ],
+)
+def test_a_checkpoint_of_another_model_or_other_images_is_refused(changes: dict[str, Any], num_images: int, message: str, tmp_path: Path) -> None:
+    folder, other = save(RunFolder(tmp_path), small_model(), 5), small_model(**changes)
+    with pytest.raises(ValueError, match=message):
         load_checkpoint(
             folder,
             model=other,
             teacher=make_teacher(other),
-            memory=Memory(6, 4, visits=2),
+            memory=Memory(num_images, 4, visits=2),
             best=Best(TrainConfig()),
             optimizers=make_optimizers(other, TrainConfig()),
-        )
-
-
-def test_a_checkpoint_on_other_images_says_so(tmp_path: Path) -> None:
-    folder, model = save(RunFolder(tmp_path), small_model(), 5), small_model()
-    with pytest.raises(ValueError, match="is of a run on 6 training images; there are 7 now"):
-        load_checkpoint(
-            folder,
-            model=model,
-            teacher=make_teacher(model),
-            memory=Memory(7, 4, visits=2),
-            best=Best(TrainConfig()),
-            optimizers=make_optimizers(model, TrainConfig()),
         )
 
 
