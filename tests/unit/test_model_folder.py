@@ -66,13 +66,22 @@ def test_a_model_without_calibration_comes_back_without(tmp_path: Path) -> None:
         found.combined(rectangles(1, size=16).batch(torch.arange(1)).image)
 
 
-def test_a_folder_of_before_gates_and_confidence_were_kept_still_loads(folder: Path) -> None:
+def test_a_folder_of_before_gates_confidence_and_estimators_were_kept_still_loads(model: GenRep, folder: Path) -> None:
     stored = read_json(folder / "config.json")
-    del stored["gate"], stored["confidence"]
+    del stored["gate"], stored["confidence"], stored["estimator"]
     write_json(folder / "config.json", stored)
     reseal(folder)
     found = GenRep.from_pretrained(folder)
     assert found.gate is None and all(head.confidence == Confidence() for _, head in found.tasks())
+    assert found.calibration == model.calibration and found.estimator == DenoisingGap(budget=8)
+
+
+@pytest.mark.parametrize("estimator", [{"name": "of_another_program", "level": 3}, {"budget": 4}])
+def test_what_an_unknown_estimator_was_calibrated_for_is_nothing_to_others(folder: Path, estimator: dict[str, object]) -> None:
+    write_json(folder / "config.json", read_json(folder / "config.json") | {"estimator": estimator})
+    reseal(folder)
+    found = GenRep.from_pretrained(folder)
+    assert found.calibration is None and found.perceive(rectangles(1, size=16).batch(torch.arange(1)).image).class_log_probs is not None
 
 
 def test_the_folder_holds_four_files_and_a_card_with_the_figures(folder: Path) -> None:
