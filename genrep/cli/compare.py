@@ -24,6 +24,7 @@ def run(args: argparse.Namespace) -> int:
     from rich.table import Column, Table
 
     from genrep.evaluation.comparison import figures_of_runs, settings_of_runs
+    from genrep.evaluation.evaluate import judges_of
     from genrep.storage import write_json
 
     rows, settings = figures_of_runs(args.runs), settings_of_runs(args.runs)
@@ -43,6 +44,10 @@ def run(args: argparse.Namespace) -> int:
     for row in rows:
         table.add_row(row.key, *_cells(row), *(_difference(row, i) for i in range(1, len(names))))
     console.print(table)
+    judges = {letter: ", ".join(judges_of(run)) for letter, run in zip(letters, args.runs, strict=True)}
+    if len(set(filter(None, judges.values()))) > 1:
+        print("KID, FID and what is recognised do not compare, samples were judged by different networks:")
+        print("\n".join(f"{letter}: {names or 'not recorded'}" for letter, names in judges.items()))
     print("*: more than both intervals, of testing on so few images, leave open. What another seed would change is not in them.")
     if args.out:
         args.out.parent.mkdir(parents=True, exist_ok=True)

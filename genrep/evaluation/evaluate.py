@@ -260,6 +260,13 @@ def _draw(work: Evaluation, studio: Studio, made: Samples, train: ArrayDataset) 
     }
 
 
+def judges_of(run: Path) -> tuple[str, ...]:
+    """The networks that judged an evaluated run's samples, by name; none where no details are kept."""
+    details = read_json(run / DETAILS) if (run / DETAILS).is_file() else {}
+    found = [details.get(part, {}).get("judge") for part in ("generation", "generated_scenes")]
+    return tuple(name for name in found if name)
+
+
 def _gates(events: Path) -> list[dict[str, Any]]:
     """Whether generation was allowed to teach, as training recorded it; a resumed run may have recorded a step twice."""
     if not events.is_file():

@@ -1,7 +1,8 @@
 """The judge: a small CNN fitted to the real training labels, whose features and classes measure generated images.
 
 ImageNet features say little about 32 x 32 garments, so distances are taken in the penultimate features of this network. It is
-fitted once per data set with a fixed seed, kept in the cache, and named in every figure that rests on it.
+fitted once per data set with a fixed seed, kept in the cache, and named in every figure that rests on it. Machines round differently, so that the
+same fit is another network elsewhere: the judges of the embedded sets come with the package, and a judge's name ends with what its weights are.
 """
 
 from __future__ import annotations
@@ -19,14 +20,20 @@ from torch.nn import functional as F
 
 from genrep.datasets.base import ArrayDataset
 from genrep.randomness import permutation
-from genrep.storage import load_tensors, save_tensors, verify_folder, write_folder, write_json
+from genrep.storage import MANIFEST, load_tensors, read_json, save_tensors, verify_folder, write_folder, write_json
 from genrep.training import computes_in_bf16
 from genrep.types import UNLABELLED
 
-VERSION = 1
+VERSION = 2
 """Raised with any change that changes the weights."""
 
+SHIPPED = Path(__file__).parent.parent / "judges"
+"""Of the embedded sets, as `load_judge` once fitted them."""
+
+WEIGHTS, FACTS = "judge.safetensors", "judge.json"
 NUM_FEATURES = 128
+NUM_EPOCHS, NUM_EPOCHS_OF_SETS = 2, 12
+"""Which of several classes are in an image takes longer to learn."""
 MIN_STEPS = 100
 
 
@@ -102,11 +109,11 @@ def _targets(train: ArrayDataset) -> Tensor:
     return sets
 
 
-def fit_judge(train: ArrayDataset, *, seed: int = 0, num_epochs: int = 2, batch_size: int = 128, peak_lr: float = 6e-3) -> _Network:
+def fit_judge(train: ArrayDataset, *, seed: int = 0, num_epochs: int | None = None, batch_size: int = 128, peak_lr: float = 6e-3) -> _Network:
     """Fits the network to the labels of a set, or to its class sets where images hold several: AdamW, one learning-rate cycle, left-right flips.
 
     Args:
-        num_epochs: at least; a small set is seen as often as `MIN_STEPS` updates need.
+        num_epochs: at least, `NUM_EPOCHS` or `NUM_EPOCHS_OF_SETS` where none is given; a small set is seen as often as `MIN_STEPS` updates need.
     Raises:
         ValueError: the set has images without a label.
     """
@@ -116,7 +123,7 @@ def fit_judge(train: ArrayDataset, *, seed: int = 0, num_epochs: int = 2, batch_
         torch.manual_seed(seed)
         network = _Network(train.pixels.shape[1], len(train.class_names)).to(memory_format=torch.channels_last)
     steps_per_epoch = math.ceil(len(train) / batch_size)
-    num_epochs = max(num_epochs, math.ceil(MIN_STEPS / steps_per_epoch))
+    num_epochs = max(num_epochs or (NUM_EPOCHS_OF_SETS if _of_sets(train) else NUM_EPOCHS), math.ceil(MIN_STEPS / steps_per_epoch))
     num_steps = num_epochs * steps_per_epoch
     optimizer = torch.optim.AdamW(network.parameters(), lr=peak_lr, weight_decay=0.02, fused=True)
     cycle = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=peak_lr, total_steps=max(2, num_steps), pct_start=0.2)
@@ -137,26 +144,29 @@ def fit_judge(train: ArrayDataset, *, seed: int = 0, num_epochs: int = 2, batch_
 
 
 def load_judge(train: ArrayDataset, *, cache: Path, seed: int = 0) -> Judge:
-    """The judge of a data set: from the cache, or fitted now and kept there.
+    """The judge of a data set: the one that comes with the package, or the cache's, or fitted now and kept there.
 
     Args:
         train: the real training images and labels, all of them, whatever the run could see.
         cache: folder for fitted judges.
     """
     name = f"{train.name}-judge-v{VERSION}-{_fingerprint(train)}-seed{seed}"
-    folder, channels = cache / "judges" / name, train.pixels.shape[1]
-    if not _is_whole(folder):
+    kept, channels = cache / "judges" / name, train.pixels.shape[1]
+    folder = next((known for known in (SHIPPED / name, kept) if _is_whole(known)), None)
+    if folder is None:
         network = fit_judge(train, seed=seed)
         facts = {"name": name, "channels": channels, "num_classes": len(train.class_names), "num_features": NUM_FEATURES, "torch": torch.__version__}
-        write_folder(folder, lambda made: _save(made, network, facts))
+        write_folder(kept, lambda made: _save(made, network, facts))
+        folder = kept
     network = _Network(channels, len(train.class_names)).to(memory_format=torch.channels_last)
-    network.load_state_dict(load_tensors(folder / "judge.safetensors"))
-    return Judge(name, network.eval().requires_grad_(False), channels)
+    network.load_state_dict(load_tensors(folder / WEIGHTS))
+    weights = read_json(folder / MANIFEST)[WEIGHTS][:8]
+    return Judge(f"{name}-{weights}", network.eval().requires_grad_(False), channels)
 
 
 def _save(folder: Path, network: nn.Module, facts: dict[str, Any]) -> None:
-    save_tensors(folder / "judge.safetensors", network.state_dict())
-    write_json(folder / "judge.json", facts)
+    save_tensors(folder / WEIGHTS, network.state_dict())
+    write_json(folder / FACTS, facts)
 
 
 def _is_whole(folder: Path) -> bool:

@@ -13,7 +13,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from PIL import Image
 
 from genrep.evaluation.dots import dot_plots
-from genrep.evaluation.evaluate import DETAILS
+from genrep.evaluation.evaluate import DETAILS, judges_of
 from genrep.evaluation.figures import Figure
 from genrep.evaluation.report import duration, number
 from genrep.evaluation.suite import Suite, arm_of, finished, seeds_of, suite_figures
@@ -54,6 +54,11 @@ class Section:
         return ", ".join(dict.fromkeys(values))
 
     @property
+    def judges(self) -> tuple[str, ...]:
+        """The networks that judged the runs' samples: figures of one compare."""
+        return tuple(dict.fromkeys(name for record in self.records for name in record.get("judges", ("not recorded",))))
+
+    @property
     def training_time(self) -> str:
         """Of a run, from the shortest to the longest."""
         seconds = [record["seconds"]["training"] for record in self.records]
@@ -78,7 +83,8 @@ def keep_runs(name: str, suite: Suite, folder: Path, page: Path) -> None:
         with source.metrics.open(newline="", encoding="utf-8") as file:
             training = max(float(row["seconds"]) for row in csv.DictReader(file))
         seconds = {"training": training, "evaluation": sum(read_json(source.path / DETAILS)["seconds"].values())}
-        write_json(kept / RECORD, {"seconds": seconds, "env": read_json(source.env), "changes": suite.arms[arm_of(run)]})
+        record = {"seconds": seconds, "env": read_json(source.env), "changes": suite.arms[arm_of(run)], "judges": judges_of(source.path)}
+        write_json(kept / RECORD, record)
         strips = sorted(source.samples.glob("class_*.png"))
         if strips and run.endswith("-0"):
             _sheet(strips).save(kept / PICTURE, optimize=True)

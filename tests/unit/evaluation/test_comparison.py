@@ -83,3 +83,13 @@ def test_the_tables_and_the_file(pair: list[Path], tmp_path: Path, capsys: pytes
 def test_the_same_settings_are_said(pair: list[Path], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["compare", str(pair[0]), str(pair[0])]) == 0
     assert "all settings are the same" in capsys.readouterr().out
+
+
+def test_other_judges_are_said(pair: list[Path], capsys: pytest.CaptureFixture[str]) -> None:
+    """A distance in one network's features says nothing beside one in another's."""
+    for run, judge in zip(pair, ("mine", "yours"), strict=True):
+        assert main(["compare", *map(str, pair)]) == 0 and "judged by different networks" not in capsys.readouterr().out
+        write_json(run / "eval_details.json", {"generation": {"judge": judge}})
+    assert main(["compare", *map(str, pair)]) == 0
+    out = capsys.readouterr().out
+    assert "samples were judged by different networks:\nA: mine\nB: yours\n" in out

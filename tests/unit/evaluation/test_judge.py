@@ -9,9 +9,12 @@ import pytest
 import torch
 from rectangles import rectangles
 
+from genrep.datasets import load_dataset
 from genrep.datasets.base import of_class_sets
-from genrep.evaluation.judge import NUM_FEATURES, fit_judge, load_judge
+from genrep.evaluation import judge as judges
+from genrep.evaluation.judge import NUM_FEATURES, SHIPPED, fit_judge, load_judge
 from genrep.metrics.multilabel import set_f1
+from genrep.storage import verify_folder
 from genrep.types import UNLABELLED
 
 TRAIN = rectangles(96, size=16)
@@ -80,6 +83,36 @@ def test_other_images_or_labels_are_another_judge(tmp_path: Path) -> None:
     few = TRAIN.first(8)
     others = (few, replace(few, label=few.label.flip(0)), replace(few, pixels=few.pixels.flip(-1)))
     assert len({load_judge(data, cache=tmp_path).name for data in others}) == 3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "right"), [("fashion", 0.9), ("fashion-scenes", 0.7)])
+def test_those_of_the_embedded_sets_come_with_the_package(name: str, right: float, tmp_path: Path) -> None:
+    """On every machine the same, and not made anew; they recognise real test images."""
+    try:
+        train, test = load_dataset(name, "train"), load_dataset(name, "test", num=500)
+    except FileNotFoundError:
+        pytest.skip("no Fashion-MNIST here; `genrep data fetch` brings it")
+    judge = load_judge(train, cache=tmp_path)
+    assert not any(tmp_path.iterdir())
+    batch = test.batch(torch.arange(500))
+    found = judge(batch.image)[1] == batch.label if name == "fashion" else set_f1(judge.sets(batch.image) > 0, batch.classes > 0)
+    assert float(found.double().mean()) > right
+
+
+def test_those_that_come_with_the_package_are_whole() -> None:
+    folders = sorted(path for path in SHIPPED.iterdir() if path.is_dir())
+    assert [folder.name.partition("-judge")[0] for folder in folders] == ["fashion", "fashion-scenes"]
+    for folder in folders:
+        verify_folder(folder)
+
+
+def test_it_is_called_after_its_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What another machine fits to the same images is another judge."""
+    few = TRAIN.first(16)
+    mine = load_judge(few, cache=tmp_path / "mine")
+    monkeypatch.setattr(judges, "fit_judge", lambda train, *, seed: fit_judge(train, seed=seed + 1))
+    assert (yours := load_judge(few, cache=tmp_path / "yours").name) != mine.name and yours.rpartition("-")[0] == mine.name.rpartition("-")[0]
 
 
 def test_it_needs_every_label() -> None:

@@ -37,7 +37,7 @@ def runs(folder: Path) -> Path:
             run = folder / f"{arm}-{seed}"
             (run / "samples").mkdir(parents=True)
             write_json(run / "eval.json", figures)
-            write_json(run / "eval_details.json", {"seconds": {"perception": 2.0, "samples": 3.0}})
+            write_json(run / "eval_details.json", {"seconds": {"perception": 2.0, "samples": 3.0}, "generation": {"judge": "mine-1"}})
             write_json(run / "env.json", {"device": "cpu", "threads": 1, "commit": "abc"})
             (run / "metrics.csv").write_text(f"step,seconds\n1,10\n2,{61 + seed}\n")
             for k in range(3):
@@ -52,6 +52,7 @@ def test_the_page_says_what_the_runs_say(tmp_path: Path) -> None:
     assert "| new | 2 | 0.0250 ± 0.0635 | 0.9000 ± 0.0000 |" in text and "| old | 2 | 0.0550 ± 0.0635 | \u2013 |" in text
     assert "| kid, new - old | \u22120.0300 | \u22120.0300 to \u22120.0300 | <= 0 | yes |" in text
     assert "never |" not in text.split("| claim |")[1] and "## Suite `other`" not in text
+    assert "compare with each other alone: mine-1." in text
     assert "4 runs, 1 min 1 s to 1 min 2 s of training each; device cpu" in text and "commit abc" in text and "Python not recorded" in text
     assert "![old](results/runs/mine/old-0/samples.png)" in text and "old-1/samples.png" not in text
     assert read_json(page / "runs/mine/new-1/run.json")["seconds"] == {"training": 62.0, "evaluation": 5.0}
