@@ -37,8 +37,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "name", metavar="NAME", help=f"which figures, written as NAME.json: `demo` or `showcase`: those of the recipe's run; `{EVIDENCE}`: a suite's; {own}"
     )
-    parser.add_argument("run", type=Path, nargs="?", metavar="RUN", help="folder of an evaluated run (default: runs/NAME, or none)")
-    parser.add_argument("--out", type=Path, metavar="FOLDER", help="folder for NAME.json (default: the run; runs/bench where none is read)")
+    parser.add_argument("run", type=Path, nargs="?", metavar="RUN", help="folder of an evaluated run (default: runs/NAME, of a suite runs/SUITE, or none)")
+    parser.add_argument("--out", type=Path, metavar="FOLDER", help="folder for NAME.json (default: the run; runs/bench where none is named, or a model alone)")
     parser.add_argument("--suite", default="few-labels", metavar="SUITE", help=SUITE_HELP)
     parser.add_argument("--arms", metavar="ARM,...", help="of a suite: only these are trained (default: all)")
     parser.add_argument("--keep", type=Path, metavar="PAGE", help="of a suite: its finished runs' figures go into PAGE/runs, and all suites' onto PAGE.md")
@@ -60,7 +60,8 @@ def run(args: argparse.Namespace) -> int:
         figures = _of_suite(args.suite, run, at_once=0 if args.quick else args.at_once, arms=tuple(args.arms.split(",")) if args.arms else (), page=args.keep)
     else:
         figures = MEASURES[args.name](args) if args.name in OWN else _of_run(args.name, run)
-    folder = args.out or (Path("runs") / "bench" if args.name in OWN else run)
+    is_run = args.name not in OWN or (args.run and (args.run / "model").is_dir())
+    folder = args.out or (run if is_run else Path("runs") / "bench")
     folder.mkdir(parents=True, exist_ok=True)
     written = write_figures(folder, args.name, figures)
     if judged := [figure for figure in figures if figure.target is not None or args.name in TARGETS]:

@@ -12,25 +12,31 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from genrep.config import Config
     from genrep.model import GenRep
+    from genrep.model_config import ModelConfig
 
 
 def resolve_config(name: str, changes: Mapping[str, str], *, init: Path | None = None) -> Config:
     """A recipe by name, a config.json by path, or what suits the pictures of a folder, with overrides.
 
     Args:
-        init: a finished run or model folder to begin from, or `packaged`, the one that comes with the package; what it consists of takes the place of the
-            recipe's `model`, whose tasks alone stay; the best model on validation images is kept.
+        init: a finished run or model folder to begin from, or `packaged`, the one that comes with the package; what it consists of, image size and colours
+            included, takes the place of the recipe's `model`, whose tasks alone stay; the best model on validation images is kept.
     Raises:
         ValueError: unknown recipe or field; the nearest is named.
         FileNotFoundError: no such file.
     """
-    from genrep.overrides import override
+    from genrep.model_config import ModelConfig
+    from genrep.model_folder import stored_state
+    from genrep.overrides import from_dict, override
 
-    config = _named(name)
-    return override(_begun(config, init) if init else config, changes)
+    if init is None:
+        return override(_named(name), changes)
+    folder = _first_model(init)
+    begun = from_dict(stored_state(folder)["config"], ModelConfig)
+    return override(_begun(_named(name, begun), begun, folder), changes)
 
 
-def _named(name: str) -> Config:
+def _named(name: str, begun: ModelConfig | None = None) -> Config:
     from genrep.config import Config
     from genrep.overrides import from_dict
     from genrep.processes import is_first
@@ -42,21 +48,21 @@ def _named(name: str) -> Config:
         return from_dict(read_json(Path(name)), Config)
     if name in RECIPES or not Path(name).is_dir():
         return lookup(RECIPES, name, "recipe")()
-    config, line = own(Path(name).resolve())
+    config, line = own(Path(name).resolve(), begun)
     if is_first():
         print(line, file=sys.stderr)
     return config
 
 
-def _begun(config: Config, init: Path) -> Config:
-    from genrep.model_config import ModelConfig
-    from genrep.model_folder import PACKAGED, stored_state
-    from genrep.overrides import from_dict
+def _first_model(init: Path) -> Path:
+    from genrep.model_folder import PACKAGED
 
-    folder = PACKAGED if init == Path("packaged") else model_folder(init).resolve()
-    found = from_dict(stored_state(folder)["config"], ModelConfig)
-    proposals = found.proposals if "detection" in found.tasks else config.model.proposals
-    model = replace(found, class_names=config.model.class_names, tasks=config.model.tasks, proposals=proposals)
+    return PACKAGED if init == Path("packaged") else model_folder(init).resolve()
+
+
+def _begun(config: Config, begun: ModelConfig, folder: Path) -> Config:
+    proposals = begun.proposals if "detection" in begun.tasks else config.model.proposals
+    model = replace(begun, class_names=config.model.class_names, tasks=config.model.tasks, proposals=proposals)
     return replace(config, model=model, train=replace(config.train, init=str(folder), best_by=config.train.best_by or "mean"))
 
 

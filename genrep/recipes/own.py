@@ -9,6 +9,7 @@ from pathlib import Path
 from genrep.augmentation import Augmentation
 from genrep.config import Config, DataConfig
 from genrep.datasets.glance import Glance, glance
+from genrep.model_config import ModelConfig
 from genrep.recipes.fashion import demo
 
 LARGEST_PX, SMALLEST_PX = 128, 16
@@ -27,15 +28,17 @@ VISITS, FEWEST, MOST = 10, 8_000, 40_000
 """Each picture comes so often in stage 2, but there are at least, and at most, so many images; stage 1 has a quarter of them."""
 
 
-def own(folder: Path) -> tuple[Config, str]:
+def own(folder: Path, begun: ModelConfig | None = None) -> tuple[Config, str]:
     """The demo's recipe for a folder: size, colours, tasks and length by what is in it, and a line that says what was chosen.
 
+    Args:
+        begun: of a model that training begins from, whose size and colours pictures are then given.
     Raises:
         ValueError: nothing in it can be read.
     """
     seen, base = glance(folder), demo()
-    size = model_size(seen.size, max_tokens=base.model.trunk.max_tokens)
-    codec = "grey" if seen.is_grey else "pixels"
+    size = begun.image_size if begun else model_size(seen.size, max_tokens=base.model.trunk.max_tokens)
+    codec = begun.codec if begun else "grey" if seen.is_grey else "pixels"
     images = min(MOST, max(FEWEST, VISITS * seen.num_pictures)) // 32 * 32
     proposals = min(MOST_PROPOSALS, max(base.model.proposals, seen.num_objects * 5 // 4))
     fewer = base.model.proposals / proposals  # a crowded picture teaches, and costs, as much more
@@ -59,7 +62,7 @@ def own(folder: Path) -> tuple[Config, str]:
         train=replace(base.train, best_by="mean", stage1_images=images // 4, stage2_images=images, **glimpses),
         eval=evaluation,
     )
-    return config, _line(folder, seen, config)
+    return config, _line(folder, seen, config, tasks_chosen=model.tasks != base.model.tasks)
 
 
 def model_size(size: tuple[int, int], *, max_tokens: int) -> tuple[int, int]:
@@ -77,7 +80,7 @@ def model_size(size: tuple[int, int], *, max_tokens: int) -> tuple[int, int]:
     return height, width
 
 
-def _line(folder: Path, seen: Glance, config: Config) -> str:
+def _line(folder: Path, seen: Glance, config: Config, *, tasks_chosen: bool) -> str:
     (height, width), colours = seen.size, "grey" if seen.is_grey else "in colour"
     held = ", with any number of classes" if seen.several_classes else ""
     if seen.num_objects:
@@ -90,5 +93,7 @@ def _line(folder: Path, seen: Glance, config: Config) -> str:
         "objective.augment.mirror": str(config.objective.augment.mirror).lower(),
         "train.stage2_images": config.train.stage2_images,
     }
+    if tasks_chosen:
+        settings["model.tasks"] = ",".join(config.model.tasks)
     chosen = " ".join(f"--{name} {value}" for name, value in settings.items())
     return f"{folder}: {seen.num_pictures:,} pictures of about {height} x {width} px, {colours}{held}; chosen for them: {chosen}"

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from own_folders import write_boxes, write_photos
 
+from genrep.cli.bench import MEASURES
 from genrep.cli.catalogue import RECIPES
 from genrep.cli.main import main
 from genrep.datasets import sources
@@ -118,6 +119,11 @@ def test_bench_measures_what_no_run_holds(tmp_path: Path, capsys: pytest.Capture
     assert out.count("not judged") == 6 and "gap, allocated, 16 evaluations per class" in out and "missed" not in out
     written = json.loads((tmp_path / "new" / "posterior.json").read_text())
     assert len(written) == 13 and [figure["target"] for figure in written[:3]] == [0.02, 0.99, 0.98]
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(MEASURES, "data", lambda args: [])
+    (tmp_path / "mine" / "model").mkdir(parents=True)
+    for run, folder in (("mine", "mine"), ("mine/model", "runs/bench")):
+        assert main(["bench", "data", run]) == 0 and (tmp_path / folder / "data.json").is_file()
     assert main(["bench", "posterior", str(tmp_path / "absent")]) == 2
     assert "has no model" in capsys.readouterr().err
 

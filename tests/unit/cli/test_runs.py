@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from own_folders import write_photos
 from small_models import small_config, small_model
 
 from genrep.cli.figures import print_next
@@ -34,6 +35,14 @@ def test_proposals_are_the_recipes_where_the_folder_detects_nothing(tmp_path: Pa
 
 def test_overrides_come_last(folder: Path) -> None:
     assert resolve_config("demo", {"model.tasks": "detection"}, init=folder).model.tasks == ("detection",)
+
+
+def test_a_folder_of_pictures_is_given_the_size_of_the_model(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    photos = write_photos(tmp_path / "photos", 4)
+    config = resolve_config(str(photos), {}, init=folder)
+    height, width = config.model.image_size
+    assert (config.model.image_size, config.model.codec) == (small_config().image_size, small_config().codec)
+    assert f"chosen for them: --model.image_size {height},{width} --model.codec {config.model.codec} " in capsys.readouterr().err
 
 
 def test_the_packaged_model_has_a_name_that_no_folder_takes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

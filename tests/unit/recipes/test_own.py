@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -89,3 +90,17 @@ def test_half_as_many_large_pictures_judge(tmp_path: Path) -> None:
         Image.new("RGB", (side, side), (90, 140, 89)).save(tmp_path / str(side) / "a" / "1.png")
         shares.append(own(tmp_path / str(side))[0].objective.gate_images / demo().objective.gate_images)
     assert shares == [1, 0.5]
+
+
+def test_what_follows_from_the_size_follows_from_that_of_the_model_that_training_begins_from(tmp_path: Path) -> None:
+    photos = write_photos(tmp_path / "photos", 4)
+    begun = replace(demo().model, image_size=(64, 64), codec="grey")
+    config, line = own(photos, begun)
+    assert (config.model.image_size, config.model.codec, config.objective.augment.shift_px) == ((64, 64), "grey", 4)
+    assert config.objective.gate_images == demo().objective.gate_images // 2 < own(photos)[0].objective.gate_images
+    assert "--model.image_size 64,64 --model.codec grey " in line
+
+
+def test_tasks_are_said_where_they_are_chosen(tmp_path: Path) -> None:
+    assert own(write_rooms(tmp_path / "rooms"))[1].endswith(" --model.tasks classification,depth")
+    assert "--model.tasks" not in own(write_photos(tmp_path / "photos", 4))[1]
