@@ -85,7 +85,8 @@ class ObjectiveConfig:
     """Folder of a finished model that is asked in the teacher's place, with generation alone, too; None: the teacher, where perception is trained."""
     lesson: str = "posterior"
     """What teaches perception where the gate is open: `posterior`, together with what the head knows itself (`posteriors/gate.py`); a placebo of it, to tell
-    whether knowledge or smoothing helps: of equal entropy, `smoothed` or `shuffled` (`posteriors/placebos.py`), or `tempered`, without the posterior."""
+    whether knowledge or smoothing helps: of equal entropy, `smoothed`, or with the posterior `shuffled` (`posteriors/placebos.py`), or `tempered`, the
+    head alone, as sure as it should be."""
     self_training: bool = False
     """In every step of stage 2 unannotated images teach perception the classes that the teacher's own heads are sure of (`pseudo_confidence`), of images and
     of the objects that they find, gate or no gate. Lessons are then for unannotated images that it is unsure of."""

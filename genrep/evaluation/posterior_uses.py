@@ -56,7 +56,12 @@ def prior_figures(model: GenRep, test: ArrayDataset, *, most: int, progress: Say
         figures += [
             plain(f"{row}: accuracy", bootstrap_mean(before), "0 to 1", how),
             plain(f"{row}: accuracy gained by the frequencies found", bootstrap_mean(after - before), "0 to 1", how),
-            plain(f"{row}: error of the frequencies found", bootstrap(_error_of(log_probs, label), len(label), num_resamples=100), "total variation", how),
+            plain(
+                f"{row}: error of the frequencies found",
+                bootstrap(_error_of(log_probs, label), len(label), num_resamples=100, distance=True),
+                "total variation",
+                how,
+            ),
             plain(f"{row}: error of equal frequencies", bootstrap_mean((true - 1 / len(true)).abs().sum().expand(2) / 2), "total variation", how),
         ]
     return figures

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from genrep.backbones.dit import stride_for
 from genrep.boxes import to_xyxy_px
 from genrep.evaluation.diffusers_peer import SmallUNet
+from genrep.tasks.detection import LEAST_SCORE
 from genrep.types import IGNORE, UNLABELLED, Batch, Detections, Perception
 
 MOST_TOKENS = 192
@@ -126,7 +127,7 @@ def _fcos(num: int, image_size: tuple[int, int]) -> Specialist:
         returned_layers=[2, 3, 4],
         extra_blocks=LastLevelP6P7(256, 256),
     )
-    return Detector(FCOS(backbone, num, min_size=min(image_size), max_size=max(image_size)))
+    return Detector(FCOS(backbone, num, min_size=min(image_size), max_size=max(image_size), score_thresh=LEAST_SCORE))
 
 
 def _lraspp(num: int, image_size: tuple[int, int]) -> Specialist:

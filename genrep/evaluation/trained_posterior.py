@@ -259,4 +259,4 @@ def _grid(shown: Shown, rows: Mapping[str, Outcome], how: str) -> list[Figure]:
 
 
 def _error(log_probs: LogProbs, label: Int[Tensor, " n"]) -> Estimate:
-    return bootstrap(lambda rows: expected_calibration_error(log_probs[rows], label[rows]), len(label), num_resamples=200)
+    return bootstrap(lambda rows: expected_calibration_error(log_probs[rows], label[rows]), len(label), num_resamples=200, distance=True)

@@ -63,11 +63,12 @@ def mean_of_repetitions(values: Sequence[float]) -> Estimate:
     return Estimate(mean, mean - half, mean + half)
 
 
-def bootstrap(figure: Callable[[Int[Tensor, " n"]], float], num: int, *, seed: int = 0, num_resamples: int = 1000) -> Estimate:
+def bootstrap(figure: Callable[[Int[Tensor, " n"]], float], num: int, *, seed: int = 0, num_resamples: int = 1000, distance: bool = False) -> Estimate:
     """A figure of `num` samples, with the 2.5 % and 97.5 % quantiles of what it is on samples drawn from them with replacement.
 
     Args:
         figure: from the indices of the samples, of which some come more than once.
+        distance: never below 0, and resampling's own noise adds to it, as to a calibration error; its interval is moved by as much as that does.
     Raises:
         ValueError: nothing was measured.
 
@@ -82,7 +83,8 @@ def bootstrap(figure: Callable[[Int[Tensor, " n"]], float], num: int, *, seed: i
     found = torch.tensor([figure(torch.randint(num, (num,), generator=generator)) for _ in range(num_resamples)], dtype=torch.float64)
     found = found[found.isfinite()]  # some draws may lack what a figure is of
     low, high = (math.nan, math.nan) if not len(found) else found.quantile(torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
-    return Estimate(figure(torch.arange(num)), low, high)
+    value = figure(torch.arange(num))
+    return Estimate(value, max(0.0, low + value - float(found.mean())), high + value - float(found.mean())) if distance else Estimate(value, low, high)
 
 
 def bootstrap_mean(values: Float[Tensor, " n"]) -> Estimate:

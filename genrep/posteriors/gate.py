@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float, Int
@@ -31,11 +31,13 @@ class Gate:
         weight: of the posterior, the fitted w.
         standard_error: of w, from the observed information.
         head: of the head, fitted with w; below 1 where it is surer than it should be.
+        alone: of the head without the posterior, as sure as it should be by itself: `head` is less, where what both know is counted twice.
     """
 
     weight: float
     standard_error: float
     head: float = 1.0
+    alone: float = 1.0
 
     @property
     def teaches(self) -> bool:
@@ -57,6 +59,10 @@ class Gate:
         stand_for = posterior_log_probs.new_ones(posterior_log_probs.shape[1]) if stand_for is None else stand_for
         log_q, log_p = _both(head_log_probs, posterior_log_probs, float(stand_for.sum())).unbind(-1)
         return (self.head * log_q + self.weight * log_p + stand_for.log()).log_softmax(-1)
+
+    def of_head(self, head_log_probs: Float[Tensor, "n m"], stand_for: Float[Tensor, " m"] | None = None) -> Float[Tensor, "n m"]:
+        """log of what the head knows by itself, as sure as it should be; arguments as for `product`."""
+        return replace(self, weight=0.0, head=self.alone).product(head_log_probs, torch.zeros_like(head_log_probs), stand_for)
 
     def to_dict(self) -> dict[str, float]:
         """Plain numbers, for json."""
@@ -86,8 +92,15 @@ def fit_gate(head_log_probs: Float[Tensor, "n m"], posterior_log_probs: Float[Te
         posterior_log_probs: log p, calibrated on other images than these: on its own, a calibration's biases pass for knowledge.
         labels: true candidates, 0 to m - 1.
     """
-    log_probs = _both(head_log_probs, posterior_log_probs, posterior_log_probs.shape[1]).double()
-    start = log_probs.new_tensor([1.0, 0.0])
+    both = _both(head_log_probs, posterior_log_probs, posterior_log_probs.shape[1]).double()
+    (head, weight), covariance = _likeliest(both, labels, (1.0, 0.0))
+    (alone,), _ = _likeliest(both[..., :1], labels, (1.0,))
+    return Gate(weight=weight, standard_error=float(covariance[1, 1].sqrt()), head=head, alone=alone)
+
+
+def _likeliest(log_probs: Float[Tensor, "n m e"], labels: Int[Tensor, " n"], expected: tuple[float, ...]) -> tuple[list[float], Float[Tensor, "e e"]]:
+    """Exponents, normal around what is expected, that make the labels likeliest, and their covariance; by Newton's method."""
+    start = log_probs.new_tensor(expected)
     of_truth = log_probs[torch.arange(len(labels)), labels]
 
     def at(theta: Tensor) -> tuple[float, Tensor, Tensor]:
@@ -96,7 +109,11 @@ def fit_gate(head_log_probs: Float[Tensor, "n m"], posterior_log_probs: Float[Te
         mean = torch.einsum("nm,nmi->ni", mixed.exp(), log_probs)
         around = log_probs - mean[:, None]
         value = mixed[torch.arange(len(labels)), labels].sum() - (theta - start).square().sum() / 2
-        return float(value), (of_truth - mean).sum(0) - (theta - start), torch.einsum("nm,nmi,nmj->ij", mixed.exp(), around, around) + torch.eye(2).to(around)
+        return (
+            float(value),
+            (of_truth - mean).sum(0) - (theta - start),
+            torch.einsum("nm,nmi,nmj->ij", mixed.exp(), around, around) + torch.eye(len(start)).to(around),
+        )
 
     theta = start
     for _ in range(MOST_STEPS):
@@ -107,5 +124,4 @@ def fit_gate(head_log_probs: Float[Tensor, "n m"], posterior_log_probs: Float[Te
         theta = theta + step
         if float(step.abs().max()) <= TOLERANCE:
             break
-    covariance = torch.linalg.inv(at(theta)[2])
-    return Gate(weight=float(theta[1]), standard_error=float(covariance[1, 1].sqrt()), head=float(theta[0]))
+    return theta.tolist(), torch.linalg.inv(at(theta)[2])

@@ -19,6 +19,8 @@ from genrep.types import IGNORE, UNLABELLED, Batch, Detections, Features, Featur
 
 MOST_SEEN = 8
 """Objects per image that `Detection.seen` tells apart without a second look."""
+LEAST_SCORE = 0.02
+"""Of a detection."""
 ABSENT = 0.1
 """A place of a higher objectness may be an object."""
 
@@ -96,7 +98,7 @@ class Detection(Task[DetectionOutput, list[Detections]]):
         terms = {"objectness": presence, "object_class": classes, "box": 2 * extent}
         return {**terms, **region_losses(output.regions, batch)} if output.regions else terms
 
-    def results(self, output: DetectionOutput, max_objects: int = 100, floor: float = 0.02) -> list[Detections]:
+    def results(self, output: DetectionOutput, max_objects: int = 100, floor: float = LEAST_SCORE) -> list[Detections]:
         """Best first, suppressed per class; score = objectness times class probability, as a probability to be right (IoU .5) where a model is finished.
 
         Of each token only its best class counts, of each proposal every class: a token has neighbours that may think otherwise. Where boxes were looked at

@@ -67,5 +67,6 @@ class MultiLabel(Task[Tensor, Tensor]):
 
     def distil_image(self, output: Float[Tensor, "b k"], rows: Int[Tensor, " r"], probs: Float[Tensor, "r k"]) -> Float[Tensor, " r"]:
         """Of images of one object the posterior of its class is, class by class, that it is there."""
-        entropy = F.binary_cross_entropy(probs, probs, reduction="none")
+        rest = (1 - probs).clamp(min=0)
+        entropy = -torch.xlogy(probs, probs) - torch.xlogy(rest, rest)  # torch's own refuses to be computed in bfloat16 on a GPU
         return (F.binary_cross_entropy_with_logits(output[rows], probs, reduction="none") - entropy).sum(1)

@@ -78,6 +78,12 @@ FITS: Mapping[str, Callable[[Perception, Batch], tuple[Confidence, int]]] = {
 """By task: the fit, with the number of images or detections behind it."""
 
 
+def as_in_training(model: GenRep) -> None:
+    """Forget how sure the heads may be: while they learn they are as sure as they are."""
+    for _, head in model.tasks():
+        head.confidence = Confidence()
+
+
 def fit_confidence(model: GenRep, val: Batch) -> list[dict[str, Any]]:
     """Give the heads of a trained model the confidence that validation images leave them.
 
@@ -86,9 +92,8 @@ def fit_confidence(model: GenRep, val: Batch) -> list[dict[str, Any]]:
     Returns:
         one event per head that there is something to fit for; the others are as sure as they are.
     """
+    as_in_training(model)
     heads = dict(model.tasks())
-    for head in heads.values():
-        head.confidence = Confidence()
     tasks = [task for task in FITS if task in heads and int(FIGURES[task][0](val).sum()) >= LEAST]
     seen, judges, events = model.perceive(val.image) if tasks else None, val.to("cpu"), []
     for task in tasks:

@@ -14,7 +14,7 @@ from torch.nn.functional import one_hot
 from genrep.lessons import Lessons, Located
 from genrep.objective import ObjectiveConfig
 from genrep.posteriors.gate import Gate
-from genrep.posteriors.placebos import PLACEBOS
+from genrep.posteriors.placebos import as_unsure, shuffled, smoothed
 from genrep.processes import first_rows, gathered
 from genrep.randomness import SampleGenerator
 from genrep.tasks.base import ObjectTargets
@@ -200,9 +200,9 @@ def _image_targets(teacher: Teacher, batch: Batch, positions: Int[Tensor, " r"])
         stand_for[-num_random:] = (log_head.shape[1] - config.distil_shortlist) / num_random
         log_posterior = (log_posterior + stand_for.log()).log_softmax(1) - stand_for.log()
         return torch.zeros_like(log_head).scatter(1, classes, _taught(teacher, gate, log_listed, log_posterior, place, positions, stand_for))
-    probs = (gate.head * log_head).softmax(1)
+    probs = gate.of_head(log_head).exp()
     among = _taught(teacher, gate, log_listed, log_posterior, place, positions)
-    return probs.scatter(1, classes, among * probs.gather(1, classes).sum(1, keepdim=True))
+    return probs.scatter(1, classes, among * probs.gather(1, classes).sum(1, keepdim=True).clamp(max=1))
 
 
 def _asked(log_head: Float[Tensor, "r k"], config: ObjectiveConfig, generator: SampleGenerator) -> Int[Tensor, "r m"] | None:
@@ -236,9 +236,11 @@ def _taught(
     """The product of head and posterior, or what stands in for it."""
     lesson = teacher.config.lesson
     if lesson == "tempered":
-        return gate.product(log_head, torch.zeros_like(log_posterior), stand_for).exp()
-    probs = gate.product(log_head, log_posterior, stand_for).exp()
-    return PLACEBOS[lesson](probs, favourite, SampleGenerator(teacher.seed, entries, "placebo")) if lesson in PLACEBOS else probs
+        return gate.of_head(log_head, stand_for).exp()
+    probs, generator = gate.product(log_head, log_posterior, stand_for).exp(), SampleGenerator(teacher.seed, entries, "placebo")
+    if lesson == "smoothed":
+        return smoothed(probs, favourite)
+    return as_unsure(gate.product(log_head, shuffled(log_posterior, generator), stand_for), probs) if lesson == "shuffled" else probs
 
 
 def _only_objects(batch: Batch, rows: Int[Tensor, " r"], probs: Float[Tensor, "r k"]) -> ObjectTargets:

@@ -86,7 +86,7 @@ class Session:
         self.config = config = data.config = decided(filled(given, sets), run, self.device)
         check_processes(config)
         lines = [*data.lines(sets), *left_out(given, config)]
-        known, shares = annotated(sets, self.data.shares)
+        (known, shares), self.unrepeated = annotated(sets, data.shares), Stream(sets, seed=config.train.seed, shares=data.shares)
         self.streams = [Ahead(some, seed=config.train.seed, shares=parts) for some, parts in ((known, shares), with_annotated(sets, self.data.shares))]
         self.glimpsed = Ahead(known, seed=config.train.seed + 1, shares=by_objects(known, shares))
         with torch.random.fork_rng(devices=[]):
@@ -216,7 +216,7 @@ class Session:
         asked = {"model": folders[-1].name, "updates": updates, "calibrates": "perception" in objective.jobs or bool(objective.posterior)}
         self.records.event({"event": "completion", "step": self.progress.step, **asked})
         if updates:
-            learn_prior(self.teacher, self.streams[1], seed=self.config.train.seed)
+            learn_prior(self.teacher, self.unrepeated, seed=self.config.train.seed)
         if asked["calibrates"]:
             for event in self.teacher.calibrate(self.data.first_validation(objective.gate_images).to(self.device)):
                 self.records.event({**event, "step": self.progress.step, "model": folders[-1].name})

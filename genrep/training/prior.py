@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import count
+
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from genrep.denoiser import pool
@@ -11,6 +14,7 @@ from genrep.modulators.prior import SemanticPrior
 from genrep.objective import conditions, draw_times
 from genrep.processes import gathered
 from genrep.randomness import SampleGenerator
+from genrep.training.confidence import as_in_training
 from genrep.training.distillation import Teacher
 from genrep.training.stream import Stream
 
@@ -21,8 +25,10 @@ BATCH_SIZE, LR, NULL_FRACTION = 512, 8e-3, 0.1
 def learn_prior(teacher: Teacher, stream: Stream, *, seed: int) -> None:
     """Fit the p(sem | classes) of the teacher's modulator to the images that it was trained on, and the classes that generation was told of them.
 
+    Each image comes once: few that are annotated, of which training made half of its batches, would be learnt by heart.
     It is a part of a few hundred thousand weights that sees vectors, not images: with the defaults a minute or two on a CPU.
     """
+    as_in_training(teacher.model)  # whatever was completed before
     prior = teacher.model.denoiser.modulator.prior
     assert isinstance(prior, SemanticPrior)
     sem, y = known_semantics(teacher, stream, num=min(teacher.config.prior_images, len(stream)))
@@ -47,11 +53,11 @@ def learn_prior(teacher: Teacher, stream: Stream, *, seed: int) -> None:
 
 @torch.no_grad()
 def known_semantics(teacher: Teacher, stream: Stream, *, num: int) -> tuple[Float[Tensor, "n s"], Float[Tensor, "n k"]]:
-    """Semantics of the first images of a stream, and the classes that generation is told of them; of several processes, of all."""
+    """Semantics of the first `num` different images of a stream, and the classes that generation is told of them; of several processes, of all."""
     model, found = teacher.model, []
-    for start in range(0, num, AT_ONCE):
-        batch, _ = stream.batch(start, min(AT_ONCE, num - start))
-        batch = batch.to(model.device)
+    for start, is_new in first_visits(stream, num):
+        batch, positions = stream.batch(start, AT_ONCE)
+        batch = batch.rows(is_new[positions - start]).to(model.device)
         with torch.autocast(batch.image.device.type, torch.bfloat16, enabled=teacher.bf16):
             taught = model.clean_features(model.encode(batch.image))
             y = conditions(model, batch, taught, config=teacher.config, labeller=teacher.labeller)
@@ -59,3 +65,22 @@ def known_semantics(teacher: Teacher, stream: Stream, *, num: int) -> tuple[Floa
         found.append((gathered(sem), gathered(y.to(sem))))
     sem, y = (torch.cat(parts) for parts in zip(*found, strict=True))
     return sem, y
+
+
+def first_visits(stream: Stream, num: int) -> Iterator[tuple[int, Bool[Tensor, " p"]]]:
+    """Blocks of `AT_ONCE` positions by their first, and at which of them an image comes that did not come before, until `num` have.
+
+    Sets of unlike size, dealt in turn, do not each come once in as many positions as there are images.
+    """
+    left, seen = min(num, len(stream)), torch.zeros(len(stream), dtype=torch.bool)
+    for start in count(0, AT_ONCE):
+        if not left:
+            return
+        which = stream.which(torch.arange(start, start + AT_ONCE))
+        first = torch.full((len(stream),), AT_ONCE).scatter_reduce(0, which, torch.arange(AT_ONCE), "amin")
+        is_new = ~seen[which] & (first[which] == torch.arange(AT_ONCE))
+        is_new &= is_new.cumsum(0) <= left
+        seen[which[is_new]] = True
+        left -= int(is_new.sum())
+        if is_new.any():
+            yield start, is_new

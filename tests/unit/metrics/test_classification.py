@@ -10,7 +10,7 @@ import torch
 from sklearn.metrics import confusion_matrix as sklearn_confusion
 from torchmetrics.functional.classification import multiclass_accuracy
 
-from genrep.metrics.base import mean_of_repetitions, wilson
+from genrep.metrics.base import bootstrap, mean_of_repetitions, wilson
 from genrep.metrics.classification import confusion_matrix, expected_calibration_error, negative_log_likelihood, reliability, top1
 
 
@@ -82,3 +82,20 @@ def test_wilson_covers_its_share() -> None:
 def test_wilson_needs_a_count() -> None:
     with pytest.raises(ValueError, match="found 0 of 0"):
         wilson(0, 0)
+
+
+def test_the_interval_of_a_calibration_error_holds_it() -> None:
+    """Of one who is as sure as right resampling alone makes errors, and more of them."""
+    g = torch.Generator().manual_seed(0)
+    below = 0
+    for _ in range(10):
+        log_probs = (2.5 * torch.randn(300, 10, generator=g)).log_softmax(1)
+        labels = torch.multinomial(log_probs.exp(), 1, generator=g).squeeze(1)
+
+        def error(rows: torch.Tensor, of: torch.Tensor = log_probs, truth: torch.Tensor = labels) -> float:
+            return expected_calibration_error(of[rows], truth[rows])
+
+        found, plain = (bootstrap(error, 300, num_resamples=50, distance=distance) for distance in (True, False))
+        assert 0 <= found.low <= found.value <= found.high and found.value == plain.value
+        below += plain.value < plain.low
+    assert below > 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -133,4 +134,19 @@ def test_noise_calibrated_on_other_images_keeps_the_gate_shut() -> None:
 def test_teaches_two_standard_errors_above_zero(weight: float, error: float, teaches: bool) -> None:
     gate = Gate(weight=weight, standard_error=error)
     assert gate.teaches == teaches
-    assert gate.to_dict() == {"weight": weight, "standard_error": error, "head": 1.0}
+    assert gate.to_dict() == {"weight": weight, "standard_error": error, "head": 1.0, "alone": 1.0}
+
+
+def test_alone_the_head_is_as_sure_as_it_should_be() -> None:
+    """Beside a posterior that shares its evidence it counts for less, which says nothing of how sure it is by itself."""
+    g = torch.Generator().manual_seed(0)
+    labels = torch.randint(10, (4000,), generator=g)
+    both = 4.0 * torch.nn.functional.one_hot(labels, 10) + 2.0 * torch.randn(4000, 10, generator=g)
+    log_q, log_p = ((both + 0.8 * torch.randn(4000, 10, generator=g)).log_softmax(1) for _ in range(2))
+    gate = fit_gate(log_q, log_p, labels)
+    uninformed = fit_gate(log_q, torch.full_like(log_p, -math.log(10)), labels)
+    assert gate.head < 0.7 * gate.alone and gate.alone == pytest.approx(uninformed.alone, abs=1e-6)
+    assert gate.alone == pytest.approx(uninformed.head, abs=1e-3)
+    sure = gate.of_head(log_q).exp().amax(1)
+    assert float(sure.mean()) == pytest.approx(float((log_q.argmax(1) == labels).double().mean()), abs=0.02)
+    assert float(replace(gate, alone=gate.head).of_head(log_q).exp().amax(1).mean()) < float(sure.mean()) - 0.1

@@ -67,6 +67,8 @@ def test_that_a_class_is_there_is_taught_by_kl() -> None:
     divergence.sum().backward()
     torch.testing.assert_close(logits.grad, q - probs, rtol=1e-4, atol=1e-6)
     assert head.distil_image(torch.zeros(1, 4), torch.arange(1), torch.eye(4)[:1]).isfinite().all()
+    rounded = torch.tensor([[1.0000001, 0.0, 0.0, 0.0]])
+    assert head.distil_image(torch.zeros(1, 4), torch.arange(1), rounded).isfinite().all()
 
 
 def test_a_mask_without_gaps_says_what_is_there_where_nothing_else_does() -> None:
