@@ -86,7 +86,7 @@ def test_it_shows_the_figures_and_how_they_came_about(text: str, run: Path) -> N
         "stayed shut",
         "1.2.3",
         "4 s training",
-        "fashion-judge-v1",
+        "fashion-judge-v2",
     ):
         assert words in text
 
