@@ -14,7 +14,7 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]' torch==2.14.1 torchvision==0.29.1
 	touch $@
 
-demo: setup  ## data, training, evaluation, report: 12 to 45 minutes on 2 cores
+demo: setup  ## data, training, evaluation, report: 15 to 45 minutes on 2 cores
 	$(BIN)/genrep demo --out runs/demo
 
 showcase: setup  ## the demo, longer and with depth: 70 minutes on 2 cores, resumable

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 VERBS = {
-    "demo": "train, evaluate and report in one go, in 12 to 45 minutes on 2 cores",
+    "demo": "train, evaluate and report in one go, in 15 to 45 minutes on 2 cores",
     "train": "train a recipe, a config file or a folder of pictures into a run folder, or continue a stopped run",
     "eval": "measure a finished run on test images and write its report",
     "compare": "finished runs side by side: settings and figures",
@@ -22,7 +22,7 @@ VERBS = {
 }
 
 RECIPE_NOTES = {
-    "demo": ("one garment, and scenes of several", "2 CPU cores", "12 to 45 minutes"),
+    "demo": ("one garment, and scenes of several", "2 CPU cores", "15 to 45 minutes"),
     "showcase": ("the same, longer, and depth", "2 CPU cores", "70 minutes"),
     "few-labels": ("one garment, a hundredth of the labels: an arm of a suite", "1 CPU core", "6 minutes"),
     "few-labels-long": ("the same, eight times as long: an arm of a suite", "1 CPU core", "40 minutes"),

@@ -1,4 +1,4 @@
-"""Train, evaluate and report in one go: recipe `demo`, 12 to 45 minutes on 2 cores. Fetches Fashion-MNIST (30 MB) if it is not there yet."""
+"""Train, evaluate and report in one go: recipe `demo`, 15 to 45 minutes on 2 cores. Fetches Fashion-MNIST (30 MB) if it is not there yet."""
 
 from __future__ import annotations
 
