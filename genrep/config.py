@@ -163,6 +163,7 @@ class Config:
     data: DataConfig = DataConfig()
     model: ModelConfig = ModelConfig()
     objective: ObjectiveConfig = ObjectiveConfig()
-    aligner: Aligner = GenRepRule()
+    aligner: Aligner = GenRepRule(balance=True)
+    """The paper's rule on gradients of one length: as it is written the longer one drowns the other (suite `aligners`)."""
     train: TrainConfig = TrainConfig()
     eval: EvalConfig = EvalConfig()

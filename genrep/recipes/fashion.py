@@ -30,7 +30,6 @@ def demo() -> Config:
         data=DataConfig(num_train=24_000),
         model=ModelConfig(trunk=DiTConfig(width=128, class_blocks=3), proposals=6),
         objective=ObjectiveConfig(draws=1, segmentation_weight=3.0, gate_at=(0.5,), gate_images=192, prior_images=9_000, prior_steps=3_000),
-        aligner=GenRepRule(balance=True),
         train=replace(SMALL_STEPS, stage1_glimpses=24, glimpses=12, perception_weight=0.4, generation_weight=0.6, stage1_images=4_800, stage2_images=13_600),
         eval=EvalConfig(num_samples=500, num_guidance_samples=150, guidance_grid=(1.0, 1.5, 2.0, 3.0), sampler=Ancestral(num_steps=18)),
     )
@@ -54,7 +53,6 @@ def showcase() -> Config:
             proposals=8,
         ),
         objective=ObjectiveConfig(draws=1, segmentation_weight=3.0, distil_every=16, sem_clean=0.25, sem_own=0.5),
-        aligner=GenRepRule(balance=True),
         train=replace(SMALL_STEPS, stage1_images=16_000, stage2_images=80_000),
         eval=EvalConfig(guidance_grid=(1.0, 1.5, 2.0, 2.5), num_guidance_samples=1_000, num_scene_samples=500),
     )
@@ -86,7 +84,6 @@ def few_labels() -> Config:
         data=DataConfig(sets=("fashion",), labelled_fraction=0.01),
         model=ModelConfig(trunk=DiTConfig(width=128, class_blocks=3), tasks=("classification",)),
         objective=ObjectiveConfig(draws=1, distil_every=8, gate_at=(0.3, 0.5, 0.7, 0.85)),
-        aligner=GenRepRule(balance=True),
         train=TrainConfig(
             stage1_images=0,
             stage1_batch_size=8,
