@@ -82,9 +82,18 @@ def bootstrap(figure: Callable[[Int[Tensor, " n"]], float], num: int, *, seed: i
     generator = torch.Generator().manual_seed(seed)
     found = torch.tensor([figure(torch.randint(num, (num,), generator=generator)) for _ in range(num_resamples)], dtype=torch.float64)
     found = found[found.isfinite()]  # some draws may lack what a figure is of
-    low, high = (math.nan, math.nan) if not len(found) else found.quantile(torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
     value = figure(torch.arange(num))
-    return Estimate(value, max(0.0, low + value - float(found.mean())), high + value - float(found.mean())) if distance else Estimate(value, low, high)
+    if not len(found):
+        return Estimate(value, math.nan, math.nan)
+    if distance:
+        moved = centred(value, found)
+        return Estimate(value, max(0.0, moved.low), moved.high)
+    return Estimate(value, *found.quantile(torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist())
+
+
+def centred(value: float, resampled: Float[Tensor, " r"]) -> Estimate:
+    """A figure with the 95 % range of what it is on resamples, float64, moved so that their mean is the figure: resampling's own noise adds to a distance."""
+    return Estimate(value, *((resampled - resampled.mean()).quantile(torch.tensor([0.025, 0.975], dtype=torch.float64)) + value).tolist())
 
 
 def bootstrap_mean(values: Float[Tensor, " n"]) -> Estimate:

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from genrep.metrics.base import Estimate
+from genrep.metrics.base import Estimate, centred
 
 
 def _kernel(x: Tensor, y: Tensor) -> Tensor:
@@ -48,7 +48,8 @@ def kid(real: Float[Tensor, "n d"], fake: Float[Tensor, "m d"], *, seed: int = 0
         raise ValueError(f"KID needs at least 2 real and 2 generated images; found {len(real)} and {len(fake)}.")
     generator = torch.Generator().manual_seed(seed)
     weights = [_with_whole(_draws(len(rows), num_resamples, generator)) for rows in (real, fake)]
-    return _centred(_mmd2(_kernel(real, real), _kernel(fake, fake), _kernel(real, fake), (weights[0], weights[1])))
+    values = _mmd2(_kernel(real, real), _kernel(fake, fake), _kernel(real, fake), (weights[0], weights[1]))
+    return centred(float(values[0]), values[1:])
 
 
 def kid_difference(real: Float[Tensor, "n d"], fake: Float[Tensor, "m d"], other: Float[Tensor, "l d"], *, seed: int = 0, num_resamples: int = 200) -> Estimate:
@@ -64,19 +65,13 @@ def kid_difference(real: Float[Tensor, "n d"], fake: Float[Tensor, "m d"], other
     generator, xx = torch.Generator().manual_seed(seed), _kernel(real, real)
     x, y = (_with_whole(_draws(len(rows), num_resamples, generator)) for rows in (real, fake))
     one, two = (_mmd2(xx, _kernel(made, made), _kernel(real, made), (x, y)) for made in (fake, other))
-    return _centred(one - two)
+    values = one - two
+    return centred(float(values[0]), values[1:])
 
 
 def _with_whole(draws: Tensor) -> Tensor:
     """All rows once, and then the resamples."""
     return torch.cat([torch.ones_like(draws[:1]), draws])
-
-
-def _centred(values: Tensor) -> Estimate:
-    """The first of the values, with the 95 % range of the others, shifted to be centred on it."""
-    value, resampled = values[0], values[1:]
-    ends = torch.quantile(resampled - resampled.mean(), torch.tensor([0.025, 0.975], dtype=torch.float64)) + value
-    return Estimate(float(value), float(ends[0]), float(ends[1]))
 
 
 def fid(real: Float[Tensor, "n d"], fake: Float[Tensor, "m d"]) -> float:

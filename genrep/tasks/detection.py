@@ -20,7 +20,7 @@ from genrep.types import IGNORE, UNLABELLED, Batch, Detections, Features, Featur
 MOST_SEEN = 8
 """Objects per image that `Detection.seen` tells apart without a second look."""
 LEAST_SCORE = 0.02
-"""Of a detection."""
+"""A detection of a lower score is none."""
 ABSENT = 0.1
 """A place of a higher objectness may be an object."""
 

@@ -31,7 +31,7 @@ def learn_prior(teacher: Teacher, stream: Stream, *, seed: int) -> None:
     as_in_training(teacher.model)  # whatever was completed before
     prior = teacher.model.denoiser.modulator.prior
     assert isinstance(prior, SemanticPrior)
-    sem, y = known_semantics(teacher, stream, num=min(teacher.config.prior_images, len(stream)))
+    sem, y = known_semantics(teacher, stream, num=teacher.config.prior_images)
     prior.requires_grad_(True)
     optimizer = torch.optim.AdamW(prior.parameters(), lr=LR, fused=True)
     num_steps = teacher.config.prior_steps
