@@ -102,7 +102,7 @@ class TrainConfig:
     ema_momentum: float = 0.999
     """Largest momentum of the teacher; after n updates min(this, (1 + n) / (10 + n))."""
     bf16: bool | None = None
-    """Autocast to bfloat16 in training; None: where the device has instructions for it, decided when a run begins and kept in its config.json."""
+    """Autocast to bfloat16 in training; None: where the device is faster in it, decided when a run begins and kept in its config.json."""
     best_by: Literal["mean", "classification", "multilabel", "detection", "segmentation", "depth"] | None = None
     """The model that is best on validation images is kept, too, as `model_best`: by the figure of this task (top-1, mAP, AP, mIoU, depth within 25 % or in
     order), or by their mean; none: the last alone. A folder of your own, and `--init`, have the mean."""

@@ -58,7 +58,7 @@ class Evaluation:
 
     @property
     def bf16(self) -> bool:
-        """Samples are made as the run was trained, as far as this device has the instructions for it."""
+        """Samples are made as the run was trained, as far as this device computes in it."""
         return bool(self.config.train.bf16) and computes_in_bf16(self.model.device)
 
     def test(self, name: str) -> ArrayDataset:

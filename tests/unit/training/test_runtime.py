@@ -21,11 +21,36 @@ def with_bf16(value: bool | None) -> Config:
 
 
 @pytest.mark.parametrize("native", [True, False])
-def test_bfloat16_is_taken_where_the_device_computes_in_it(native: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("faster", [True, False])
+def test_bfloat16_is_taken_where_the_device_computes_in_it_and_it_is_worth_it(
+    native: bool, faster: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: native)
-    assert computes_in_bf16(CPU) is native
-    for given, expected in ((None, native), (True, True), (False, False)):
+    monkeypatch.setattr(runtime, "_is_faster_in_bf16", lambda: faster)
+    assert computes_in_bf16(CPU) is (native and faster)
+    for given, expected in ((None, native and faster), (True, True), (False, False)):
         assert runtime.decided(with_bf16(given), RunFolder(tmp_path / "new"), CPU).train.bf16 is expected
+
+
+@pytest.mark.parametrize(("in_bf16", "expected"), [(0.8, True), (0.95, False), (1.4, False)])
+def test_worth_it_is_what_is_clearly_faster(in_bf16: float, expected: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runtime, "_seconds", lambda block, *, bf16: in_bf16 if bf16 else 1.0)
+    assert runtime._is_faster_in_bf16.__wrapped__() is expected
+
+
+def test_to_measure_that_leaves_random_numbers_alone() -> None:
+    before = torch.get_rng_state()
+    runtime._is_faster_in_bf16.__wrapped__()
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_processes_that_disagree_about_it_take_float32(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each measures for itself."""
+    monkeypatch.setattr(runtime, "world", lambda: 2)
+    monkeypatch.setattr(runtime, "computes_in_bf16", lambda device: True)
+    for others, expected in ((1.0, True), (0.0, False)):
+        monkeypatch.setattr(runtime, "total", lambda mine, others=others: mine + others)
+        assert runtime.decided(with_bf16(None), RunFolder(tmp_path / "new"), CPU).train.bf16 is expected
 
 
 @pytest.mark.usefixtures("toy_world")
