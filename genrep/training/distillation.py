@@ -136,7 +136,7 @@ class Teacher:
             self.model.estimator = replace(self._posterior, budget=2 * self._posterior.budget)
         calibration = self.teaching.calibration
         assert calibration is not None
-        kept = ("tau", "weight", "standard_error", "head_weight")
+        kept = ("tau", "weight", "standard_error", "head_weight", "head_alone")
         return [*events, {"event": "calibration", **{name: event[name] for name in kept}, "noisiness": calibration.noisiness, "num": len(single)}]
 
     @torch.no_grad()
@@ -247,6 +247,7 @@ def _event(kind: str, gate: Gate, tau: float, log_posterior: Tensor, log_head: T
         "kind": kind,
         "weight": gate.weight,
         "head_weight": gate.head,
+        "head_alone": gate.alone,
         "standard_error": gate.standard_error,
         "teaches": gate.teaches,
         "tau": tau,

@@ -203,6 +203,7 @@ def test_the_gate_judges_the_head_that_users_get() -> None:
     expected = fit_gate(log_probs[judged], torch.cat(by_other), single.label[judged])
     assert found["weight"] == pytest.approx(expected.weight, rel=1e-3) and abs(expected.weight) > 1e-3
     assert found["head_weight"] == pytest.approx(expected.head, rel=1e-3)
+    assert found["head_alone"] == pytest.approx(expected.alone, rel=1e-3)
 
 
 def test_a_pilot_run_on_validation_images_decides_how_to_draw_and_weigh(monkeypatch: pytest.MonkeyPatch) -> None:
