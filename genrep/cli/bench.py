@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from genrep.evaluation.figures import Figure
+    from genrep.model import GenRep
 
 TAKES_OVERRIDES = False
 MISSED = 1
@@ -88,7 +89,7 @@ def _of_run(name: str, run: Path) -> Sequence[Figure]:
 
 def _of_suite(name: str, folder: Path, *, at_once: int, arms: Sequence[str], page: Path | None) -> Sequence[Figure]:
     """Figures of a suite whose missing runs, of these arms or of all, are trained first, `at_once` at a time; 0: of the finished ones."""
-    from genrep.cli.suites import train_suite
+    from genrep.cli.suites import check_runs, train_suite
     from genrep.evaluation.results import keep_runs, write_page
     from genrep.evaluation.suite import suite_figures
     from genrep.evaluation.suites import SUITES
@@ -97,6 +98,7 @@ def _of_suite(name: str, folder: Path, *, at_once: int, arms: Sequence[str], pag
     suite = lookup(SUITES, name, "suite")
     for arm in arms:
         lookup(suite.arms, arm, "arm")
+    check_runs(suite, folder)
     if at_once:
         train_suite(suite, folder, at_once=at_once, arms=arms)
     figures = suite_figures(name, suite, folder)
@@ -158,21 +160,39 @@ def _of_perception(args: argparse.Namespace) -> Sequence[Figure]:
     return latency_figures(config, load_dataset("fashion", "test", num=8), num_rounds=2 if args.quick else 3 * ENOUGH_ROUNDS, progress=_say)
 
 
-def _of_robustness(args: argparse.Namespace) -> Sequence[Figure]:
+def _of_garments(args: argparse.Namespace) -> GenRep:
+    """The model that is asked, where it knows the images that it is to be asked about.
+
+    Raises:
+        ValueError: it knows other classes, or images of another size.
+    """
     from genrep.cli.runs import load_model
+    from genrep.datasets.fashion_scenes import CANVAS_PX
+    from genrep.datasets.garments import FASHION_CLASSES
+
+    model = load_model(args.run)
+    known = (model.class_names, model.config.image_size)
+    if known != (FASHION_CLASSES, (CANVAS_PX, CANVAS_PX)):
+        raise ValueError(
+            f"`genrep bench {args.name}` asks about garments of {CANVAS_PX} x {CANVAS_PX} px ({', '.join(FASHION_CLASSES)}); the model knows "
+            f"{', '.join(known[0])} at {' x '.join(map(str, known[1]))} px. `genrep eval` measures it on its own data."
+        )
+    return model
+
+
+def _of_robustness(args: argparse.Namespace) -> Sequence[Figure]:
     from genrep.datasets import load_dataset
     from genrep.evaluation.robustness import robustness_figures
 
     sets = [load_dataset(name, "test", num=num) for name, num in (("fashion", 2_000), ("fashion-scenes", 500))]
-    return robustness_figures(load_model(args.run), sets, quick=args.quick, progress=_say)
+    return robustness_figures(_of_garments(args), sets, quick=args.quick, progress=_say)
 
 
 def _of_semantics(args: argparse.Namespace) -> Sequence[Figure]:
-    from genrep.cli.runs import load_model
     from genrep.datasets import load_dataset
     from genrep.evaluation.semantics_bench import NUM_IMAGES, semantics_figures
 
-    return semantics_figures(load_model(args.run), load_dataset("fashion", "val", num=40 if args.quick else NUM_IMAGES))
+    return semantics_figures(_of_garments(args), load_dataset("fashion", "val", num=40 if args.quick else NUM_IMAGES))
 
 
 def _of_scaling(args: argparse.Namespace) -> Sequence[Figure]:
@@ -185,7 +205,6 @@ def _of_scaling(args: argparse.Namespace) -> Sequence[Figure]:
 
 
 def _of_sampling(args: argparse.Namespace) -> Sequence[Figure]:
-    from genrep.cli.runs import load_model
     from genrep.config import EvalConfig
     from genrep.datasets import cache_folder, load_dataset
     from genrep.evaluation.generation import Studio
@@ -194,7 +213,7 @@ def _of_sampling(args: argparse.Namespace) -> Sequence[Figure]:
     from genrep.evaluation.timing import ENOUGH_ROUNDS
     from genrep.training import computes_in_bf16
 
-    model = load_model(args.run)
+    model = _of_garments(args)
     studio = Studio(model, load_judge(load_dataset("fashion", "train"), cache=cache_folder()), EvalConfig(), bf16=computes_in_bf16(model.device))
     times = time_figures(model, num_rounds=2 if args.quick else ENOUGH_ROUNDS, progress=_say)
     quality = quality_figures(studio, load_dataset("fashion", "val"), load_dataset("fashion", "test"), quick=args.quick, progress=_say)

@@ -54,7 +54,8 @@ def _elsewhere(path: Path, sets: tuple[str, ...], weights: str) -> int:
 
     with make_progress() as progress:
         written, figures = evaluate_elsewhere(path, sets, weights=weights, progress=progress)
-    print_figures(figures, title=f"on {', '.join(sets)}" if sets else "of the best model")
+    chosen_by = ", on val, by which it was chosen" if any(name.endswith("/n_val") for name in figures) else ""
+    print_figures(figures, title=f"on {', '.join(sets)}" if sets else f"of the best model{chosen_by}")
     print(f"wrote {written}")
     return 0
 

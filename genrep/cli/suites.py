@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from genrep.evaluation.suite import Suite
@@ -44,6 +44,34 @@ def train_suite(suite: Suite, folder: Path, *, at_once: int, arms: Sequence[str]
         raise ValueError(
             f"{len(failed)} of {len(runs)} runs failed: {', '.join(failed)}; {folder / f'{failed[0]}.txt'} says why. The same command tries again."
         )
+
+
+def check_runs(suite: Suite, folder: Path) -> None:
+    """Whether what lies in a folder as a suite's finished runs was trained as the suite says; what it leaves to data and machine may be anything.
+
+    Raises:
+        ValueError: a run was not; the first field that differs is named.
+    """
+    from genrep.evaluation.suite import finished
+    from genrep.overrides import override, to_dict
+    from genrep.recipes import RECIPES
+    from genrep.storage import read_json
+    from genrep.training.records import first_difference, what
+
+    for name, changes in suite.runs(folder).items():
+        config = folder / name / "config.json"
+        if not finished(folder, name) or not config.is_file():
+            continue
+        found, wanted = what(read_json(config)), what(to_dict(override(RECIPES[suite.recipe](), changes)))
+        if difference := first_difference(_as_far_as_asked(found, wanted), wanted):
+            raise ValueError(f"{folder / name} was trained by other settings than the suite's: {difference}. Move it away; the same command trains it anew.")
+
+
+def _as_far_as_asked(found: Any, wanted: Any) -> Any:
+    """What was found, but for what is left open: nothing wanted, or a path, which moves with the folder."""
+    if isinstance(found, dict) and isinstance(wanted, dict):
+        return {key: _as_far_as_asked(found.get(key), value) if key != "labeller" else value for key, value in wanted.items()}
+    return wanted if wanted in (None, [], ()) else found
 
 
 def _run(recipe: str, changes: dict[str, str], run: Path) -> int:

@@ -26,7 +26,7 @@ def evaluate_elsewhere(
         weights: the `last` of the run, or the `best` on validation images.
     Returns:
         the file that was written, RUN/eval-SETS.json (of the best RUN/eval-best-SETS.json), and what it holds: figures by name,
-        `photos/classification/top1`, and how many images each set has.
+        `photos/classification/top1`, how many images each set has, `photos/n`, and how many of them are of val, `photos/n_val`.
     Raises:
         ValueError: the run has no finished model, a set cannot be read, has other classes, or says nothing of what the model sees.
     """
@@ -41,7 +41,9 @@ def evaluate_elsewhere(
         found = {f"{name}/{task}/{key}": value for task, measure in MEASURES.items() for key, value in measure(seen, model.class_names).figures.items()}
         if not found and sets:
             raise ValueError(f"`{name}` has no annotations of what this model sees ({', '.join(model.heads)}); there is nothing to measure.")
-        figures |= {**found, f"{name}/n": len(seen.truth)} if found else {}
+        if found:
+            num_val = len(data.split(name, "val")) if "val" in splits else 0
+            figures |= {**found, f"{name}/n": len(seen.truth), **({f"{name}/n_val": num_val} if num_val else {})}
     best = "best-" if weights == "best" else ""
     path = folder.path / f"eval-{best}{'+'.join(data.names)}.json"
     if is_first():

@@ -16,12 +16,13 @@ from torch import Tensor
 from genrep.config import Config
 from genrep.datasets import ArrayDataset, cache_folder
 from genrep.evaluation.baselines import fit_logistic_regression
-from genrep.evaluation.generation import Samples, Studio, measure_generation, measure_scenes
-from genrep.evaluation.judge import load_judge
+from genrep.evaluation.generation import Samples, Studio, measure_generation, measure_scenes, unlike_samples
+from genrep.evaluation.judge import holds_several, load_judge
 from genrep.evaluation.perception import MEASURES, Figures, Measured, Seen, Tables, see
 from genrep.evaluation.pictures import draw_film, draw_neighbours, draw_samples, draw_scenes
 from genrep.evaluation.sides import measure_sides
 from genrep.metrics.base import wilson
+from genrep.metrics.generation import NUM_NEIGHBOURS
 from genrep.model import GenRep
 from genrep.model_config import ModelConfig
 from genrep.overrides import from_dict
@@ -33,7 +34,8 @@ from genrep.training.data import RunData
 from genrep.training.records import Silent
 from genrep.types import IGNORE, UNLABELLED, Batch
 
-DETAILS = "eval_details.json"
+DETAILS, RECORD = "eval_details.json", "run.json"
+"""What is measured besides figures; and what a page of results keeps of it."""
 
 Homes = dict[str, str | None]
 """The set that the unprefixed figures of each task come from."""
@@ -148,14 +150,18 @@ def _measure(work: Evaluation) -> None:
         _measure_perception(work, seen, homes)
     else:
         work.notes.append("perception: not measured, the run trained none.")
-    single = homes["classification"]
+    single = next((one.name for one in seen if bool(one.truth.single.all())), None)
     if "generation" not in jobs:
         work.notes.append("samples: not measured, the run trained no generation.")
-    elif single is None:
-        work.notes.append("samples: not measured, no set has one label per image.")
+        return
+    if len(work.model.class_names) < 2:
+        work.notes.append("samples: not measured, a judge that knows one class alone recognises everything.")
+        return
+    if single is None:
+        work.notes.append("samples: not measured, no set has one object per image.")
     else:
         _measure_samples(work, single)
-    if "generation" in jobs and work.config.eval.num_scene_samples and (scenes := homes["detection"] or _last(seen, lambda truth: truth.has_classes)):
+    if work.config.eval.num_scene_samples and (scenes := homes["detection"] or _last(seen, lambda truth: truth.has_classes)):
         _measure_scenes(work, scenes)
 
 
@@ -210,11 +216,16 @@ def _measure_samples(work: Evaluation, name: str) -> None:
         if len(train) < MIN_JUDGE_IMAGES:
             work.notes.append(f"samples: not measured, a judge of them needs {MIN_JUDGE_IMAGES} labelled training images; {name} has {len(train)}.")
             return
+    val, test = work.data.split(name, "val"), work.test(name)
+    if min(len(val), len(test)) <= NUM_NEIGHBOURS:
+        work.notes.append(f"samples: not measured, that needs more than {NUM_NEIGHBOURS} images of val and of test; {name} has {len(val)} and {len(test)}.")
+        return
     with work.part("judge"):
         judge = in_turn(lambda: load_judge(train, cache=cache_folder()))
     studio = Studio(work.model, judge, work.config.eval, bf16=work.bf16)
+    work.notes.extend(unlike_samples(test))
     with work.part("samples"):
-        found, made = measure_generation(studio, work.data.split(name, "val"), work.test(name))
+        found, made = measure_generation(studio, val, test)
         work.add("generation", _without_floors(found) if name in work.of_val else found)
     if not is_first():
         return
@@ -225,8 +236,8 @@ def _measure_samples(work: Evaluation, name: str) -> None:
 def _measure_scenes(work: Evaluation, name: str) -> None:
     """Samples with the objects of the images of a set, where these hold several."""
     train = work.data.split(name, "train")
-    if bool((train.label != UNLABELLED).all()):
-        work.notes.append(f"samples of class sets: not measured, {name} has images of one class.")
+    if not holds_several(train):
+        work.notes.append(f"samples of class sets: not measured, {name} has images of one object.")
         return
     train = train.rows(train.classified)
     if len(train) < MIN_JUDGE_IMAGES and work.data.is_folder(name):
@@ -238,10 +249,11 @@ def _measure_scenes(work: Evaluation, name: str) -> None:
         judge = in_turn(lambda: load_judge(train, cache=cache_folder()))
         studio = Studio(work.model, judge, work.config.eval, bf16=work.bf16)
     with work.part("samples of class sets"):
-        guidance = work.figures.get("generation/guidance", 1.0)
+        guidance = work.figures.get("generation/guidance", work.config.eval.guidance or 1.0)
         test = work.test(name)
         found = measure_scenes(studio, work.data.split(name, "val"), test.rows(test.classified), guidance=guidance)
-        work.figures |= {f"generation/{key}": value for key, value in found.figures.items()}
+        figures = {key: value for key, value in found.figures.items() if name not in work.of_val or not key.startswith("scenes_kid_real")}
+        work.figures |= {f"generation/{key}": value for key, value in figures.items()}
         work.tables["generated_scenes"] = found.tables
 
 
@@ -261,7 +273,9 @@ def _draw(work: Evaluation, studio: Studio, made: Samples, train: ArrayDataset) 
 
 
 def judges_of(run: Path) -> tuple[str, ...]:
-    """The networks that judged an evaluated run's samples, by name; none where no details are kept."""
+    """The networks that judged the samples of an evaluated run, or of one that a page of results keeps, by name; none where that is not recorded."""
+    if (run / RECORD).is_file():
+        return tuple(read_json(run / RECORD).get("judges", ()))
     details = read_json(run / DETAILS) if (run / DETAILS).is_file() else {}
     found = [details.get(part, {}).get("judge") for part in ("generation", "generated_scenes")]
     return tuple(name for name in found if name)

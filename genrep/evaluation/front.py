@@ -32,9 +32,10 @@ class Front:
     made: str = "made"
 
     def of(self, run: Figures, seen: Figures, made: Figures) -> dict[str, float]:
-        """Both numbers of a run; none of one that lacks a figure, or where one of the models alone is not above 0 in one, of which nothing is a share."""
-        alone = (made[self.generation], *(seen[key] for key in self.perception))
-        if not {self.generation, *self.perception} <= run.keys() or min(alone) <= 0:
+        """Both numbers of a run; none where one of the three lacks a figure, or a model alone is not above 0 in one, of which nothing is a share."""
+        if not ({self.generation, *self.perception} <= run.keys() and {*self.perception} <= seen.keys() and self.generation in made):
+            return {}
+        if min(made[self.generation], *(seen[key] for key in self.perception)) <= 0:
             return {}
         better = [run[key] - seen[key] for key in self.perception]
         less = made[self.generation] - run[self.generation]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,6 +28,10 @@ _VAL_SEED, _TEST_SEED = 1, 0
 RECALL_TOLERANCE = 0.03
 """How much recall guidance may cost on val, against unguided samples, when it is chosen; on test .05 is allowed, and the
 choice needs a margin for the noise of its samples."""
+
+
+UNLIKE = 0.1
+"""Total variation between the shares of the classes in real images and equal ones, above which it is worth a note."""
 
 
 @dataclass(frozen=True)
@@ -127,7 +132,20 @@ def measure_generation(studio: Studio, val: ArrayDataset, test: ArrayDataset) ->
     figures |= class_kid(real, test.label, made.features, made.label)
     if studio.config.imagenet:
         figures |= imagenet_figures(made.image, val, test)
+    if len(other_real) < num:  # of fewer images these are worse, whatever the images
+        figures = {name: value for name, value in figures.items() if name not in ("fid_real", "recall_real", "coverage_real", "fid_imagenet_real")}
     return Measured(figures, _tables(studio, made, tried) | {"set": test.name, "n_real": len(test), "n_recall": min(num, len(test))}), made
+
+
+def unlike_samples(test: ArrayDataset) -> Iterator[str]:
+    """A note, where the classes have other shares in the real images than in samples."""
+    shares = test.label.bincount(minlength=len(test.class_names)) / len(test)
+    if float((shares - 1 / len(shares)).abs().sum()) / 2 > UNLIKE:
+        least, most = (f"{float(share):.0%}" for share in (shares.min(), shares.max()))
+        yield (
+            f"samples have equal shares of the classes, the images of {test.name} that they are set beside from {least} to {most}: "
+            "KID, FID, precision, recall, density and coverage count that, too."
+        )
 
 
 def class_kid(real: Float[Tensor, "n d"], of_real: Int[Tensor, " n"], made: Float[Tensor, "m d"], of_made: Int[Tensor, " m"]) -> dict[str, float]:

@@ -81,17 +81,19 @@ class Judge:
 
 
 def _fingerprint(train: ArrayDataset) -> str:
-    """Changes with any pixel or label."""
+    """Changes with any pixel or label, and with the classes that no image shows."""
     digest = hashlib.sha256()
-    for array in (train.pixels, train.label, *((train.object_labels, train.classes) if _of_sets(train) else ())):
+    for array in (train.pixels, train.label, *((train.object_labels, train.classes) if holds_several(train) else ())):
         if array is not None:
             digest.update(array.contiguous().numpy().data)
+    if unseen := int((train.class_counts.sum(0) == 0).sum()):
+        digest.update(unseen.to_bytes(8, "little"))
     return digest.hexdigest()[:8]
 
 
-def _of_sets(train: ArrayDataset) -> bool:
-    """Whether images may hold several classes."""
-    return bool((train.label == UNLABELLED).any())
+def holds_several(train: ArrayDataset) -> bool:
+    """Whether images may hold several objects, so that a judge of class sets is asked for."""
+    return bool((train.label == UNLABELLED).any()) or bool((train.class_counts.sum(1) > 1).any())
 
 
 def _targets(train: ArrayDataset) -> Tensor:
@@ -100,7 +102,7 @@ def _targets(train: ArrayDataset) -> Tensor:
     Raises:
         ValueError: of some images nothing is known.
     """
-    if not _of_sets(train):
+    if not holds_several(train):
         return train.label
     sets = train.class_counts.clamp(max=1)
     unknown = int((~train.classified).sum())
@@ -123,7 +125,7 @@ def fit_judge(train: ArrayDataset, *, seed: int = 0, num_epochs: int | None = No
         torch.manual_seed(seed)
         network = _Network(train.pixels.shape[1], len(train.class_names)).to(memory_format=torch.channels_last)
     steps_per_epoch = math.ceil(len(train) / batch_size)
-    num_epochs = max(num_epochs or (NUM_EPOCHS_OF_SETS if _of_sets(train) else NUM_EPOCHS), math.ceil(MIN_STEPS / steps_per_epoch))
+    num_epochs = max(num_epochs or (NUM_EPOCHS_OF_SETS if holds_several(train) else NUM_EPOCHS), math.ceil(MIN_STEPS / steps_per_epoch))
     num_steps = num_epochs * steps_per_epoch
     optimizer = torch.optim.AdamW(network.parameters(), lr=peak_lr, weight_decay=0.02, fused=True)
     cycle = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=peak_lr, total_steps=max(2, num_steps), pct_start=0.2)

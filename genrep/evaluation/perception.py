@@ -177,10 +177,11 @@ def _missing(task: str, seen: Seen, no_head: bool, annotation: str) -> str:
 
 
 def agreement(seen: Seen) -> Tensor:
-    """How well each image's mask was seen: correct pixels / pixels that are an object in truth or prediction, [b]; 1 without any."""
+    """How well each image's mask was seen: correct pixels / pixels that are an object in truth or prediction, [b]; 1 without any; nan: no mask is known."""
     assert seen.perception.semantic_mask is not None
     truth, found = seen.truth.semantic_mask, seen.perception.semantic_mask
     objects = ((truth > 0) | (found > 0)) & (truth != IGNORE)
     right = (objects & (truth == found)).flatten(1).sum(1)
     total = objects.flatten(1).sum(1)
-    return torch.where(total > 0, right / total.clamp(min=1), 1.0)
+    known = (truth != IGNORE).flatten(1).any(1)
+    return torch.where(total > 0, right / total.clamp(min=1), torch.where(known, 1.0, torch.nan))

@@ -86,10 +86,11 @@ def draw_neighbours(made: Samples, train: ArrayDataset, features: Tensor, folder
 
 def draw_scenes(seen: Seen, class_names: Sequence[str], folder: Path) -> list[dict[str, Any]]:
     """Truth and prediction of the worst scenes of all and of the first few, each group worst first."""
-    score = agreement(seen) if seen.perception.semantic_mask is not None else None
+    score = torch.full((len(seen.truth),), torch.nan) if seen.perception.semantic_mask is None else agreement(seen)
+    known = score.isfinite()
     first = range(min(NUM_FIRST, len(seen.truth)))
-    order = list(first) if score is None else sorted(first, key=lambda i: float(score[i]))
-    worst = [] if score is None else score.argsort(stable=True)[:NUM_WORST].tolist()
+    order = sorted(first, key=lambda i: float(score[i]) if known[i] else 1.0)
+    worst = [i for i in score.argsort(stable=True).tolist() if known[i]][:NUM_WORST]
     entries, cells = [], []
     for group, rows in (("worst", worst), ("first", order)):
         for i in rows:
@@ -102,7 +103,7 @@ def draw_scenes(seen: Seen, class_names: Sequence[str], folder: Path) -> list[di
             files = {kind: f"scene_{i:04d}_{kind}.png" for kind in pair}
             for kind, picture in pair.items():
                 save_png(picture, folder / files[kind])
-            entries.append({"group": group, "index": i, "agreement": None if score is None else float(score[i]), **files})
+            entries.append({"group": group, "index": i, "agreement": float(score[i]) if known[i] else None, **files})
             cells += [*pair.values()] if group == "first" else []
     columns = ("truth", "prediction") if seen.perception.inv_depth is None else ("truth", "prediction", "depth")
     save_png(tile(cells, columns=2 * len(columns), column_names=columns * 2), folder / "scenes.png")

@@ -16,6 +16,7 @@ from markupsafe import Markup
 from genrep import __version__
 from genrep.evaluation.charts import confusion_chart, curve, precision_recall_curve, reliability_diagram
 from genrep.evaluation.evaluate import DETAILS
+from genrep.evaluation.generation import RECALL_TOLERANCE
 from genrep.storage import read_json, write_text
 from genrep.training import RunFolder
 from genrep.training.step_report import PART_COLUMN
@@ -96,6 +97,8 @@ def render(folder: RunFolder) -> str:
         headlines=headlines(figures, details),
         figures=figures,
         details=details,
+        of_val=details.get("of_val", ()),
+        tolerance=RECALL_TOLERANCE,
         per_class=per_class(details),
         charts=_evaluation_charts(details),
         losses=_curves(rows, {key: (title, None) for key, title in _CURVES.items()}),
@@ -168,14 +171,14 @@ def headlines(figures: Mapping[str, float], details: Details) -> list[Headline]:
         ("mIoU of objects", "segmentation/miou_foreground", beside("segmentation/miou", "with background"), on("segmentation", "test images of")),
         ("Pairs in order of depth", "depth/order", "objects that touch; chance: .5", on("depth", "test images of")),
         ("Depth within 25 %", "depth/delta1", beside("depth/abs_rel", "relative error"), on("depth", "test images of")),
-        ("Samples recognised", "generation/sample_accuracy", beside("generation/judge_accuracy", "real test images"), judged),
+        ("Samples recognised", "generation/sample_accuracy", beside("generation/judge_accuracy", "real images"), judged),
         ("KID", "generation/kid", beside("generation/kid_real", "real against real"), judged),
         ("Recall", "generation/recall", beside("generation/recall_unguided", "unguided"), judged),
         ("FID", "generation/fid", beside("generation/fid_real", "real against real"), judged),
         (
             "Scenes: F1 of classes",
             "generation/scenes_f1",
-            beside("generation/scenes_f1_real", "real test images"),
+            beside("generation/scenes_f1_real", "real images"),
             on("generated_scenes", "samples of") + guidance,
         ),
     ]

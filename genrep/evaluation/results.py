@@ -13,7 +13,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from PIL import Image
 
 from genrep.evaluation.dots import dot_plots
-from genrep.evaluation.evaluate import DETAILS, judges_of
+from genrep.evaluation.evaluate import DETAILS, RECORD, judges_of
 from genrep.evaluation.figures import Figure
 from genrep.evaluation.report import duration, number
 from genrep.evaluation.suite import Suite, arm_of, finished, seeds_of, suite_figures
@@ -21,7 +21,7 @@ from genrep.evaluation.suites import SUITES
 from genrep.storage import read_json, write_json, write_text
 from genrep.training.run_folder import RunFolder
 
-RUNS, RECORD, PICTURE = "runs", "run.json", "samples.png"
+RUNS, PICTURE = "runs", "samples.png"
 PER_CLASS = 10
 """Samples of a class in a picture."""
 
@@ -41,7 +41,7 @@ class Section:
     """Of arms, as paths from the page."""
     records: Sequence[Mapping[str, Any]]
     earlier: Mapping[str, Mapping[str, str]]
-    """Of arms whose runs were made by other changes than the suite makes now: those."""
+    """Of runs that were made by other changes than the suite makes now: those."""
 
     def all_of(self, *path: str) -> str:
         """The values that the runs have of something, as a person says them."""
@@ -120,9 +120,17 @@ def _sections(page: Path) -> Iterator[Section]:
         write_text(plots, dot_plots(values, run_arms, label=f"Every seed of suite {name}"))
         pictures = {arm_of(run): f"{page.name}/{RUNS}/{name}/{run}/{PICTURE}" for run in runs if (folder / run / PICTURE).is_file()}
         records = {run: read_json(folder / run / RECORD) for run in runs}
-        made = {arm_of(run): record["changes"] for run, record in records.items() if "changes" in record}
-        earlier = {arm: changes for arm, changes in made.items() if changes != suite.arms[arm]}
+        earlier = _made_earlier(suite, records)
         yield Section(name, suite, claims, _rows(suite, figures, runs), f"{page.name}/{plots.name}", pictures, list(records.values()), earlier)
+
+
+def _made_earlier(suite: Suite, records: Mapping[str, Mapping[str, Any]]) -> dict[str, Mapping[str, str]]:
+    """Runs, those of equal changes together, that were made by others than the suite makes now."""
+    found: dict[tuple[tuple[str, str], ...], list[str]] = {}
+    for run, record in records.items():
+        if record.get("changes", suite.arms[arm_of(run)]) != suite.arms[arm_of(run)]:
+            found.setdefault(tuple(record["changes"].items()), []).append(run)
+    return {", ".join(runs): dict(changes) for changes, runs in found.items()}
 
 
 def _rows(suite: Suite, figures: Sequence[Figure], runs: Sequence[str]) -> list[dict[str, str]]:

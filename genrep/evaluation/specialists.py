@@ -20,7 +20,7 @@ from genrep.types import IGNORE, UNLABELLED, Batch, Detections, Perception
 MOST_TOKENS = 192
 """Of a vision transformer, as many as our trunk has."""
 SMALL_PX = 64
-"""Images whose shorter side is below this enter a ResNet by a convolution of stride 1, as is usual there."""
+"""Images whose shorter side is below this enter a ResNet by a convolution of stride 1, as is usual there; FCOS's maps are four times as fine then."""
 
 
 @runtime_checkable
@@ -110,12 +110,18 @@ def _resnet(num: int, image_size: tuple[int, int]) -> Specialist:
 
     network = timm.create_model("resnet18", num_classes=num)
     if min(image_size) < SMALL_PX:
-        network.conv1, network.maxpool = nn.Conv2d(3, 64, 3, padding=1, bias=False), nn.Identity()
+        _enter_finely(network)
     return Classifier(network)
+
+
+def _enter_finely(network: nn.Module) -> None:
+    """A ResNet of small pictures: the first convolution moves pixel by pixel, and nothing is pooled after it."""
+    network.conv1, network.maxpool = nn.Conv2d(3, 64, 3, padding=1, bias=False), nn.Identity()
 
 
 def _fcos(num: int, image_size: tuple[int, int]) -> Specialist:
     from torchvision.models.detection import FCOS
+    from torchvision.models.detection.anchor_utils import AnchorGenerator
     from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
     from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 
@@ -127,7 +133,12 @@ def _fcos(num: int, image_size: tuple[int, int]) -> Specialist:
         returned_layers=[2, 3, 4],
         extra_blocks=LastLevelP6P7(256, 256),
     )
-    return Detector(FCOS(backbone, num, min_size=min(image_size), max_size=max(image_size), score_thresh=LEAST_SCORE))
+    finest = 8
+    if min(image_size) < SMALL_PX:
+        _enter_finely(backbone.body)
+        finest = 2
+    sizes = AnchorGenerator(sizes=tuple((finest * 2**i,) for i in range(5)), aspect_ratios=((1.0,),) * 5)
+    return Detector(FCOS(backbone, num, anchor_generator=sizes, min_size=min(image_size), max_size=max(image_size), score_thresh=LEAST_SCORE))
 
 
 def _lraspp(num: int, image_size: tuple[int, int]) -> Specialist:

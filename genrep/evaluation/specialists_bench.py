@@ -168,7 +168,7 @@ def _beside(task: str, name: str, ours: Seen, theirs: Seen, config: Config, *, q
 
 
 def _difference(task: str, ours: Seen, theirs: Seen) -> Estimate:
-    """With a bootstrap interval over annotated images, paired."""
+    """With a bootstrap interval over images, of classification the annotated ones, paired."""
     truth = ours.truth
     if task == "classification":
         right = [_right(seen)[truth.label != UNLABELLED] for seen in (ours, theirs)]

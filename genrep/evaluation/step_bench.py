@@ -95,7 +95,7 @@ def time_figures(config: Config, data: ArrayDataset, *, num_rounds: int = ENOUGH
         work = {job: rig.step(num, jobs=[job]) for job in JOBS} | {way: rig.step(num, one_pass=way == "one pass") for way in bounds}
         spent = cpu_seconds(work, num_rounds)
         two = sum(spent[job] for job in JOBS)
-        how = f"losses, gradients, alignment, clipping, AdamW; one thread; {rig.what}"
+        how = f"losses, gradients, alignment, clipping, AdamW; {torch.get_num_threads()} threads, CPU time of all; {rig.what}"
         figures += [of_rounds(f"joint step / two steps, {way}, batch {num} + {num}", spent[way] / two, bound, num_rounds, how) for way, bound in bounds.items()]
     return figures
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from genrep.evaluation.evaluate import judges_of
 from genrep.evaluation.figures import Figure, plain
 from genrep.evaluation.front import Front
 from genrep.metrics.base import Estimate, mean_of_repetitions
@@ -39,6 +40,11 @@ class Claim:
     def arms(self) -> tuple[str, ...]:
         """All that it is about."""
         return (self.arm, self.against, *(self.beside or ()))
+
+    @property
+    def of_samples(self) -> bool:
+        """Whether a network has judged what it is about."""
+        return self.figure.startswith(("generation/", "both/"))
 
     @property
     def name(self) -> str:
@@ -78,6 +84,10 @@ class Suite:
                 found[f"{arm}-{seed}"] = {**self.arms[arm], **labeller, "train.seed": str(seed)}
         return found
 
+    def arms_of(self, claim: Claim) -> tuple[str, ...]:
+        """All whose samples a claim is about."""
+        return (*claim.arms, self.front.made) if self.front and claim.figure.startswith("both/") else claim.arms
+
     def first(self, run: str) -> str | None:
         """The run that another needs to be finished."""
         arm, seed = run.rsplit("-", 1)
@@ -113,7 +123,8 @@ def suite_figures(name: str, suite: Suite, folder: Path) -> list[Figure]:
     measured = _measured(suite, folder)
     if not measured:
         raise ValueError(f"{folder} has no finished run of the suite `{name}`; without `--quick` they are trained.")
-    claims = [_judged(suite, claim, measured) for claim in suite.claims]
+    judges = {run: judges_of(folder / run) for run in measured}
+    claims = [_judged(suite, claim, measured, judges) for claim in suite.claims]
     return claims + [figure for arm in suite.arms for key in suite.shown if (figure := _shown(suite, arm, key, measured))]
 
 
@@ -140,12 +151,15 @@ def _values(suite: Suite, arm: str, key: str, measured: Mapping[str, Mapping[str
     return {seed: value for seed, value in found.items() if value is not None}
 
 
-def _judged(suite: Suite, claim: Claim, measured: Mapping[str, Mapping[str, float]]) -> Figure:
+def _judged(suite: Suite, claim: Claim, measured: Mapping[str, Mapping[str, float]], judges: Mapping[str, tuple[str, ...]]) -> Figure:
     values = [_values(suite, arm, claim.figure, measured) for arm in claim.arms]
-    theirs = values[1]
-    gains = [sum(s * of[seed] for s, of in zip((1, -1, -1, 1), values, strict=False)) for seed in sorted(set.intersection(*map(set, values)))]
+    theirs, seeds = values[1], sorted(set.intersection(*map(set, values)))
+    gains = [sum(s * of[seed] for s, of in zip((1, -1, -1, 1), values, strict=False)) for seed in seeds]
     found = _mean(gains)
-    sign, enough = (-1 if claim.less else 1), len(gains) >= suite.num_seeds
+    doubt = "" if len(gains) >= suite.num_seeds else "; too few to judge"
+    if claim.of_samples and len({judges[f"{arm}-{seed}"] for arm in suite.arms_of(claim) for seed in seeds}) > 1:
+        doubt += "; not judged, as not one network judged all samples"
+    sign = -1 if claim.less else 1
     target = sign * (claim.share * sum(theirs.values()) / max(len(theirs), 1) + claim.by - claim.allowed) + 0.0  # never -0
     worst = None if found is None else sign * (found.high if claim.less else found.low)
     better = found is not None and worst is not None and worst > -claim.allowed and sign * found.value >= sign * target
@@ -156,8 +170,8 @@ def _judged(suite: Suite, claim: Claim, measured: Mapping[str, Mapping[str, floa
         unit="difference",
         target=target,
         at_most=claim.less,
-        met=better if enough else None,
-        how=f"{len(gains)} seeds, paired, Student's t; met where the interval is off {-sign * claim.allowed + 0.0:g}{'' if enough else '; too few to judge'}",
+        met=None if doubt else better,
+        how=f"{len(gains)} seeds, paired, Student's t; met where the interval is off {-sign * claim.allowed + 0.0:g}{doubt}",
     )
 
 

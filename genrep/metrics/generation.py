@@ -8,6 +8,9 @@ from torch import Tensor
 
 from genrep.metrics.base import Estimate, centred
 
+NUM_NEIGHBOURS = 5
+"""Of density and coverage, which look at more of them than precision and recall."""
+
 
 def _kernel(x: Tensor, y: Tensor) -> Tensor:
     """The polynomial kernel (x.y / d + 1)^3."""
@@ -89,7 +92,7 @@ def fid(real: Float[Tensor, "n d"], fake: Float[Tensor, "m d"]) -> float:
     return max(0.0, float(shift + cov_real.trace() + cov_fake.trace() - 2 * cross))
 
 
-def density_coverage(real: Float[Tensor, "n d"], fake: Float[Tensor, "m d"], *, k: int = 5) -> tuple[float, float]:
+def density_coverage(real: Float[Tensor, "n d"], fake: Float[Tensor, "m d"], *, k: int = NUM_NEIGHBOURS) -> tuple[float, float]:
     """In how many real neighbourhoods a generated image lies, over k (density, unbounded), and the share of real neighbourhoods that hold one (coverage).
 
     A neighbourhood reaches to the k-th nearest other real image, so an outlier among the generated ones makes no room, as it does for recall.

@@ -48,9 +48,10 @@ def describe(
     generator: SampleGenerator,
     num_draws: int,
     num_steps: int | None,
+    num_ends: int = 1,
     logsnr: tuple[float, float] = (LOGSNR_MAX, LOGSNR_MIN),
-) -> tuple[Float[Tensor, "d b m"], Float[Tensor, "b m"]]:
-    """What it takes to describe an image under each candidate, nats: the steps of a chain, an estimate per draw; and the image given the chain's clean end.
+) -> tuple[Float[Tensor, "d b m"], Float[Tensor, "e b m"]]:
+    """What it takes to describe an image under each candidate, nats: the steps of a chain, and the image given the chain's clean end, an estimate per draw.
 
         steps = sum_i 1/2 (snr_(i-1) - snr_i) E|x0 - x0_hat(x_i, y)|^2,   rest = E[-log N(x0; x0_hat(x_0, y), I / snr_0)]
 
@@ -60,6 +61,7 @@ def describe(
     Args:
         num_draws: pairs of evaluations, eps and -eps, which the candidates share; one pair in each of as many equal parts of the chain.
         num_steps: None: infinitely many.
+        num_ends: pairs of evaluations at the clean end. There the error is near |eps|^2, which a pair does not make less random.
         logsnr: clean and noisy end, nats.
     Source: Kingma et al. 2021, arXiv:2107.00630, equations (11) to (18).
     """
@@ -79,8 +81,8 @@ def describe(
             place = ((place * num_steps).floor().clamp(max=num_steps - 1) + 1) / num_steps
         draws.append(error(place))
     factor = length if num_steps is None else num_steps * math.expm1(length / num_steps)
-    rest = error(x0.new_zeros(len(x0), 1)) / 2 + x0[0].numel() / 2 * (math.log(2 * math.pi) - clean_end)
-    return torch.stack(draws) * (factor / 2), rest
+    ends = torch.stack([error(x0.new_zeros(len(x0), 1)) for _ in range(num_ends)])
+    return torch.stack(draws) * (factor / 2), ends / 2 + x0[0].numel() / 2 * (math.log(2 * math.pi) - clean_end)
 
 
 def nll_by_description(
@@ -96,17 +98,19 @@ def nll_by_description(
     """By the variational bound (`describe`): of a chain of `num_steps`, or of infinitely many, when an exact denoiser makes it an equality, up to the ends.
 
     Args:
-        num_draws: pairs of evaluations, at least 2.
+        num_draws: pairs of evaluations, at least 2; a quarter as many, at least 2, go to the clean end besides.
     Returns:
-        with a standard error that ignores the strata, so is too large rather than too small.
+        with a standard error by differences of neighbouring strata, which takes for noise what rises or falls from one to the next.
     Raises:
         ValueError: fewer than two draws, or fewer steps than draws.
     """
     if num_draws < 2 or (num_steps is not None and num_steps < num_draws):
         raise ValueError(f"`num_draws` must be at least 2 and at most `num_steps`; found {num_draws} draws and {num_steps} steps.")
-    steps, rest = describe(denoise, x0, y[:, None], schedule=schedule, generator=generator, num_draws=num_draws, num_steps=num_steps)
+    num_ends = max(2, num_draws // 4)
+    steps, ends = describe(denoise, x0, y[:, None], schedule=schedule, generator=generator, num_draws=num_draws, num_steps=num_steps, num_ends=num_ends)
     noisy_end = math.exp(LOGSNR_MIN) / 2 * x0.flatten(1).square().sum(1)
-    return NegativeLogLikelihood((steps.mean(0) + rest).squeeze(1) + noisy_end, steps.std(0).squeeze(1) / num_draws**0.5, x0[0].numel())
+    variance = steps.diff(dim=0).square().mean(0) / (2 * num_draws) + ends.var(0) / num_ends
+    return NegativeLogLikelihood((steps.mean(0) + ends.mean(0)).squeeze(1) + noisy_end, variance.sqrt().squeeze(1), x0[0].numel())
 
 
 def nll_by_flow(

@@ -54,5 +54,5 @@ class VariationalBound(PosteriorEstimator):
     ) -> Float[Tensor, "b m"]:
         require_candidates(candidates)
         draws, ends = self.budget // 2 - 1, (self.logsnr_max, self.logsnr_min)
-        steps, rest = describe(denoise, x0, candidates, schedule=schedule, generator=generator, num_draws=draws, num_steps=self.num_steps, logsnr=ends)
+        steps, (rest,) = describe(denoise, x0, candidates, schedule=schedule, generator=generator, num_draws=draws, num_steps=self.num_steps, logsnr=ends)
         return -(steps - steps.mean(2, keepdim=True)).mean(0) - (rest - rest.mean(1, keepdim=True))

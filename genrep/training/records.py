@@ -182,7 +182,7 @@ def open_run(run: RunFolder, config: Config, *, command: str, device: torch.devi
     meet()
 
 
-def _what(config: dict[str, Any]) -> dict[str, Any]:
+def what(config: dict[str, Any]) -> dict[str, Any]:
     """Of a plain configuration, what is trained."""
     return {**config, "train": {name: value for name, value in config["train"].items() if name not in HOW}}
 
@@ -190,7 +190,7 @@ def _what(config: dict[str, Any]) -> dict[str, Any]:
 def _open(run: RunFolder, config: Config, command: str, device: torch.device) -> None:
     wanted = to_dict(config)
     if run.config.is_file():
-        difference = first_difference(_what(read_json(run.config)), _what(wanted))
+        difference = first_difference(what(read_json(run.config)), what(wanted))
         if difference:
             raise ValueError(f"{run.path} holds a run of another configuration: {difference}. Name another folder with --out.")
         for left in run.checkpoints.glob(".step_*"):  # by a process that was killed while it wrote

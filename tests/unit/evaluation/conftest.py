@@ -53,7 +53,8 @@ def make_run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MakeRun]:
         run = RunFolder(tmp_path_factory.mktemp("run") / "toy")
         run.path.mkdir()
         base: Config = config()
-        settings = replace(base, eval=replace(base.eval, sampler=Euler(num_steps=2)), **changes)
+        changes = {**changes, "eval": replace(changes.get("eval", base.eval), sampler=Euler(num_steps=2))}
+        settings = replace(base, **changes)
         model = small_model(tasks=tasks)
         if keeps_posterior:
             model.calibration, model.gate = Calibration(tau=0.1, bias=(0.0, 0.1, 0.2, 0.3)), Gate(weight=0.5, standard_error=0.1, head=0.8)

@@ -70,6 +70,7 @@ def test_of_what_a_model_was_trained_on_val_counts_alone(of_colours: Path, tmp_p
     num = check_data(photos).num_images["val"]
     assert 0 < num < 10 and evaluate_elsewhere(of_colours)[1]["photos/n"] == num
     assert evaluate_elsewhere(of_colours, (str(photos / ".." / "photos"),))[1]["photos/n"] == num
+    assert evaluate_elsewhere(of_colours)[1]["photos/n_val"] == num
 
 
 def test_other_classes_are_named(of_colours: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

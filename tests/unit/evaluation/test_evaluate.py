@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from toy_runs import config
+from toy_runs import config, load_rectangles
 
+from genrep.datasets import ArrayDataset
 from genrep.evaluation import evaluate
+from genrep.evaluation.perception import Figures, Measured
+from genrep.model import GenRep
 from genrep.objective import ObjectiveConfig
+from genrep.training import data
 
 MakeRun = Callable[..., Path]
 
@@ -71,7 +76,7 @@ def test_one_task_and_scenes_alone(make_run: MakeRun) -> None:
         f"scenes_{kind}{real}{end}" for kind in ("f1", "kid") for real in ("", "_real") for end in ("", "_low", "_high")
     }
     notes = " ".join(json.loads((path / "eval_details.json").read_text())["notes"])
-    assert "samples: not measured, no set has one label per image." in notes and "detection on fashion-scenes: not measured" in notes
+    assert "samples: not measured, no set has one object per image." in notes and "detection on fashion-scenes: not measured" in notes
     assert "depth" not in notes, "which nobody asked for"
 
 
@@ -94,3 +99,33 @@ def test_generation_alone(make_run: MakeRun) -> None:
 def test_an_unfinished_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="not a finished run"):
         evaluate(tmp_path)
+
+
+def samples_of(make_run: MakeRun, monkeypatch: pytest.MonkeyPatch, change: Callable[[ArrayDataset], ArrayDataset]) -> tuple[Figures, str]:
+    """Figures and notes of generation alone, where garments are changed first."""
+    monkeypatch.setattr(data, "load_dataset", lambda name, split, **options: change(load_rectangles(name, split, **options)))
+    base = config()
+    path = make_run(objective=ObjectiveConfig(jobs=("generation",)), data=replace(base.data, sets=("fashion",)), eval=replace(base.eval, guidance=2.0))
+    return evaluate(path), " ".join(json.loads((path / "eval_details.json").read_text())["notes"])
+
+
+def test_pictures_of_several_objects_of_one_class_are_no_single_ones(make_run: MakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They have a label; but samples of one object are not like them. They are made as sets, with the guidance that was asked for."""
+    asked = []
+    monkeypatch.setattr(sys.modules[evaluate.__module__], "measure_scenes", lambda studio, val, test, *, guidance: asked.append(guidance) or Measured())
+
+    def several(found: ArrayDataset) -> ArrayDataset:
+        twice = found.object_labels.clone()
+        twice[:, 1] = twice[:, 0]
+        return replace(found, object_labels=twice)
+
+    figures, notes = samples_of(make_run, monkeypatch, several)
+    assert "no set has one object per image" in notes and not figures and asked == [2.0]
+
+
+def test_of_one_class_and_of_too_few_pictures_samples_are_not_judged(make_run: MakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    figures, notes = samples_of(make_run, monkeypatch, lambda found: found.first(5))
+    assert not figures and "needs more than 5 images of val and of test; fashion has 5 and 5" in notes
+    monkeypatch.setattr(GenRep, "class_names", ("a",))
+    figures, notes = samples_of(make_run, monkeypatch, lambda found: found)
+    assert not figures and "a judge that knows one class alone recognises everything" in notes

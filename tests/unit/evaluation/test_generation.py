@@ -12,7 +12,7 @@ from small_models import small_model
 from torch import Tensor
 
 from genrep.config import EvalConfig
-from genrep.evaluation.generation import RECALL_TOLERANCE, Studio, choose_guidance, film, measure_generation, nearest
+from genrep.evaluation.generation import RECALL_TOLERANCE, Studio, choose_guidance, film, measure_generation, nearest, unlike_samples
 from genrep.evaluation.judge import Judge
 from genrep.model import GenRep
 from genrep.samplers import Euler
@@ -83,3 +83,16 @@ def test_a_sample_depends_on_its_index_alone(judge: Judge) -> None:
     several = Studio(small_model(), judge, replace(CONFIG, batch_size=3)).samples(8, 1.0, seed=0)
     few = Studio(small_model(), judge, CONFIG).samples(4, 1.0, seed=0)
     torch.testing.assert_close(several.image[:4], few.image, atol=1e-4, rtol=1e-4)
+
+
+def test_floors_are_of_as_many_images(judge: Judge) -> None:
+    """FID, recall and coverage of fewer are worse, whatever the images; KID is not."""
+    few = measure_generation(studio(judge), VAL.first(40), TEST)[0].figures
+    assert {"fid_real", "recall_real", "coverage_real"} <= measure_generation(studio(judge), VAL, TEST)[0].figures.keys()
+    assert not {"fid_real", "recall_real", "coverage_real"} & few.keys() and {"kid_real", "fid", "recall", "coverage"} <= few.keys()
+
+
+def test_classes_in_other_shares_are_worth_a_note() -> None:
+    assert list(unlike_samples(TEST)) == []
+    (note,) = unlike_samples(TEST.rows((TEST.label == 0) | (torch.arange(200) < 40)))
+    assert "equal shares of the classes" in note and "from 12% to 62%" in note

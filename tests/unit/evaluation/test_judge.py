@@ -12,7 +12,7 @@ from rectangles import rectangles
 from genrep.datasets import load_dataset
 from genrep.datasets.base import of_class_sets
 from genrep.evaluation import judge as judges
-from genrep.evaluation.judge import NUM_FEATURES, SHIPPED, fit_judge, load_judge
+from genrep.evaluation.judge import NUM_FEATURES, SHIPPED, fit_judge, holds_several, load_judge
 from genrep.metrics.multilabel import set_f1
 from genrep.storage import verify_folder
 from genrep.types import UNLABELLED
@@ -118,3 +118,18 @@ def test_it_is_called_after_its_weights(tmp_path: Path, monkeypatch: pytest.Monk
 def test_it_needs_every_label() -> None:
     with pytest.raises(ValueError, match="found 4 without"):
         fit_judge(TRAIN.with_labels_for(torch.arange(96) >= 4))
+
+
+def test_a_class_that_no_picture_shows_makes_another_judge(tmp_path: Path) -> None:
+    """Which may be seen in val alone; the network has as many answers."""
+    few = TRAIN.first(16)
+    more = replace(few, class_names=(*few.class_names, "e"))
+    assert load_judge(few, cache=tmp_path).network.classify.out_features == 4
+    assert load_judge(more, cache=tmp_path).network.classify.out_features == 5
+
+
+def test_several_objects_of_one_class_are_a_set() -> None:
+    """Though such a picture has a label."""
+    several = rectangles(8, num_objects=2, size=16)
+    alike = replace(several, object_labels=several.object_labels.clamp(max=0), label=torch.zeros(8, dtype=torch.int64))
+    assert holds_several(alike) and holds_several(several) and not holds_several(TRAIN)

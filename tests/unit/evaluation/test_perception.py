@@ -14,7 +14,7 @@ from genrep.boxes import to_xyxy_px
 from genrep.datasets import ArrayDataset
 from genrep.evaluation.evaluate import homes_of
 from genrep.evaluation.perception import Seen, agreement, measure_classification, measure_depth, measure_detection, measure_multilabel, measure_segmentation
-from genrep.types import UNLABELLED, Detections, Perception
+from genrep.types import IGNORE, UNLABELLED, Detections, Perception
 
 NAMES = ("a", "b", "c", "d")
 
@@ -57,6 +57,8 @@ def test_agreement_counts_missed_invented_and_confused_pixels() -> None:
     few = SCENES.truth.rows(slice(3))
     seen = Seen("scenes", replace(few, semantic_mask=truth), Perception(None, None, found))
     assert agreement(seen).tolist() == [0.5, 0.5, 0.25]
+    bare = replace(seen, truth=replace(seen.truth, semantic_mask=torch.full_like(truth, IGNORE)))
+    assert agreement(bare).isnan().all(), "of a mask that nobody knows"
 
 
 @pytest.mark.parametrize("measure", [measure_classification, measure_multilabel, measure_detection, measure_segmentation, measure_depth])

@@ -90,7 +90,7 @@ def test_runs_of_before_a_suite_was_changed_are_said_to_be(tmp_path: Path, monke
     assert "made before the suite was changed" not in write_page(page).read_text()
     monkeypatch.setattr(results, "SUITES", {"mine": replace(SUITE, arms={**SUITE.arms, "old": {"train.lr": "1e-2"}})})
     text = write_page(page).read_text()
-    assert "The runs of old below were made before the suite was changed, by `train.lr 1e-3`." in text and "The runs of new" not in text
+    assert "Of what is below, old-0, old-1 were made before the suite was changed, by `train.lr 1e-3`." in text and "below, new" not in text
 
 
 def test_a_page_about_nothing_is_refused(tmp_path: Path) -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from rectangles import rectangles
 from small_models import small_model
 
+from genrep.cli.main import main
 from genrep.evaluation.semantics_bench import semantics_figures
 from genrep.parametrization import u_error
 from genrep.randomness import SampleGenerator
@@ -42,3 +45,11 @@ def test_semantics_that_are_all_alike_are_seen_to_be() -> None:
     assert found["t = 0.6: clean - none"] == found["t = 0.6: another's - none"] == pytest.approx(found["t = 0.6: own - none"], rel=1e-4) != 0
     intact = {figure.name: figure.value for figure in semantics_figures(small_model(modulator="semantic"), DATA, times=(0.6,))}
     assert intact["semantics: varies"] > 1e-4 and "t = 0.6: drawn - none" not in intact
+
+
+@pytest.mark.parametrize("name", ["semantics", "robustness", "sampling"])
+def test_a_model_of_other_images_is_not_asked_about_garments(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    small_model().save_pretrained(tmp_path / "model")
+    assert main(["bench", name, str(tmp_path), "--quick"]) == 2
+    said = capsys.readouterr().err
+    assert f"`genrep bench {name}` asks about garments of 32 x 32 px" in said and "the model knows a, b, c, d at 16 x 16 px" in said

@@ -182,3 +182,11 @@ def test_with_few_labels_a_run_should_be_ahead_and_a_quick_look_judges_nothing(m
 def test_a_run_without_a_task_to_compare_is_refused(make_run: MakeRun) -> None:
     with pytest.raises(ValueError, match="no task that there is a specialist for"):
         specialist_figures(make_run(tasks=("depth",)))
+
+
+@pytest.mark.parametrize(("size", "stride", "finest"), [(32, 2, 2), (64, 8, 8)])
+def test_small_pictures_have_finer_maps(size: int, stride: int, finest: int) -> None:
+    """At the usual stride an object of 8 pixels would have no place of its own."""
+    network = SPECIALISTS["detection"]["FCOS, ResNet-18"](4, (size, size)).network
+    maps = list(network.backbone(torch.zeros(1, 3, size, size)).values())
+    assert maps[0].shape[-1] == size // stride and network.anchor_generator.sizes[0] == (finest,)

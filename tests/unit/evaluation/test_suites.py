@@ -16,7 +16,7 @@ from genrep.evaluation.front import Front
 from genrep.evaluation.suite import Claim, Suite, finished, suite_figures
 from genrep.evaluation.suites import SUITES
 from genrep.metrics.base import mean_of_repetitions
-from genrep.overrides import override
+from genrep.overrides import override, to_dict
 from genrep.recipes import RECIPES
 from genrep.storage import write_json
 
@@ -94,6 +94,7 @@ def test_nothing_is_a_share_of_nothing() -> None:
     front, run = Front(perception=("map",), generation="kid"), {"map": 0.5, "kid": 0.1}
     assert front.of(run, {"map": 0.5}, {"kid": 0.1})["both/gain"] == 0
     assert front.of(run, {"map": 0.5}, {"kid": -0.001}) == front.of(run, {"map": 0.0}, {"kid": 0.1}) == front.of({"map": 0.5}, {"map": 0.5}, {"kid": 0.1}) == {}
+    assert front.of(run, {}, {"kid": 0.1}) == front.of(run, {"map": 0.5}, {}) == {}, "which a run alone may lack, too"
 
 
 @pytest.mark.parametrize("num_seeds", [1, 4])
@@ -184,3 +185,34 @@ def test_arms_are_configurations_and_claims_are_about_them(name: str) -> None:
     arms = list(suite.arms)
     assert all(arms.index(first) < arms.index(arm) for arm, first in suite.labelled_by.items())
     assert all(set(claim.arms) <= set(suite.arms) and claim.figure in suite.shown for claim in suite.claims)
+
+
+def test_claims_about_samples_ask_for_one_judge(tmp_path: Path) -> None:
+    """Others do not; what a run does not say is another judge than one that is named."""
+    claims = (Claim(figure="generation/kid", arm="new", against="old", less=True), Claim(figure="top1", arm="new", against="old"))
+    suite = replace(SUITE, claims=claims, num_seeds=2)
+    for arm, worse in (("new", 0.0), ("old", 0.1)):
+        for seed in range(2):
+            measure(
+                tmp_path, f"{arm}-{seed}", {"generation/kid": 0.1 + worse + 0.001 * seed * (arm == "new"), "top1": 0.9 - worse + 0.001 * seed * (arm == "new")}
+            )
+            write_json(tmp_path / f"{arm}-{seed}" / "eval_details.json", {"generation": {"judge": "one"}})
+    assert [figure.met for figure in suite_figures("mine", suite, tmp_path)[:2]] == [True, True]
+    for other in ({"generation": {"judge": "another"}}, {}):
+        write_json(tmp_path / "old-1" / "eval_details.json", other)
+        kid, top1 = suite_figures("mine", suite, tmp_path)[:2]
+        assert kid.met is None and "not one network judged all samples" in kid.how and top1.met is True
+
+
+def test_runs_of_other_settings_are_none_of_the_suite(tmp_path: Path) -> None:
+    """What a suite leaves open may be anything: classes that the data know, the machine's arithmetic, where the run lies."""
+    suite = replace(SUITE, num_seeds=1)
+    for arm, changes in suite.arms.items():
+        measure(tmp_path, f"{arm}-0", {"top1": 0.5})
+        config = override(RECIPES["tiny"](), {**changes, "model.class_names": "a,b", "train.bf16": "true"})
+        write_json(tmp_path / f"{arm}-0" / "config.json", to_dict(config))
+    runner.check_runs(suite, tmp_path)
+    with pytest.raises(ValueError, match=r"old-0 was trained by other settings than the suite's: `train\.lr` is 0\.001 there and 0\.01 here"):
+        runner.check_runs(replace(suite, arms={**suite.arms, "old": {"train.lr": "1e-2"}}), tmp_path)
+    with pytest.raises(ValueError, match="new-0 was trained by other settings"):
+        runner.check_runs(replace(suite, recipe="demo"), tmp_path)
