@@ -12,7 +12,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What `pack` accepts."""
     parser.add_argument("run", type=Path, metavar="RUN", help="folder of a finished run that was evaluated")
     parser.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="the model folder to write")
-    parser.add_argument("--overwrite", action="store_true", help="replace a folder that exists")
+    parser.add_argument("--overwrite", action="store_true", help="replace a model folder that exists")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -20,6 +20,8 @@ def run(args: argparse.Namespace) -> int:
     from genrep.cli.runs import load_model, refuse_existing
     from genrep.storage import read_json
 
+    if args.run.resolve().is_relative_to(args.out.resolve()):
+        raise ValueError(f"`--out` {args.out} holds the run {args.run}, which it would replace; name a folder of its own.")
     refuse_existing(args.out, overwrite=args.overwrite)
     model, results = load_model(args.run), args.run / "eval.json"
     if not results.is_file():

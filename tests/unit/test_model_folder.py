@@ -17,7 +17,7 @@ from genrep.posteriors.calibration import Calibration, ObjectCalibration
 from genrep.posteriors.gate import Gate
 from genrep.samplers import Ancestral
 from genrep.schedules import CosineVP
-from genrep.storage import MANIFEST, read_json, sha256_of, write_json
+from genrep.storage import MANIFEST, read_json, sha256_of, write_folder, write_json
 from genrep.tasks.confidence import Confidence
 
 FILES = ("config.json", "model.safetensors", "README.md", MANIFEST)
@@ -173,3 +173,26 @@ def test_saving_again_replaces_the_folder(model: GenRep, folder: Path) -> None:
     found = GenRep.from_pretrained(folder)
     assert found.config == other.config != model.config
     assert [p.name for p in folder.parent.iterdir()] == ["model"]
+
+
+@pytest.mark.parametrize("beside", ["notes.txt", "photos/cat.jpg"])
+def test_files_of_others_are_not_replaced_by_a_model(model: GenRep, folder: Path, tmp_path: Path, beside: str) -> None:
+    for place, message in ((folder, f"holds `{beside}` beside its model"), (tmp_path / "keep", "is no model folder")):
+        (place / beside).parent.mkdir(parents=True, exist_ok=True)
+        (place / beside).write_text("mine")
+        with pytest.raises(ValueError, match=message):
+            model.save_pretrained(place)
+        assert (place / beside).read_text() == "mine"
+    assert GenRep.from_pretrained(folder).config == model.config
+
+
+def test_an_empty_folder_is_filled_and_a_checkpoint_or_a_file_is_left_alone(model: GenRep, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    model.save_pretrained(tmp_path / "empty")
+    assert GenRep.from_pretrained(tmp_path / "empty").config == model.config
+    write_folder(tmp_path / "step_1", lambda made: write_json(made / "state.json", {}))
+    (tmp_path / "file").write_text("mine")
+    for name, message in (("step_1", "is no model folder"), ("file", "is a file")):
+        with pytest.raises(ValueError, match=message):
+            model.save_pretrained(tmp_path / name)
+    assert read_json(tmp_path / "step_1" / "state.json") == {} and (tmp_path / "file").read_text() == "mine"

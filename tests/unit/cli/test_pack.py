@@ -5,6 +5,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+from small_models import small_model
+
+from genrep.cli.main import main
 from genrep.cli.pack import how_made
 
 
@@ -31,3 +35,17 @@ def test_a_model_without_its_run_is_known_by_its_card(tmp_path: Path) -> None:
     assert how_made(run).endswith("; begun from the model `packaged`")
     (tmp_path / "packaged" / "README.md").write_text("# A model\n\nMade by recipe `demo`: 10 images.\n\n## Use\n")
     assert how_made(run).endswith("; begun from recipe `demo`: 10 images")
+
+
+@pytest.mark.parametrize(("out", "message"), [("run", "which it would replace"), (".", "which it would replace"), ("run/checkpoints", "is no model folder")])
+def test_a_run_is_not_replaced_by_what_is_packed_of_it(tmp_path: Path, out: str, message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    run = write_run(tmp_path / "run", images=70)
+    small_model().save_pretrained(run / "model")
+    (run / "eval.json").write_text("{}")
+    (run / "checkpoints").mkdir()
+    (run / "checkpoints" / "state.json").write_text("{}")
+    before = sorted(tmp_path.rglob("*"))
+    assert main(["pack", str(run), "--out", str(tmp_path / out), "--overwrite"]) == 2
+    assert message in capsys.readouterr().err and sorted(tmp_path.rglob("*")) == before
+    for _ in range(2):
+        assert main(["pack", str(run), "--out", str(tmp_path / "shared"), "--overwrite"]) == 0
