@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping, Sequence
-from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--abstain-above", type=float, metavar="NATS", help="with --posterior: no class where the two sides diverge by more")
     parser.add_argument("--why", action="store_true", help="with --posterior: pictures of what speaks for its first class against its second, NAME_why.png")
-    parser.add_argument("--overwrite", action="store_true", help="replace predictions that exist")
+    parser.add_argument("--overwrite", action="store_true", help="replace predictions that exist; never a picture that is looked at")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -43,30 +42,38 @@ def run(args: argparse.Namespace) -> int:
     import torch
 
     from genrep.cli.images import find_images, read_all
-    from genrep.cli.runs import load_model, refuse_existing
+    from genrep.cli.runs import load_model, numbered, refuse_outputs
     from genrep.model_folder import PACKAGED
     from genrep.storage import write_json
 
     target = args.out / "predictions.json"
-    refuse_existing(target, overwrite=args.overwrite)
+    refuse_outputs([target], overwrite=args.overwrite)
     if not 0 <= args.min_score <= 1:
         raise ValueError(f"`--min-score` must lie in 0 to 1; found {args.min_score}.")
     for option, given in (("--abstain-above", args.abstain_above is not None), ("--why", args.why)):
         if given and args.posterior is None:
             raise ValueError(f"`{option}` needs the generative side: say `--posterior BUDGET` too.")
     model = load_model(args.model)
-    pictures, skipped = read_all(find_images(args.images), model)
+    paths = find_images(args.images)
+    pictures, skipped = read_all(paths, model)
+    stems = [args.out / name for name in numbered([picture.path.stem for picture in pictures])]
+    refuse_outputs([target, *(file for stem in stems for file in files_of(model, stem, why=args.why))], overwrite=args.overwrite, inputs=paths)
     images = torch.stack([picture.image for picture in pictures])
     seen = model.perceive(images)
     opinions = second_opinions(model, images, seen, args) if args.posterior is not None else [{} for _ in pictures]
     args.out.mkdir(parents=True, exist_ok=True)
-    names = unique_stems([picture.path for picture in pictures])
-    entries = [write_entry(model, picture, (seen, i), args.out / names[i], min_score=args.min_score) for i, picture in enumerate(pictures)]
-    reasons = explain(model, images, opinions, [args.out / name for name in names]) if args.why else [{} for _ in pictures]
+    entries = [write_entry(model, picture, (seen, i), stems[i], min_score=args.min_score) for i, picture in enumerate(pictures)]
+    reasons = explain(model, images, opinions, stems) if args.why else [{} for _ in pictures]
     entries = [entry | opinion | reason for entry, opinion, reason in zip(entries, opinions, reasons, strict=True)]
     write_json(target, {"model": str(args.model or PACKAGED), "class_names": list(model.class_names), "units": UNITS, "images": entries, "skipped": skipped})
     print(f"wrote {target} and, beside it, masks and overlays of {len(entries)} images" + (f"; skipped: {len(skipped)}" if skipped else ""))
     return 0
+
+
+def files_of(model: GenRep, stem: Path, *, why: bool) -> list[Path]:
+    """The files that are written of one picture, beside its json entry."""
+    kinds = {"mask": "segmentation" in model.heads, "depth": "depth" in model.heads, "overlay": True, "why": why}
+    return [stem.with_name(f"{stem.name}_{kind}.png") for kind, written in kinds.items() if written]
 
 
 def second_opinions(model: GenRep, images: Tensor, seen: Perception, args: argparse.Namespace) -> list[dict[str, Any]]:
@@ -166,16 +173,3 @@ def objects_in_file(known: Mapping[str, Any], picture: Picture, model: GenRep) -
     boxes = (known["boxes_xyxy_px"] * known["boxes_xyxy_px"].new_tensor([across, down, across, down])).tolist()
     rows = zip(known["labels"], known["scores"], boxes, strict=True)
     return [{"class": model.class_names[label], "score": score, "box_xyxy_px": box} for label, score, box in rows]
-
-
-def unique_stems(paths: list[Path]) -> list[str]:
-    """A name for each file's outputs: its stem, numbered where several share one.
-
-    >>> unique_stems([Path("a/x.png"), Path("b/x.png"), Path("y.png")])
-    ['x', 'x_2', 'y']
-    """
-    names: dict[str, None] = {}
-    for path in paths:
-        spellings = (path.stem if number == 1 else f"{path.stem}_{number}" for number in count(1))
-        names[next(name for name in spellings if name not in names)] = None
-    return list(names)

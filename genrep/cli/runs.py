@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import date
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -102,3 +104,35 @@ def refuse_existing(path: Path, *, overwrite: bool) -> None:
     """
     if path.exists() and not overwrite:
         raise ValueError(f"{path} exists; name another `--out`, or say `--overwrite`.")
+
+
+def refuse_outputs(paths: Sequence[Path], *, overwrite: bool, inputs: Sequence[Path] = ()) -> None:
+    """Files that a command is about to write take the place of no other one that it writes or reads, and unasked of none that exists.
+
+    Raises:
+        ValueError: a file that would, or that cannot be written.
+    """
+    read, written = {path.resolve() for path in inputs}, set[Path]()
+    for path in paths:
+        place = next(folder for folder in path.absolute().parents if folder.exists())
+        if path.resolve() in read:
+            raise ValueError(f"{path} is read, and would be overwritten by what is made of it; name another `--out`.")
+        if path.resolve() in written:
+            raise ValueError(f"{path} would be written twice, as two different pictures; give one of them another name.")
+        if path.is_dir() or not place.is_dir() or not os.access(place, os.W_OK):
+            raise ValueError(f"{path} cannot be written: {'it is a folder' if path.is_dir() else f'{place} is no folder to write into'}. Name another file.")
+        refuse_existing(path, overwrite=overwrite)
+        written.add(path.resolve())
+
+
+def numbered(names: Sequence[str]) -> list[str]:
+    """Names as they are, with a number where one comes again.
+
+    >>> numbered(["x", "x", "y", "x_2"])
+    ['x', 'x_2', 'y', 'x_2_2']
+    """
+    found: dict[str, None] = {}
+    for name in names:
+        spellings = (name if number == 1 else f"{name}_{number}" for number in count(1))
+        found[next(spelling for spelling in spellings if spelling not in found)] = None
+    return list(found)

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from genrep.cli.images import find_images, read_picture
-from genrep.cli.predict import unique_stems
+from genrep.cli.runs import numbered
 from genrep.datasets import images
 
 
@@ -71,4 +71,4 @@ def test_folders_files_and_nothing(tmp_path: Path) -> None:
 
 
 def test_outputs_of_equal_names_do_not_collide() -> None:
-    assert unique_stems([Path("x.png"), Path("x_2.png"), Path("b/x.png")]) == ["x", "x_2", "x_3"]
+    assert numbered(["x", "x_2", "x"]) == ["x", "x_2", "x_3"]

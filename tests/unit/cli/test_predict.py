@@ -1,0 +1,64 @@
+"""`genrep predict` and `genrep nll`: what they write where, and that a file's figures are its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+from small_models import small_model
+
+from genrep.cli.main import main
+from genrep.posteriors.calibration import Calibration
+
+Save = Callable[..., str]
+
+
+@pytest.fixture
+def save(tmp_path: Path) -> Save:
+    """A model folder, with a posterior; arguments are fields of its configuration."""
+
+    def saved(**changes: Any) -> str:
+        model = small_model(**changes)
+        model.calibration = Calibration(tau=0.3, bias=(0.1, 0.2, 0.3, 0.4))
+        model.save_pretrained(tmp_path / "model")
+        return str(tmp_path / "model")
+
+    return saved
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """Three pictures, one of which is called as the mask of another would be."""
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for name, shade in (("cat", 90), ("cat_mask", 160), ("dog", 230)):
+        picture = Image.new("L", (16, 16), 0)
+        picture.paste(shade, (2, 3, 11, 13))
+        picture.save(folder / f"{name}.png")
+    return folder
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+@pytest.mark.parametrize("overwrite", [[], ["--overwrite"]])
+def test_a_picture_that_is_looked_at_is_never_overwritten(save: Save, photos: Path, overwrite: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    before = contents(photos)
+    assert main(["predict", str(photos), "--model", save(), "--out", str(photos), *overwrite]) == 2
+    assert "cat_mask.png is read, and would be overwritten" in capsys.readouterr().err and contents(photos) == before
+
+
+def test_every_file_that_exists_is_asked_about(save: Save, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["predict", str(photos / "dog.png"), "--model", save(), "--out", str(tmp_path / "seen")]
+    for name in ("dog_mask.png", "dog_overlay.png"):
+        (tmp_path / "seen").mkdir(exist_ok=True)
+        (tmp_path / "seen" / name).write_text("mine")
+        assert main(command) == 2
+        assert f"{name} exists" in capsys.readouterr().err and contents(tmp_path / "seen") == {name: b"mine"}
+        (tmp_path / "seen" / name).unlink()
+    assert main(command) == 0 == main([*command, "--overwrite"])
+    assert set(contents(tmp_path / "seen")) == {"predictions.json", "dog_mask.png", "dog_overlay.png"}
