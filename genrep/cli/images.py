@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import sys
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Int, UInt8
 from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
@@ -93,6 +94,11 @@ def read_all(paths: list[Path], model: GenRep) -> tuple[list[Picture], dict[str,
     if not pictures:
         raise ValueError(f"none of the {len(paths)} files can be read as an image.")
     return pictures, skipped
+
+
+def own_index(images: Float[Tensor, "b 3 h w"]) -> Int[Tensor, " b"]:
+    """The index of each picture's random numbers: of its pixels, so that a file's figures do not depend on which files stand before it."""
+    return torch.tensor([zlib.crc32(image.numpy().tobytes()) for image in images])
 
 
 def save_depth(inv_depth: Float[Tensor, "h w"], size: tuple[int, int], path: Path, *, metric: bool) -> Path:

@@ -24,7 +24,7 @@ def run(args: argparse.Namespace) -> int:
     """Read, measure, write; a line per image."""
     import torch
 
-    from genrep.cli.images import find_images, read_all
+    from genrep.cli.images import find_images, own_index, read_all
     from genrep.cli.runs import load_model, refuse_existing
     from genrep.cli.wishes import asked_counts, read_row
     from genrep.metrics.base import Z95, mean_of_repetitions
@@ -38,7 +38,7 @@ def run(args: argparse.Namespace) -> int:
     asked = [read_row(args.condition, model.class_names, model.image_size)] if args.condition else []
     y = asked_counts(asked, len(model.class_names)).expand(len(images), -1) if asked else None
     options = {"num_probes" if args.method == "flow" else "num_draws": args.draws}
-    bits, error = model.nll(images, y, method=args.method, seed=args.seed, **options).bits_per_dimension()
+    bits, error = model.nll(images, y, method=args.method, seed=args.seed, index=own_index(images), **options).bits_per_dimension()
     entries = []
     for picture, value, half in zip(pictures, bits.tolist(), (Z95 * error).tolist(), strict=True):
         entries.append({"file": str(picture.path), "changes": picture.changes, "bits_per_dimension": value, "low": value - half, "high": value + half})

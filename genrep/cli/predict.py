@@ -80,10 +80,12 @@ def second_opinions(model: GenRep, images: Tensor, seen: Perception, args: argpa
     """What the generative side says of each image: class probabilities, these and the head's combined, how far apart they are, and how likely the image is."""
     import torch
 
+    from genrep.cli.images import own_index
     from genrep.metrics.base import Z95
 
-    log_probs = model.posterior(images, budget=args.posterior)
-    bits, error = model.nll(images).bits_per_dimension()
+    index = own_index(images)
+    log_probs = model.posterior(images, budget=args.posterior, index=index)
+    bits, error = model.nll(images, index=index).bits_per_dimension()
     entries: list[dict[str, Any]] = []
     for of, value, half in zip(log_probs, bits.tolist(), (Z95 * error).tolist(), strict=True):
         likely = {"value": value, "low": value - half, "high": value + half}
