@@ -54,6 +54,8 @@ def run(args: argparse.Namespace) -> int:
         if given and args.posterior is None:
             raise ValueError(f"`{option}` needs the generative side: say `--posterior BUDGET` too.")
     model = load_model(args.model)
+    if args.abstain_above is not None and "classification" not in model.heads:
+        raise ValueError(f"`--abstain-above` compares two opinions of the class; this model has {', '.join(model.heads) or 'no tasks'}, and no classification.")
     paths = find_images(args.images)
     pictures, skipped = read_all(paths, model)
     stems = [args.out / name for name in numbered([picture.path.stem for picture in pictures])]
@@ -62,9 +64,9 @@ def run(args: argparse.Namespace) -> int:
     seen = model.perceive(images)
     opinions = second_opinions(model, images, seen, args) if args.posterior is not None else [{} for _ in pictures]
     args.out.mkdir(parents=True, exist_ok=True)
-    entries = [write_entry(model, picture, (seen, i), stems[i], min_score=args.min_score) for i, picture in enumerate(pictures)]
+    entries = [write_entry(model, picture, (seen, i), stems[i], opinions[i], min_score=args.min_score) for i, picture in enumerate(pictures)]
     reasons = explain(model, images, opinions, stems) if args.why else [{} for _ in pictures]
-    entries = [entry | opinion | reason for entry, opinion, reason in zip(entries, opinions, reasons, strict=True)]
+    entries = [entry | reason for entry, reason in zip(entries, reasons, strict=True)]
     write_json(target, {"model": str(args.model or PACKAGED), "class_names": list(model.class_names), "units": UNITS, "images": entries, "skipped": skipped})
     print(f"wrote {target} and, beside it, masks and overlays of {len(entries)} images" + (f"; skipped: {len(skipped)}" if skipped else ""))
     return 0
@@ -123,8 +125,8 @@ def explain(model: GenRep, images: Tensor, opinions: Sequence[Mapping[str, Any]]
     return entries
 
 
-def write_entry(model: GenRep, picture: Picture, seen: tuple[Perception, int], stem: Path, *, min_score: float) -> dict[str, Any]:
-    """The json entry of one picture; its mask, depth and overlay are written as STEM_mask.png, STEM_depth.png and STEM_overlay.png."""
+def write_entry(model: GenRep, picture: Picture, seen: tuple[Perception, int], stem: Path, opinion: Mapping[str, Any], *, min_score: float) -> dict[str, Any]:
+    """The json entry of one picture, with the generative side's opinion; `files_of` it, but for the reasons, are written."""
     from genrep.boxes import one_per_place
     from genrep.cli.images import save_depth, save_mask
     from genrep.evaluation.draw import Annotation, captioned, save_png, scene
@@ -146,6 +148,7 @@ def write_entry(model: GenRep, picture: Picture, seen: tuple[Perception, int], s
     if perception.inv_depth is not None:
         path, metric = stem.with_name(f"{stem.name}_depth.png"), model.config.depth == "metric"
         entry["depth"] = save_depth(perception.inv_depth[i], picture.size, path, metric=metric).name
+    entry |= opinion
     entry["overlay"] = f"{stem.name}_overlay.png"
     overlay, words = scene(picture.image, Annotation(**known), model.class_names), caption(entry)
     save_png(captioned(overlay, words) if words else overlay, stem.with_name(entry["overlay"]))
@@ -153,12 +156,14 @@ def write_entry(model: GenRep, picture: Picture, seen: tuple[Perception, int], s
 
 
 def caption(entry: Mapping[str, Any]) -> list[str]:
-    """What is written below an overlay, where no boxes have names: the classes that are there, or the likeliest one.
+    """What is written below an overlay, where no boxes have names: the classes that are there, or the likeliest one, if any is to be named.
 
     >>> caption({"presence": {"boot": 0.93, "bag": 0.61, "coat": 0.02}}), caption({"class_probabilities": {"boot": 0.88, "bag": 0.12}})
     (['boot .93', 'bag .61'], ['boot .88'])
     >>> caption({"presence": {"boot": 0.02}}), caption({"presence": {"boot": 0.9}, "objects": []})
     (['none of the classes'], [])
+    >>> caption({"class_probabilities": {"boot": 0.88, "bag": 0.12}, "abstains": True})
+    ['abstains']
     """
     from genrep.evaluation.draw import scored
 
@@ -166,6 +171,8 @@ def caption(entry: Mapping[str, Any]) -> list[str]:
         return []
     if "presence" in entry:
         return [scored(name, prob) for name, prob in entry["presence"].items() if prob >= LEAST_PRESENCE] or ["none of the classes"]
+    if entry.get("abstains"):
+        return ["abstains"]
     return [scored(name, prob) for name, prob in list(entry.get("class_probabilities", {}).items())[:1]]
 
 

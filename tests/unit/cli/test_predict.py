@@ -12,6 +12,7 @@ from PIL import Image
 from small_models import small_model
 
 from genrep.cli.main import main
+from genrep.cli.predict import caption
 from genrep.posteriors.calibration import Calibration
 
 Save = Callable[..., str]
@@ -77,3 +78,15 @@ def test_the_figures_of_a_file_are_the_same_alone_and_among_others(save: Save, p
     assert seen["posterior"] == pytest.approx(seen_alone["posterior"], abs=1e-4) and seen["divergence"] == pytest.approx(seen_alone["divergence"], abs=1e-4)
     for among, alone in ((seen["bits_per_dimension"], seen_alone["bits_per_dimension"]), (likely, likely_alone)):
         assert [among[end] for end in ("low", "high")] == pytest.approx([alone[end] for end in ("low", "high")], rel=1e-4)
+
+
+def test_abstention_takes_a_class_to_abstain_from(save: Save, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["predict", str(photos / "dog.png"), "--out", str(tmp_path / "seen"), "--posterior", "2", "--abstain-above", "-1", "--model"]
+    assert main([*command, save(tasks=("segmentation",))]) == 2
+    assert "this model has segmentation, and no classification" in capsys.readouterr().err and not (tmp_path / "seen").exists()
+    assert main([*command, save(tasks=("classification",))]) == 0
+    (entry,) = json.loads((tmp_path / "seen" / "predictions.json").read_text())["images"]
+    assert entry["abstains"] and caption(entry) == ["abstains"]
+    abstains = (tmp_path / "seen" / entry["overlay"]).read_bytes()
+    assert main([*command[:-3], "--overwrite", "--model", save(tasks=("classification",))]) == 0
+    assert (tmp_path / "seen" / entry["overlay"]).read_bytes() != abstains
