@@ -33,9 +33,11 @@ def run(args: argparse.Namespace) -> int:
 
     refuse_existing(args.out, overwrite=args.overwrite)
     model = load_model(args.model)
+    asked = [read_row(args.condition, model.class_names, model.image_size)] if args.condition else []
+    if any(one.box for row in asked for one in row):
+        raise ValueError("`--class` says what is in the images, not where; leave the places out.")
     pictures, skipped = read_all(find_images(args.images), model)
     images = torch.stack([picture.image for picture in pictures])
-    asked = [read_row(args.condition, model.class_names, model.image_size)] if args.condition else []
     y = asked_counts(asked, len(model.class_names)).expand(len(images), -1) if asked else None
     options = {"num_probes" if args.method == "flow" else "num_draws": args.draws}
     bits, error = model.nll(images, y, method=args.method, seed=args.seed, index=own_index(images), **options).bits_per_dimension()

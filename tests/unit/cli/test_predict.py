@@ -90,3 +90,8 @@ def test_abstention_takes_a_class_to_abstain_from(save: Save, photos: Path, tmp_
     abstains = (tmp_path / "seen" / entry["overlay"]).read_bytes()
     assert main([*command[:-3], "--overwrite", "--model", save(tasks=("classification",))]) == 0
     assert (tmp_path / "seen" / entry["overlay"]).read_bytes() != abstains
+
+
+def test_a_likelihood_takes_no_places(save: Save, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["nll", str(photos), "--model", save(), "--class", "a@1:2:3:4", "--out", str(tmp_path / "bits.json")]) == 2
+    assert "leave the places out" in capsys.readouterr().err and not (tmp_path / "bits.json").exists()
