@@ -40,7 +40,7 @@ def run(args: argparse.Namespace) -> int:
     """Generate and write."""
     import torch
 
-    from genrep.cli.runs import load_model, refuse_existing
+    from genrep.cli.runs import load_model, refuse_outputs
     from genrep.cli.wishes import asked_counts, read_rows, read_wishes
     from genrep.evaluation.generation import film
     from genrep.registry import lookup
@@ -48,18 +48,21 @@ def run(args: argparse.Namespace) -> int:
 
     if args.count < 1:
         raise ValueError(f"`--count` must be at least 1; found {args.count}.")
-    for path in (args.out, *([args.film] if args.film else [])):
-        refuse_existing(path, overwrite=args.overwrite)
+    sheets = [args.out, *([args.film] if args.film else [])]
+    refuse_outputs(sheets, overwrite=args.overwrite)
     sampler = lookup(SAMPLERS, args.sampler, "sampler")(num_steps=args.steps, grid=args.grid)
     model = load_model(args.model)
     rows = read_rows(args.classes, model.class_names, model.image_size)
     names = ["+".join(model.class_names[one.label] for one in row) for row in rows]
+    singles = single_files(names, args) if args.single else []
+    refuse_outputs([*sheets, *singles], overwrite=args.overwrite)
     classes, wishes = asked_counts(rows, len(model.class_names)), read_wishes(args, model, rows)
     options: dict[str, Any] = {"sampler": sampler, "guidance": args.guidance, "seed": args.seed}
     images = model.generate(classes.repeat_interleave(args.count, 0), wishes=wishes, **options)
     write_grid(model, images, names, args)
     if args.single:
-        print(f"wrote {len(write_single(images, names, args))} files in {args.single}")
+        write_single(images, singles)
+        print(f"wrote {len(singles)} files in {args.single}")
     if args.film:
         firsts = torch.arange(0, len(images), args.count)
         write_film(film(model, classes, wishes=wishes.rows(firsts), index=firsts, **options), names, args.film)
@@ -94,16 +97,18 @@ def write_film(frames: tuple[Tensor, Tensor], names: Sequence[str], path: Path) 
     print(f"wrote {path}: of each row the first image, from noise, {num_frames} frames")
 
 
-def write_single(images: Tensor, rows: Sequence[str], args: argparse.Namespace) -> list[Path]:
-    """Each image as FOLDER/CLASS_NUMBER.png."""
-    from genrep.cli.runs import refuse_existing
-    from genrep.evaluation.draw import save_png
+def single_files(rows: Sequence[str], args: argparse.Namespace) -> list[Path]:
+    """FOLDER/CLASS_NUMBER.png for each image, row by row; a row that is called as one before it has a number of its own."""
+    from genrep.cli.runs import numbered
     from genrep.storage import file_name
 
-    paths = [args.single / f"{file_name(row)}_{number:03d}.png" for row in rows for number in range(args.count)]
-    for path in paths:
-        refuse_existing(path, overwrite=args.overwrite)
-    args.single.mkdir(parents=True, exist_ok=True)
+    return [args.single / f"{row}_{number:03d}.png" for row in numbered([file_name(row) for row in rows]) for number in range(args.count)]
+
+
+def write_single(images: Tensor, paths: Sequence[Path]) -> None:
+    """Each image as a file."""
+    from genrep.evaluation.draw import save_png
+
+    paths[0].parent.mkdir(parents=True, exist_ok=True)
     for image, path in zip(images, paths, strict=True):
         save_png(image, path)
-    return paths
