@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 from small_models import small_model
 
 from genrep.cli.main import main
@@ -57,3 +58,13 @@ def test_files_that_would_be_lost_are_named_before_anything_is_made(
     monkeypatch.setattr("genrep.model.GenRep.generate", None)
     assert generate("--classes", "a,b", *arguments) == 2
     assert message in capsys.readouterr().err and files() == {"kept/a_000.png"} and Path("kept", "a_000.png").read_text() == "mine"
+
+
+def test_a_reference_that_nothing_would_come_of_is_refused(generate: Generate, capsys: pytest.CaptureFixture[str]) -> None:
+    Image.effect_noise((16, 16), 60).save("like.jpg")
+    for modulator, sampler, message in (("none", "ancestral", "has the modulator none"), ("spread", "heun", "heun draws none; say `--sampler ancestral`")):
+        asked = ["--reference", "like.jpg", "--sampler", sampler]
+        assert generate("--classes", "a", *asked, modulator=modulator) == 2
+        assert message in capsys.readouterr().err and not files()
+    assert generate("--classes", "a", "--reference", "like.jpg", modulator="spread") == 0 == generate("--classes", "a", "--out", "free.png", modulator="spread")
+    assert Path("grid.png").read_bytes() != Path("free.png").read_bytes()
