@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import csv
+import io
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -37,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Make, judge, write."""
-    from genrep.cli.runs import load_model, refuse_existing
+    from genrep.cli.runs import load_model, numbered, refuse_existing
     from genrep.cli.wishes import asked_counts, read_rows
     from genrep.storage import file_name, write_folder
 
@@ -49,10 +51,13 @@ def run(args: argparse.Namespace) -> int:
     rows = read_rows(args.classes, model.class_names, model.image_size)
     if any(asked.box for row in rows for asked in row):
         raise ValueError("`--classes` says what to make, not where; leave the places out.")
-    names = [file_name("_".join(model.class_names[one.label] for one in row)) for row in rows]
-    if len(set(names)) < len(names):
-        raise ValueError(f"`--classes` names something twice: {', '.join(names)}.")
-    streams = [stream(model, wanted, number, args) for number, wanted in enumerate(asked_counts(rows, len(model.class_names)))]
+    wanted = ["+".join(model.class_names[one.label] for one in row) for row in rows]
+    if len(set(wanted)) < len(wanted):
+        raise ValueError(f"`--classes` names something twice: {', '.join(wanted)}.")
+    if "detection" not in model.heads:
+        refuse_columns(model.class_names)
+    names = numbered([file_name("_".join(model.class_names[one.label] for one in row)) for row in rows])
+    streams = [stream(model, counts, number, args) for number, counts in enumerate(asked_counts(rows, len(model.class_names)))]
     found: dict[str, list[Made]] = {}
     tally = {}
     for name, images in zip(names, streams, strict=True):
@@ -61,7 +66,8 @@ def run(args: argparse.Namespace) -> int:
         print(f"{name}: kept {len(found[name])} of {num}" + ("" if len(found[name]) == args.count else "; gave up: lower the floors, or raise `--tries`"))
     if not any(found.values()):
         raise ValueError("nothing was kept: the model recognises none of what it made. Lower `--sure` or `--min-score`, or make other classes.")
-    write_folder(args.out, lambda folder: write_set(folder, model, found, tally, args))
+    labels = {name: row[0].label for name, row in zip(names, rows, strict=True)}
+    write_folder(args.out, lambda folder: write_set(folder, model, found, labels, tally, args))
     print(f"wrote {args.out}: {sum(map(len, found.values()))} images; `genrep data check {args.out}` counts them, `--data.sets` names it beside others")
     return 0
 
@@ -88,20 +94,37 @@ def kept(images: Iterator[Made | None], num: int, most: int) -> tuple[list[Made]
     return found, seen
 
 
-def write_set(folder: Path, model: GenRep, found: Mapping[str, Sequence[Made]], tally: Mapping[str, Any], args: argparse.Namespace) -> None:
-    """Images with COCO json and masks where the model detects, else in a folder per class; and where all of it comes from."""
+def refuse_columns(class_names: Sequence[str]) -> None:
+    """Classes as the columns of a table: a name that would be read as something else is refused.
+
+    Raises:
+        ValueError: such a name.
+    """
+    from genrep.datasets.table import CLASSES
+    from genrep.datasets.table import SPLIT as OF_SPLIT
+
+    for name in class_names:
+        if name != name.strip() or name.lower() in (*CLASSES, OF_SPLIT):
+            raise ValueError(f"a set without boxes is written as a table, and as its column `{name}` would not be read as a class; rename that class.")
+
+
+def write_set(
+    folder: Path, model: GenRep, found: Mapping[str, Sequence[Made]], labels: Mapping[str, int], tally: Mapping[str, Any], args: argparse.Namespace
+) -> None:
+    """Images with COCO json and masks where the model detects, else with a table of their `labels`; and where all of it comes from."""
     from genrep import __version__
     from genrep.cli.images import save_mask
     from genrep.cli.runs import model_folder
+    from genrep.datasets.table import TABLE
     from genrep.evaluation.draw import save_png
     from genrep.model_folder import PACKAGED
-    from genrep.storage import sha256_of, write_json
+    from genrep.storage import sha256_of, write_json, write_text
 
+    (folder / "images").mkdir()
     detects, images = "detection" in model.heads, []
     for name, several in found.items():
         for number, made in enumerate(several):
-            file = Path("images", f"{name}_{number:05d}.png") if detects else Path(SPLIT, name, f"{number:05d}.png")
-            (folder / file).parent.mkdir(parents=True, exist_ok=True)
+            file = Path("images", f"{name}_{number:05d}.png")
             save_png(made.image, folder / file)
             if detects and made.semantic_mask is not None:
                 (folder / "masks").mkdir(exist_ok=True)
@@ -110,10 +133,26 @@ def write_set(folder: Path, model: GenRep, found: Mapping[str, Sequence[Made]], 
     if detects:
         (folder / "annotations").mkdir()
         write_json(folder / "annotations" / f"instances_{SPLIT}.json", coco(images, model))
+    else:
+        of_each = [label for name, label in labels.items() for _ in found[name]]
+        write_text(folder / TABLE, table([file.name for file, _ in images], of_each, model.class_names))
     source = model_folder(args.model) if args.model else PACKAGED
     of = {"model": str(source), "model_sha256": sha256_of(source / "model.safetensors"), "command": args.line, "genrep": __version__}
     seeds = {str(file): {"index": made.index, "class_prob": made.class_prob} for file, made in images}
     write_json(folder / PROVENANCE, {**of, "class_names": list(model.class_names), "seed": args.seed, "tally": dict(tally), "images": seeds})
+
+
+def table(files: Sequence[str], labels: Sequence[int], class_names: Sequence[str]) -> str:
+    """The set as a table with a column of 0 and 1 for each class of the model, which keeps their names and their order.
+
+    >>> table(["a.png"], [1], ["boot, ankle", "bag"]).split()
+    ['file_name,"boot,', 'ankle",bag', 'a.png,0,1']
+    """
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["file_name", *class_names])
+    writer.writerows([file, *(int(k == label) for k in range(len(class_names)))] for file, label in zip(files, labels, strict=True))
+    return text.getvalue()
 
 
 def coco(images: Sequence[tuple[Path, Made]], model: GenRep) -> dict[str, Any]:

@@ -135,14 +135,30 @@ def test_what_is_written_reads_back_as_what_was_seen(tmp_path: Path, monkeypatch
     assert provenance["command"].startswith("genrep synthesize") and len(provenance["model_sha256"]) == 64
 
 
-def test_a_model_of_classes_alone_makes_class_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    told(monkeypatch, painter(tasks=("classification",)))
-    assert main(["synthesize", "--classes", "b,d", "--count", "3", "--out", str(tmp_path / "made")]) == 0
+def test_a_model_of_classes_alone_makes_a_table_that_keeps_their_names_and_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = ("of a", "ankle boot", "of, a", "ankle_boot")
+    told(monkeypatch, painter(tasks=("classification",), class_names=names))
+    assert main(["synthesize", "--classes", "1,3", "--count", "3", "--out", str(tmp_path / "made")]) == 0
     assert sorted(str(file.relative_to(tmp_path / "made")) for file in (tmp_path / "made").rglob("*.png")) == [
-        f"train/{name}/{number:05d}.png" for name in "bd" for number in range(3)
+        f"images/{name}_{number:05d}.png" for name in ("ankle_boot", "ankle_boot_2") for number in range(3)
     ]
-    data, _ = read_folder(tmp_path / "made", "train", image_size=(16, 16), channels=1)
-    assert data.class_names == ("b", "d")
+    labels = []
+    for split in ("train", "val"):
+        data, problems = read_folder(tmp_path / "made", split, image_size=(16, 16), channels=1)
+        assert data.class_names == names and not problems
+        for pixels, label in zip(data.pixels, data.label.tolist(), strict=True):
+            assert label == int(SOURCE.label[(SOURCE.pixels == pixels).flatten(1).all(1).nonzero()[0, 0]])
+            labels.append(label)
+    assert sorted(labels) == [1, 1, 1, 3, 3, 3]
+
+
+def test_a_class_that_a_table_would_read_as_something_else_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("Split", "class", " a"):
+        told(monkeypatch, painter(tasks=("classification",), class_names=(name, "b", "c", "d")))
+        assert main(["synthesize", "--classes", "b", "--count", "1", "--out", str(tmp_path / "made")]) == 2
+        assert f"its column `{name}` would not be read as a class" in capsys.readouterr().err and not (tmp_path / "made").exists()
 
 
 @pytest.mark.parametrize(
