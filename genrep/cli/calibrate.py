@@ -4,6 +4,7 @@ stay."""
 from __future__ import annotations
 
 import argparse
+from itertools import count
 from pathlib import Path
 
 TAKES_OVERRIDES = False
@@ -37,7 +38,17 @@ def run(args: argparse.Namespace) -> int:
         raise ValueError(f"{args.run} cannot be calibrated: that takes validation images annotated for classification or detection, and the head.")
     model.save_pretrained(folder.model, recipe=f"recipe `{config.name}`")
     if folder.evaluation.is_file():  # of the model as it was
-        print(f"the figures of before are in {folder.evaluation.rename(folder.evaluation.with_stem('eval-before'))}; `genrep eval {args.run}` measures anew")
+        print(f"the figures of before are in {set_aside(folder.evaluation)}; `genrep eval {args.run}` measures anew")
     print("\n".join(map(event_text, events)))
     print(f"wrote {folder.model}")
     return 0
+
+
+def set_aside(evaluation: Path) -> Path:
+    """Rename figures to eval-before.json, or with a number where there are such of an earlier calibration; the new path."""
+    number = next(number for number in count(1) if not _before(evaluation, number).exists())
+    return evaluation.rename(_before(evaluation, number))
+
+
+def _before(evaluation: Path, number: int) -> Path:
+    return evaluation.with_stem("eval-before" if number == 1 else f"eval-before-{number}")

@@ -16,6 +16,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What `compare` accepts."""
     parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="folders of two evaluated runs or more; differences are from the first")
     parser.add_argument("--out", type=Path, metavar="FILE.json", help="also write what is printed here")
+    parser.add_argument("--overwrite", action="store_true", help="replace a file that exists")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -23,10 +24,13 @@ def run(args: argparse.Namespace) -> int:
     from rich.console import Console
     from rich.table import Column, Table
 
+    from genrep.cli.runs import refuse_existing
     from genrep.evaluation.comparison import figures_of_runs, settings_of_runs
     from genrep.evaluation.evaluate import judges_of
     from genrep.storage import write_json
 
+    if args.out:
+        refuse_existing(args.out, overwrite=args.overwrite)
     rows, settings = figures_of_runs(args.runs), settings_of_runs(args.runs)
     names = list(map(str, args.runs))
     letters = [chr(ord("A") + i) for i in range(len(names))]

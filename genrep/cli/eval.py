@@ -32,7 +32,9 @@ def run(args: argparse.Namespace) -> int:
     from genrep.storage import read_json
 
     model_folder(args.run)
-    sets, weights = tuple(args.data.split(",")) if args.data else (), args.weights
+    sets, weights = tuple(name for name in (args.data or "").split(",") if name.strip()), args.weights
+    if args.data is not None and not sets:
+        raise ValueError(f"`--data` must name a data set or a folder; found `{args.data}`.")
     elsewhere = bool(sets) or weights != "last"
     with joined():
         if not is_first():

@@ -93,3 +93,11 @@ def test_other_judges_are_said(pair: list[Path], capsys: pytest.CaptureFixture[s
     assert main(["compare", *map(str, pair)]) == 0
     out = capsys.readouterr().out
     assert "samples were judged by different networks:\nA: mine\nB: yours\n" in out
+
+
+def test_a_file_that_exists_is_asked_about(pair: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["compare", *map(str, pair), "--out", str(tmp_path / "both.json")]
+    (tmp_path / "both.json").write_text("mine")
+    assert main(command) == 2 and (tmp_path / "both.json").read_text() == "mine"
+    assert "both.json exists" in capsys.readouterr().err
+    assert main([*command, "--overwrite"]) == 0 and "figures" in json.loads((tmp_path / "both.json").read_text())
