@@ -22,6 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Print two tables."""
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Column, Table
 
     from genrep.cli.runs import refuse_existing
@@ -39,14 +40,14 @@ def run(args: argparse.Namespace) -> int:
     if settings:
         differing = Table(Column("setting", no_wrap=True), *letters, title="what differs")
         for key, values in settings.items():
-            differing.add_row(key, *map(_said, values))
+            differing.add_row(*(escape(text) for text in (key, *map(_said, values))))
         console.print(differing)
     else:
         print("all settings are the same")
     differences = [f"{letter} - A" for letter in letters[1:]]
     table = Table(Column("figure", no_wrap=True), *letters, *differences, title="as measured by `genrep eval`; the best in bold")
     for row in rows:
-        table.add_row(row.key, *_cells(row), *(_difference(row, i) for i in range(1, len(names))))
+        table.add_row(escape(row.key), *_cells(row), *(_difference(row, i) for i in range(1, len(names))))
     console.print(table)
     judges = {letter: ", ".join(judges_of(run)) for letter, run in zip(letters, args.runs, strict=True)}
     if len(set(filter(None, judges.values()))) > 1:

@@ -101,3 +101,11 @@ def test_a_file_that_exists_is_asked_about(pair: list[Path], tmp_path: Path, cap
     assert main(command) == 2 and (tmp_path / "both.json").read_text() == "mine"
     assert "both.json exists" in capsys.readouterr().err
     assert main([*command, "--overwrite"]) == 0 and "figures" in json.loads((tmp_path / "both.json").read_text())
+
+
+def test_settings_are_printed_as_they_are(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Brackets in a path or a name are no markup."""
+    runs = [run(tmp_path / f"run{i}", FIRST, init=name) for i, name in enumerate(("[bold]", "[/red]"))]
+    assert main(["compare", *map(str, runs)]) == 0
+    line = next(line for line in capsys.readouterr().out.splitlines() if "train.init" in line)
+    assert "[bold]" in line and "[/red]" in line
