@@ -75,7 +75,8 @@ class UniPC(DPMSolver):
     evaluation.
 
     Args:
-        num_steps: denoiser calls per image, >= 1; the global error falls like 1 / num_steps^3.
+        num_steps: denoiser calls per image, >= 1; the global error falls like 1 / num_steps^3 between two noise levels. With the step to s = 0, which is
+            Euler's, it falls like 1 / num_steps^2 on the grid `uniform`.
     Source: Zhao et al. 2023, arXiv:2302.04867, algorithms 1 and 2 with p = 2 and B(h) = e^h - 1.
     """
 
