@@ -12,6 +12,7 @@ from genrep.cli.wishes import CLASSES_HELP, add_wish_arguments
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from genrep.evaluation.draw import Picture
     from genrep.model import GenRep
 
 TAKES_OVERRIDES = False
@@ -52,6 +53,8 @@ def run(args: argparse.Namespace) -> int:
     refuse_outputs(sheets, overwrite=args.overwrite)
     sampler = lookup(SAMPLERS, args.sampler, "sampler")(num_steps=args.steps, grid=args.grid)
     model = load_model(args.model)
+    if args.seen and not set(model.heads) - {"depth"}:
+        raise ValueError(f"`--seen` draws classes, boxes and masks; this model sees {', '.join(model.heads) or 'nothing'}.")
     rows = read_rows(args.classes, model.class_names, model.image_size)
     names = ["+".join(model.class_names[one.label] for one in row) for row in rows]
     singles = single_files(names, args) if args.single else []
@@ -71,17 +74,28 @@ def run(args: argparse.Namespace) -> int:
 
 def write_grid(model: GenRep, images: Tensor, names: Sequence[str], args: argparse.Namespace) -> None:
     """The grid; with `--seen` drawn over by what the model itself sees."""
-    from genrep.evaluation.draw import grid, save_png, scene, tile
-    from genrep.evaluation.pictures import seen_in
+    from genrep.evaluation.draw import grid, save_png, tile
 
     args.out.parent.mkdir(parents=True, exist_ok=True)
     if args.seen:
-        seen = model.perceive(images)
-        cells = [scene(image, seen_in(seen, i), model.class_names) for i, image in enumerate(images)]
-        save_png(tile(cells, columns=args.count, row_names=names), args.out)
+        save_png(tile(seen_cells(model, images), columns=args.count, row_names=names), args.out)
     else:
         save_png(grid(images, columns=args.count, row_names=names), args.out)
     print(f"wrote {args.out}: {len(names)} rows ({', '.join(names)}) of {args.count}")
+
+
+def seen_cells(model: GenRep, images: Tensor) -> list[Picture]:
+    """Each image with what the model sees in it drawn over, and where that has no boxes, its classes below."""
+    from genrep.cli.predict import caption, classes_seen
+    from genrep.evaluation.draw import captioned, levelled, scene
+    from genrep.evaluation.pictures import seen_in
+
+    seen = model.perceive(images)
+    cells = [scene(image, seen_in(seen, i), model.class_names) for i, image in enumerate(images)]
+    if seen.detections is not None:
+        return cells
+    words = [caption(classes_seen(model, seen, i)) for i in range(len(images))]
+    return levelled([captioned(cell, said) if said else cell for cell, said in zip(cells, words, strict=True)])
 
 
 def write_film(frames: tuple[Tensor, Tensor], names: Sequence[str], path: Path) -> None:

@@ -134,10 +134,7 @@ def write_entry(model: GenRep, picture: Picture, seen: tuple[Perception, int], s
     perception, i = seen
     entry: dict[str, Any] = {"file": str(picture.path), "size": list(picture.size), "changes": picture.changes}
     known: dict[str, Any] = {}
-    if perception.class_log_probs is not None:
-        entry["class_probabilities"] = by_class(model, perception.class_log_probs[i])
-    if perception.presence is not None:
-        entry["presence"] = by_class(model, perception.presence[i].log())
+    entry |= classes_seen(model, perception, i)
     if perception.detections is not None:
         found = one_per_place(perception.detections[i], min_score)
         known |= {"boxes_xyxy_px": found.boxes_xyxy_px, "labels": found.labels.tolist(), "scores": found.scores.tolist()}
@@ -153,6 +150,13 @@ def write_entry(model: GenRep, picture: Picture, seen: tuple[Perception, int], s
     overlay, words = scene(picture.image, Annotation(**known), model.class_names), caption(entry)
     save_png(captioned(overlay, words) if words else overlay, stem.with_name(entry["overlay"]))
     return entry
+
+
+def classes_seen(model: GenRep, perception: Perception, i: int) -> dict[str, Any]:
+    """What image i shows as a whole, as far as the model says it: the class it is of, and the classes that are there."""
+    log_probs, presence = perception.class_log_probs, perception.presence
+    entry = {} if log_probs is None else {"class_probabilities": by_class(model, log_probs[i])}
+    return entry if presence is None else entry | {"presence": by_class(model, presence[i].log())}
 
 
 def caption(entry: Mapping[str, Any]) -> list[str]:

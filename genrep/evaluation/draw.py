@@ -159,6 +159,13 @@ def captioned(picture: Picture, words: Sequence[str]) -> Picture:
     return np.concatenate([picture, np.asarray(strip)])
 
 
+def levelled(pictures: Sequence[Picture]) -> list[Picture]:
+    """Pictures of one width as high as the highest, on the ground of a page."""
+    height = max(len(picture) for picture in pictures)
+    grounds = [np.full((height - len(picture), *picture.shape[1:]), GROUND, np.uint8) for picture in pictures]
+    return [np.concatenate(pair) for pair in zip(pictures, grounds, strict=True)]
+
+
 def _tags(annotation: Annotation, class_names: Sequence[str]) -> dict[int, str]:
     """What is written at which box: its class and score; of many boxes the first one of each class has their number: names would hide the image."""
     labels, scores = list(annotation.labels), annotation.scores

@@ -60,6 +60,15 @@ def test_files_that_would_be_lost_are_named_before_anything_is_made(
     assert message in capsys.readouterr().err and files() == {"kept/a_000.png"} and Path("kept", "a_000.png").read_text() == "mine"
 
 
+def test_what_is_seen_is_drawn_or_written_below_and_refused_where_nothing_is_seen(generate: Generate, capsys: pytest.CaptureFixture[str]) -> None:
+    assert generate("--classes", "a", "--seen", tasks=("depth",)) == 2
+    assert "`--seen` draws classes, boxes and masks; this model sees depth." in capsys.readouterr().err and not files()
+    for tasks in (("classification",), ("multilabel",)):
+        assert generate("--classes", "a", "--seen", "--overwrite", tasks=tasks) == 0
+        with Image.open("grid.png") as grid:
+            assert grid.height > 256 + 2 * 8, "words below the images"
+
+
 def test_a_reference_that_nothing_would_come_of_is_refused(generate: Generate, capsys: pytest.CaptureFixture[str]) -> None:
     Image.effect_noise((16, 16), 60).save("like.jpg")
     for modulator, sampler, message in (("none", "ancestral", "has the modulator none"), ("spread", "heun", "heun draws none; say `--sampler ancestral`")):
