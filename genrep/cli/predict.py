@@ -116,9 +116,9 @@ def explain(model: GenRep, images: Tensor, opinions: Sequence[Mapping[str, Any]]
     from genrep.evaluation.draw import save_png, why
 
     pairs = [[model.class_names.index(name) for name in list(opinion["posterior"])[:2]] for opinion in opinions]
-    of, against = torch.tensor(pairs).unbind(1)
     entries = []
-    for image, found, (first, second), stem in zip(images, model.evidence(images, of, against), pairs, stems, strict=True):
+    for image, (first, second), stem in zip(images, pairs, stems, strict=True):
+        (found,) = model.evidence(image[None], torch.tensor([first]), torch.tensor([second]))  # one by one, so that no other file changes its random numbers
         path = stem.with_name(f"{stem.name}_why.png")
         save_png(why(image, found, (first, second), model.class_names), path)
         entries.append({"why": path.name})

@@ -70,11 +70,12 @@ def test_the_figures_of_a_file_are_the_same_alone_and_among_others(save: Save, p
     model = save(tasks=("classification",))
     found = []
     for name, asked in (("all", photos), ("alone", photos / "dog.png")):
-        assert main(["predict", str(asked), "--model", model, "--out", str(tmp_path / name), "--posterior", "2"]) == 0
+        assert main(["predict", str(asked), "--model", model, "--out", str(tmp_path / name), "--posterior", "2", "--why"]) == 0
         assert main(["nll", str(asked), "--model", model, "--draws", "2", "--out", str(tmp_path / f"{name}.json")]) == 0
         files = (tmp_path / name / "predictions.json", tmp_path / f"{name}.json")
         found.append([next(entry for entry in json.loads(file.read_text())["images"] if entry["file"].endswith("dog.png")) for file in files])
     (seen, likely), (seen_alone, likely_alone) = found
+    assert (tmp_path / "all" / "dog_why.png").read_bytes() == (tmp_path / "alone" / "dog_why.png").read_bytes()
     assert seen["posterior"] == pytest.approx(seen_alone["posterior"], abs=1e-4) and seen["divergence"] == pytest.approx(seen_alone["divergence"], abs=1e-4)
     for among, alone in ((seen["bits_per_dimension"], seen_alone["bits_per_dimension"]), (likely, likely_alone)):
         assert [among[end] for end in ("low", "high")] == pytest.approx([alone[end] for end in ("low", "high")], rel=1e-4)
