@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from genrep.evaluation.draw import AGAINST, CROWDED, FOR, GROUND, PALETTE, Annotation, captioned, colour, grid, save_png, scene, to_picture, why
+from genrep.evaluation.draw import AGAINST, CROWDED, FOR, GROUND, PALETTE, Annotation, captioned, colour, grid, levelled, save_png, scene, to_picture, why
 
 IMAGE = torch.linspace(-1, 1, 3 * 16 * 16).view(3, 16, 16)
 NAMES = tuple(f"class {k}" for k in range(12))
@@ -92,3 +92,9 @@ def test_evidence_has_the_colour_of_the_class_it_speaks_for() -> None:
     beside = found[-8 - 16 * scale : -8, left : left + 16 * scale][scale // 2 :: scale, scale // 2 :: scale]
     assert tuple(beside[2, 3]) == FOR and tuple(beside[12, 13]) == AGAINST and tuple(beside[0, 0]) == (0, 0, 0)
     assert tuple(beside[8, 8]) == tuple(round(value / 2) for value in FOR)
+
+
+def test_pictures_of_several_heights_become_as_high_as_the_highest() -> None:
+    low, high = np.full((2, 3, 3), 200, np.uint8), np.full((5, 3, 3), 100, np.uint8)
+    one, two = levelled([low, high])
+    assert one.shape == two.shape == (5, 3, 3) and (one[:2] == 200).all() and (one[2:] == GROUND).all() and (two == 100).all()
