@@ -115,7 +115,7 @@ class JointGradient(Generic[M]):
         for parameter in self._named.values():
             parameter.grad = None
         self._missing[:] = map(set, self.views)
-        values = []
+        values, self.kept = [], []
         with self._taking(graphs):
             found = self._values(graphs)
             first = list(islice(found, len(whole)))
@@ -123,8 +123,9 @@ class JointGradient(Generic[M]):
                 values.append(torch.stack([*(each[i] for each in first), *(value for (value,) in islice(found, len(some)))]).sum())
                 for name in self._missing[i]:
                     self.views[i][name].zero_()
+                if keep:  # before other processes' parts are added
+                    self.kept.append({name: view.clone() for name, view in self.views[i].items()})
                 self._exchange.send(i)
-        self.kept = [{name: view.clone() for name, view in views.items()} for views in self.views] if keep else []
         return self._combine(total(torch.stack(values).double()))
 
     def _values(self, graphs: Sequence[Graph[M]]) -> Iterator[list[Tensor]]:

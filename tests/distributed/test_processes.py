@@ -84,6 +84,21 @@ def test_three_processes_are_taught_like_one_even_if_one_takes_over(tmp_path: Pa
     assert any(float(row["loss/distil"]) > 0 for row in rows(together))
 
 
+def probed(folder: Path) -> None:
+    in_toy_world()
+    vars(loop)["GenRep"] = lambda model: GenRep(model).double()
+    train(exact(log_every=1, probe_every=1, sharded=True), folder)
+
+
+def test_what_gradients_predict_is_counted_once(tmp_path: Path) -> None:
+    """Also of weights that one loss alone reaches, whose gradients are on their way to the other processes while the next loss is computed."""
+    for num in (1, 2):
+        start(num, probed, tmp_path / str(num))
+    for job in ("perception", "generation"):
+        one, two = ([float(row[f"align/predicted_{job}"] or 0) for row in rows(tmp_path / str(num))] for num in (1, 2))
+        assert any(one) and two == pytest.approx(one, rel=1e-5)
+
+
 def trained_and_measured(folder: Path) -> None:
     """By all processes; what is made, too, in a cache of its own."""
     in_toy_world()
