@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from operator import attrgetter
 from pathlib import Path
 
 import torch
 
 from genrep.model import GenRep
 from genrep.model_config import ModelConfig
+
+
+REMEDY = "`genrep train --init` takes the model's settings from the folder; leave `--model.*` as they are."
+MEANING = ("prediction", "schedule", "codec", "trunk.taps", "trunk.num_heads")
+"""Settings of a model that say what its tensors mean, not what shape they have."""
 
 
 def shapes_of(config: ModelConfig) -> dict[str, tuple[int, ...]]:
@@ -34,9 +40,13 @@ def begin_from(model: GenRep, folder: Path) -> list[str]:
     Returns:
         lines that say what was kept and what is new.
     Raises:
-        ValueError: the trunk, or another part that both have, is of another shape; nothing is changed.
+        ValueError: the trunk, or another part that both have, is of another shape or means something else; nothing is changed.
     """
     source = GenRep.from_pretrained(folder)
+    for name in MEANING:
+        there, here = (attrgetter(name)(config) for config in (source.config, model.config))
+        if there != here:
+            raise ValueError(f"`train.init` {folder} means something else by its weights: `model.{name}` is {there} there and {here} here. {REMEDY}")
     ours, theirs = model.state_dict(), source.state_dict()
     skipped = set() if source.class_names == model.class_names else of_classes(model.config)
     kept = {name: tensor for name, tensor in theirs.items() if name in ours and name not in skipped}
@@ -44,10 +54,7 @@ def begin_from(model: GenRep, folder: Path) -> list[str]:
         raise ValueError(f"`train.init` {folder} has no `{missing[0]}`: its trunk or modulator is another. `genrep train --init` takes them from the folder.")
     for name, tensor in kept.items():
         if tensor.shape != ours[name].shape:
-            raise ValueError(
-                f"`train.init` {folder} does not fit: `{name}` is {list(tensor.shape)} there and {list(ours[name].shape)} here. "
-                "`genrep train --init` takes the model's settings from the folder; leave `--model.*` as they are."
-            )
+            raise ValueError(f"`train.init` {folder} does not fit: `{name}` is {list(tensor.shape)} there and {list(ours[name].shape)} here. {REMEDY}")
     for name, tensor in kept.items():
         ours[name].copy_(tensor)
     fresh = [task for task in model.config.tasks if task not in source.config.tasks]

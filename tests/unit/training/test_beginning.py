@@ -12,6 +12,7 @@ from toy_runs import assert_same_model, config, stopped
 
 from genrep.model import GenRep
 from genrep.modulators import MODULATORS
+from genrep.schedules import CosineVP
 from genrep.training import train
 from genrep.training.beginning import begin_from, of_classes
 
@@ -72,6 +73,22 @@ class TestTaken:
                 begin_from(model, finished.parent / "other")
             return
         with pytest.raises(ValueError, match=r"train\.init"):
+            begin_from(model, finished)
+        assert taken(model, before) == set(model.state_dict())
+
+    @pytest.mark.parametrize(
+        ("name", "changes"),
+        [
+            ("prediction", {"prediction": "v"}),
+            ("schedule", {"schedule": CosineVP()}),
+            ("codec", {"codec": "pixels"}),
+            ("trunk.taps", {"trunk": replace(TRUNK, taps=(2, 3))}),
+            ("trunk.num_heads", {"trunk": replace(TRUNK, num_heads=1)}),
+        ],
+    )
+    def test_weights_that_mean_something_else_are_refused(self, finished: Path, name: str, changes: dict[str, object]) -> None:
+        model, before = small_model(seed=4, **changes), small_model(seed=4, **changes)
+        with pytest.raises(ValueError, match=rf"`train\.init` .*means something else by its weights: `model\.{name}` is .* there and .* here\."):
             begin_from(model, finished)
         assert taken(model, before) == set(model.state_dict())
 
