@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import os
 import platform
@@ -97,10 +98,11 @@ class Records:
         kept: list[Row] = []
         if self._run.metrics.is_file():
             kept = [row for row in csv.DictReader(_whole_lines(self._run.metrics)) if int(row["step"]) <= step]  # type: ignore[misc]
-        with self._run.metrics.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, self._columns)
-            writer.writeheader()
-            writer.writerows(kept)
+        table = io.StringIO(newline="")
+        writer = csv.DictWriter(table, self._columns)
+        writer.writeheader()
+        writer.writerows(kept)
+        write_text(self._run.metrics, table.getvalue())
         if self._run.events.is_file():
             lines = _whole_lines(self._run.events)
             write_text(self._run.events, "".join(f"{line}\n" for line in lines if _is_of_the_past(json.loads(line), step)))

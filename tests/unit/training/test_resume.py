@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -119,6 +120,20 @@ def test_a_line_that_a_full_disk_cut_is_dropped(whole: Path, tmp_path: Path) -> 
     train(config(), run)
     assert rows(run) == rows(whole)
     assert_same_model(run, whole)
+
+
+def test_a_full_disk_leaves_the_rows_that_are_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = RunFolder(stopped(tmp_path / "run", 3))
+    before = run.metrics.read_bytes()
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError("no space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(csv.DictWriter, "writerows", full)
+        with pytest.raises(OSError, match="no space"):
+            train(config(), run.path)
+    assert run.metrics.read_bytes() == before
 
 
 def test_a_misspelt_setting_leaves_no_run_in_the_way(tmp_path: Path) -> None:
