@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ from genrep.overrides import from_dict
 from genrep.processes import in_turn, is_first
 from genrep.registry import lookup
 from genrep.storage import read_json, write_json
-from genrep.training import RunFolder, Screen, computes_in_bf16, default_device
+from genrep.training import RunFolder, Screen, agreed_bf16, computes_in_bf16, default_device
 from genrep.training.data import RunData
 from genrep.training.records import Silent
 from genrep.types import IGNORE, UNLABELLED, Batch
@@ -58,10 +59,10 @@ class Evaluation:
     notes: list[str] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
 
-    @property
+    @cached_property
     def bf16(self) -> bool:
-        """Samples are made as the run was trained, as far as this device computes in it."""
-        return bool(self.config.train.bf16) and computes_in_bf16(self.model.device)
+        """Samples are made as the run was trained, as far as the devices of all processes, who ask together, compute in it."""
+        return bool(self.config.train.bf16) and agreed_bf16(computes_in_bf16(self.model.device), self.model.device)
 
     def test(self, name: str) -> ArrayDataset:
         """The test images of one of the run's sets."""

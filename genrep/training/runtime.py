@@ -62,13 +62,17 @@ def _seconds(block: nn.Module, *, bf16: bool) -> float:
     return time.perf_counter() - start
 
 
+def agreed_bf16(here: bool, device: torch.device) -> bool:
+    """Whether all processes take bfloat16: each measures for itself, and several must not compute one thing in two ways."""
+    return int(total(torch.tensor(float(here), device=device))) == world()
+
+
 def decided(config: Config, run: RunFolder, device: torch.device) -> Config:
     """The configuration with what is left to the machine, `train.bf16`: as the run has begun with it, or as suits the devices of all processes."""
     if config.train.bf16 is not None:
         return config
     suits = read_json(run.config)["train"]["bf16"] if run.config.is_file() else computes_in_bf16(device)
-    all_agree = int(total(torch.tensor(float(suits), device=device))) == world()
-    return replace(config, train=replace(config.train, bf16=all_agree))
+    return replace(config, train=replace(config.train, bf16=agreed_bf16(suits, device)))
 
 
 @contextmanager

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 import torch
+from small_models import small_model
 from toy_runs import config
 
 from genrep.config import Config
 from genrep.storage import read_json
 from genrep.training import RunFolder, computes_in_bf16, runtime, train
+from genrep.training.data import RunData
+from genrep.training.records import Silent
 
+evaluate = import_module("genrep.evaluation.evaluate")
 CPU = torch.device("cpu")
 
 
@@ -51,6 +56,18 @@ def test_processes_that_disagree_about_it_take_float32(tmp_path: Path, monkeypat
     for others, expected in ((1.0, True), (0.0, False)):
         monkeypatch.setattr(runtime, "total", lambda mine, others=others: mine + others)
         assert runtime.decided(with_bf16(None), RunFolder(tmp_path / "new"), CPU).train.bf16 is expected
+
+
+def test_an_evaluation_takes_bfloat16_where_all_processes_do_and_asks_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runtime, "world", lambda: 2)
+    monkeypatch.setattr(evaluate, "computes_in_bf16", lambda device: True)
+    for others, given, expected in ((1.0, True, True), (0.0, True, False), (1.0, False, False)):
+        monkeypatch.setattr(runtime, "total", lambda mine, others=others: mine + others)
+        work = evaluate.Evaluation(with_bf16(given), small_model(), tmp_path, RunData(with_bf16(given)), Silent())
+        assert work.bf16 is expected
+        monkeypatch.setattr(evaluate, "computes_in_bf16", lambda device: not expected)
+        assert work.bf16 is expected
+        monkeypatch.setattr(evaluate, "computes_in_bf16", lambda device: True)
 
 
 @pytest.mark.usefixtures("toy_world")
