@@ -11,7 +11,6 @@ import torch
 from genrep.model import GenRep
 from genrep.model_config import ModelConfig
 
-
 REMEDY = "`genrep train --init` takes the model's settings from the folder; leave `--model.*` as they are."
 MEANING = ("prediction", "schedule", "codec", "trunk.taps", "trunk.num_heads")
 """Settings of a model that say what its tensors mean, not what shape they have."""

@@ -17,7 +17,7 @@ import torch
 from genrep.config import Config
 from genrep.overrides import to_dict
 from genrep.processes import is_first, meet, world
-from genrep.storage import read_json, write_json, write_text
+from genrep.storage import write_json, write_text
 from genrep.training.run_folder import RunFolder
 
 COLUMNS = (
@@ -191,8 +191,8 @@ def what(config: dict[str, Any]) -> dict[str, Any]:
 
 def _open(run: RunFolder, config: Config, command: str, device: torch.device) -> None:
     wanted = to_dict(config)
-    if run.config.is_file():
-        difference = first_difference(what(read_json(run.config)), what(wanted))
+    if begun := run.begun():
+        difference = first_difference(what(begun), what(wanted))
         if difference:
             raise ValueError(f"{run.path} holds a run of another configuration: {difference}. Name another folder with --out.")
         for left in run.checkpoints.glob(".step_*"):  # by a process that was killed while it wrote

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from genrep.storage import verify_folder
+from genrep.storage import read_json, verify_folder
 
 
 @dataclass(frozen=True)
@@ -71,9 +72,23 @@ class RunFolder:
     def log(self) -> Path:
         return self.path / "log.txt"
 
+    def begun(self) -> dict[str, Any] | None:
+        """The plain configuration that a run has begun with here; None where none has.
+
+        Raises:
+            ValueError: config.json is of something else.
+        """
+        if not self.config.is_file():
+            return None
+        found = read_json(self.config)
+        of_training = found.get("train") if isinstance(found, dict) else None
+        if not isinstance(of_training, dict) or not isinstance(of_training.get("bf16"), bool):
+            raise ValueError(f"{self.path} is not a run folder: its config.json is not a run's; nothing was written. Name another folder with --out.")
+        return dict(found)
+
     def checkpoint_folders(self) -> list[Path]:
         """Complete checkpoint folders, newest first (a folder under its final name is complete)."""
-        found = [p for p in self.checkpoints.glob("step_*") if p.is_dir()]
+        found = [p for p in self.checkpoints.glob("step_*") if p.is_dir() and p.name.removeprefix("step_").isdecimal()]
         return sorted(found, key=lambda p: int(p.name.removeprefix("step_")), reverse=True)
 
     def latest_checkpoint(self) -> tuple[Path | None, list[str]]:

@@ -14,7 +14,6 @@ from torch import nn
 
 from genrep.config import Config
 from genrep.processes import together, total, world
-from genrep.storage import read_json
 from genrep.training.run_folder import RunFolder
 
 
@@ -71,7 +70,8 @@ def decided(config: Config, run: RunFolder, device: torch.device) -> Config:
     """The configuration with what is left to the machine, `train.bf16`: as the run has begun with it, or as suits the devices of all processes."""
     if config.train.bf16 is not None:
         return config
-    suits = read_json(run.config)["train"]["bf16"] if run.config.is_file() else computes_in_bf16(device)
+    begun = run.begun()
+    suits = begun["train"]["bf16"] if begun else computes_in_bf16(device)
     return replace(config, train=replace(config.train, bf16=agreed_bf16(suits, device)))
 
 

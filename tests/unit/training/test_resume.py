@@ -204,6 +204,15 @@ def test_a_run_of_another_configuration_is_refused_by_its_first_difference(whole
         assert sorted((p, p.stat().st_mtime_ns) for p in run.rglob("*")) == before
 
 
+@pytest.mark.parametrize("bf16", [None, True])
+@pytest.mark.parametrize("content", ['{"model_type": "resnet"}', '{"train": {"bf16": null}}', '{"train": []}', "[]", "3"])
+def test_a_folder_with_a_config_of_something_else_is_refused(content: str, bf16: bool | None, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(content)
+    with pytest.raises(ValueError, match=r"is not a run folder: its config.json is not a run's; nothing was written\. Name another folder with --out"):
+        train(replace(config(), train=replace(config().train, bf16=bf16)), tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["config.json"] and (tmp_path / "config.json").read_text() == content
+
+
 def test_the_same_seed_gives_the_same_model_and_another_does_not(whole: Path, tmp_path: Path) -> None:
     torch.manual_seed(1234)
     again = train(config(), tmp_path / "again")

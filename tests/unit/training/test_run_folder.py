@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -57,6 +58,13 @@ def test_newest_is_by_number_and_only_so_many_are_kept(tmp_path: Path) -> None:
         save(run, model, step, keep=3)
     assert [p.name for p in run.checkpoint_folders()] == ["step_100", "step_10", "step_9"]
     assert run.latest_checkpoint() == (run.checkpoints / "step_100", [])
+
+
+def test_a_copy_beside_the_checkpoints_is_none_of_them(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path)
+    folder = save(run, small_model(), 9)
+    shutil.copytree(folder, run.checkpoints / "step_10.bak")
+    assert run.latest_checkpoint() == (folder, [])
 
 
 def test_unfinished_and_damaged_folders_are_passed_over(tmp_path: Path) -> None:
