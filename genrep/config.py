@@ -12,8 +12,8 @@ from typing import Literal
 
 from genrep.aligners import Aligner, GenRepRule
 from genrep.model_config import ModelConfig
-from genrep.objective import ObjectiveConfig
-from genrep.overrides import require_at_least_one
+from genrep.objective import JOBS, ObjectiveConfig
+from genrep.overrides import require_at_least_one, require_in
 from genrep.samplers import Ancestral, Sampler
 
 
@@ -42,8 +42,23 @@ AT_LEAST_ONE = {
     "log_every": "1 writes a row for every step.",
     "keep_checkpoints": "Without one a stopped run could not go on.",
     "side_by_side": "1 computes one graph after the other.",
+    "stage1_batch_size": "`stage1_images` 0 leaves stage 1 out.",
+    "batch_size": "`micro_batches` computes the images of a step in parts.",
 }
 """Fields of `TrainConfig` that must be, and what to do instead of a smaller number."""
+
+RANGES = {
+    "stage1_images": "[0, inf)",
+    "stage2_images": "[0, inf)",
+    "lr": "(0, inf)",
+    "final_lr_fraction": "[0, 1]",
+    "warmup_fraction": "[0, 1]",
+    "perception_weight": "[0, inf)",
+    "generation_weight": "[0, inf)",
+    "clip_norm": "(0, inf)",
+    "ema_momentum": "[0, 1)",
+}
+"""Where other fields of it must lie."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,6 +133,7 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         require_at_least_one(self, AT_LEAST_ONE)
+        require_in(self, RANGES)
         if self.probe_every < 0 or self.probe_every % self.log_every:
             raise ValueError(f"`probe_every` must be a multiple of `log_every` = {self.log_every}, or 0; found {self.probe_every}.")
         for name in ("stage1_glimpses", "glimpses"):
@@ -167,3 +183,13 @@ class Config:
     """The paper's rule on gradients of one length: as it is written the longer one drowns the other (suite `aligners`)."""
     train: TrainConfig = TrainConfig()
     eval: EvalConfig = EvalConfig()
+
+    def __post_init__(self) -> None:
+        if isinstance(self.aligner, GenRepRule) and (self.aligner.only or 0) >= len(JOBS):
+            raise ValueError(f"`aligner.only` must be 0 ({JOBS[0]}) or 1 ({JOBS[1]}), or none; found {self.aligner.only}.")
+
+    @property
+    def steps(self) -> tuple[int, int]:
+        """Of either stage; stage 1 is perception's."""
+        first = self.train.stage1_images // self.train.stage1_batch_size if "perception" in self.objective.jobs else 0
+        return first, self.train.stage2_images // self.train.batch_size

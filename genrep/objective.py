@@ -14,7 +14,7 @@ from genrep.denoiser import pool
 from genrep.layers import wide
 from genrep.lessons import Lessons, distillation
 from genrep.model import GenRep
-from genrep.overrides import require_at_least_one
+from genrep.overrides import require_at_least_one, require_in
 from genrep.parametrization import reverse_kernel, u_error
 from genrep.posteriors import DenoisingGap, PosteriorEstimator
 from genrep.posteriors.placebos import PLACEBOS
@@ -39,6 +39,7 @@ AT_LEAST_ONE = {
     "prior_images": "`prior_steps` 0 leaves p(sem | classes) unlearnt.",
 }
 """Fields of `ObjectiveConfig` that must be, and what to do instead of a smaller number."""
+RANGES = {"gate_at": "[0, 1)", "prior_steps": "[0, inf)"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,8 +116,7 @@ class ObjectiveConfig:
         if self.pseudo_confidence is not None and not 0 < self.pseudo_confidence < 1:
             raise ValueError(f"`pseudo_confidence` must lie between 0 and 1; found {self.pseudo_confidence}. `none` switches pseudo-conditions off.")
         require_at_least_one(self, AT_LEAST_ONE)
-        if self.prior_steps < 0:
-            raise ValueError(f"`prior_steps` must be at least 0; found {self.prior_steps}. 0 leaves p(sem | classes) unlearnt.")
+        require_in(self, RANGES | {name: "[0, inf)" for name in vars(self) if name.endswith("_weight")})
         if self.labeller and (self.pseudo_confidence is None or "generation" not in self.jobs):
             raise ValueError("`labeller` says what generation is conditioned on: it needs generation among `jobs`, and a `pseudo_confidence`.")
         if not 0 <= self.sem_clean + self.sem_own <= 1:

@@ -93,6 +93,21 @@ def require_at_least_one(part: object, remedies: Mapping[str, str]) -> None:
             raise ValueError(f"`{name}` must be at least 1; found {getattr(part, name)}. {remedy}")
 
 
+def require_in(part: object, ranges: Mapping[str, str]) -> None:
+    """Refuse fields of a config, numbers or tuples of them, outside an interval.
+
+    Args:
+        ranges: by field, the interval as it is written: `[0, 1)`.
+    Raises:
+        ValueError: the first that is outside.
+    """
+    for name, interval in ranges.items():
+        value, (low, high) = getattr(part, name), map(float, interval[1:-1].split(","))
+        for number in value if isinstance(value, tuple) else (value,):
+            if not low <= number <= high or (number == low and interval[0] == "(") or (number == high and interval[-1] == ")"):
+                raise ValueError(f"`{name}` must lie in {interval}; found {number}.")
+
+
 def hints(kind: type) -> dict[str, Any]:
     """Type of each field of a dataclass, in order."""
     known = get_type_hints(kind)

@@ -29,7 +29,7 @@ from genrep.training.prior import learn_prior
 from genrep.training.probe import Probe
 from genrep.training.records import Records, Row, Screen, Silent, loss_columns, open_run, peak_memory_gb, write_log
 from genrep.training.run_folder import RunFolder
-from genrep.training.runtime import Interrupted, check_processes, decided, default_device, side_by_side, where
+from genrep.training.runtime import Interrupted, check_processes, check_steps, decided, default_device, side_by_side, where
 from genrep.training.step_losses import Drawn, StepLosses, Terms, autocast
 from genrep.training.step_report import PART_COLUMN, StepReport, parts_of
 from genrep.training.stream import Ahead, Stream, annotated, by_objects, with_annotated
@@ -84,6 +84,7 @@ class Session:
         given, self.data = data.config, data
         self.run, self.screen, self.device = run, screen if is_first() else Silent(), default_device()
         self.config = config = data.config = decided(filled(given, sets), run, self.device)
+        check_steps(config)
         check_processes(config)
         lines = [*data.lines(sets), *left_out(given, config)]
         (known, shares), self.unrepeated = annotated(sets, data.shares), Stream(sets, seed=config.train.seed, shares=data.shares)
@@ -102,8 +103,7 @@ class Session:
         self.teacher = Teacher(make_teacher(self.model), config.objective, seed=config.train.seed, bf16=bool(config.train.bf16))
         open_run(run, config, command=command, device=self.device)
         write_log(run, lines, data.problems)
-        self.steps1 = config.train.stage1_images // config.train.stage1_batch_size if "perception" in config.objective.jobs else 0
-        self.steps2 = config.train.stage2_images // config.train.batch_size
+        self.steps1, self.steps2 = config.steps
         more = [*loss_columns(config), *(PART_COLUMN + name for name in parts)]
         self.records = Records(run, self.screen, total_steps=self.steps1 + self.steps2, more=more)
         self.memory = Memory(len(self.streams[1]), self.model.denoiser.num_classes, visits=config.objective.distil_visits).to(self.device)
@@ -197,7 +197,7 @@ class Session:
 
     def _finish(self) -> None:
         """The best model, where it is another one, and then the last, whose presence says that training is complete."""
-        teacher, is_last = self.teacher, self.best.step == self.progress.step
+        teacher, is_last = self.teacher, 0 < self.best.step == self.progress.step
         if self.best.step and not is_last:
             last, teaching = copy.deepcopy(teacher.model.state_dict()), teacher.teaching
             teacher.model.load_state_dict(self.best.tensors)

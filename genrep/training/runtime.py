@@ -91,6 +91,20 @@ def where(device: torch.device, config: Config) -> str:
     return ", ".join([str(device), *([f"{world()} processes"] if together() else []), "bfloat16" if config.train.bf16 else "float32"])
 
 
+def check_steps(config: Config) -> None:
+    """Whether there is something to do.
+
+    Raises:
+        ValueError: neither stage has a whole step.
+    """
+    if not any(config.steps):
+        train = config.train
+        images = (
+            f"stage 1 has {train.stage1_images} images for steps of {train.stage1_batch_size}, stage 2 {train.stage2_images} for steps of {train.batch_size}"
+        )
+        raise ValueError(f"neither stage has a step: {images}, and stage 1 is of perception alone. Set `train.stage2_images` to at least {train.batch_size}.")
+
+
 def check_processes(config: Config) -> None:
     """Whether every micro-batch of every process has an image, and there is something to shard; micro-batches may differ by one image.
 

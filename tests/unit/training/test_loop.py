@@ -201,6 +201,14 @@ def test_glimpses_are_of_the_stage_they_are_set_for(tmp_path: Path) -> None:
         glimpsing(glimpses=-1)
 
 
+def test_a_run_without_a_step_is_refused(tmp_path: Path) -> None:
+    none = replace(config(), train=replace(config().train, stage1_images=0, stage2_images=5))
+    for settings in (none, replace(none, objective=replace(none.objective, jobs=("generation",)), train=replace(none.train, stage1_images=80))):
+        with pytest.raises(ValueError, match=r"neither stage has a step: .* stage 2 5, in steps of 6; .* Set `train.stage2_images` to at least 6"):
+            train(settings, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
 def labelled_by(folder: Path, **changes: Any) -> Config:
     """Generation alone, of images half of which have no labels, told by the model in this folder what they show."""
     base = config()

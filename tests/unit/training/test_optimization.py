@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import itertools
+import re
 from dataclasses import replace
 
 import pytest
 import torch
 from small_models import small_model
 
-from genrep.config import TrainConfig
+from genrep.aligners import GenRepRule
+from genrep.config import Config, TrainConfig
+from genrep.objective import ObjectiveConfig
 from genrep.training.muon import WideMuon
 from genrep.training.optimization import lr_at, make_optimizers, make_teacher, take_step, update_teacher
 
@@ -23,6 +26,41 @@ def test_rate_warms_up_linearly_and_falls_like_a_cosine() -> None:
     assert all(a > b for a, b in itertools.pairwise(rates[20:]))
     assert rates[20 + 90] == pytest.approx(2e-3 * (0.05 + 0.95 / 2))
     assert lr_at(200, 200, CONFIG) == pytest.approx(2e-3 * 0.05) and rates[-1] < 1.01 * 2e-3 * 0.05
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "interval"),
+    [
+        ("stage1_images", -1, "[0, inf)"),
+        ("stage2_images", -1, "[0, inf)"),
+        ("lr", 0.0, "(0, inf)"),
+        ("final_lr_fraction", 1.5, "[0, 1]"),
+        ("warmup_fraction", -0.1, "[0, 1]"),
+        ("perception_weight", -0.5, "[0, inf)"),
+        ("generation_weight", -0.5, "[0, inf)"),
+        ("clip_norm", 0.0, "(0, inf)"),
+        ("ema_momentum", 1.0, "[0, 1)"),
+    ],
+)
+def test_settings_out_of_range_are_refused(name: str, value: float, interval: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(f"`{name}` must lie in {interval}; found {value}.")):
+        TrainConfig(**{name: value})  # type: ignore[arg-type]
+
+
+def test_ends_of_ranges_and_what_else_is_refused() -> None:
+    TrainConfig(final_lr_fraction=1.0, warmup_fraction=0.0, ema_momentum=0.0, stage1_images=0, perception_weight=0.0)
+    for fields, found in (
+        ({"gate_at": (0.5, 1.0)}, "`gate_at` must lie in [0, 1); found 1.0"),
+        ({"depth_weight": -1.0}, "`depth_weight` must lie in [0, inf)"),
+    ):
+        with pytest.raises(ValueError, match=re.escape(found)):
+            ObjectiveConfig(**fields)  # type: ignore[arg-type]
+    Config(aligner=GenRepRule(only=1))
+    with pytest.raises(ValueError, match=r"`aligner.only` must be 0 \(perception\) or 1 \(generation\), or none; found 2"):
+        Config(aligner=GenRepRule(only=2))
+    for name in ("stage1_batch_size", "batch_size"):
+        with pytest.raises(ValueError, match=f"`{name}` must be at least 1; found 0"):
+            TrainConfig(**{name: 0})  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("num_steps", [1, 2, 7])

@@ -75,7 +75,7 @@ def test_what_generation_was_told_does_not_depend_on_a_model_completed_before() 
 
 
 def test_fewer_than_no_steps_or_no_images_are_an_error() -> None:
-    with pytest.raises(ValueError, match="`prior_steps` must be at least 0; found -1"):
+    with pytest.raises(ValueError, match=r"`prior_steps` must lie in \[0, inf\); found -1"):
         ObjectiveConfig(prior_steps=-1)
     with pytest.raises(ValueError, match="`prior_images` must be at least 1; found 0"):
         ObjectiveConfig(prior_images=0)
