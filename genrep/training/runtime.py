@@ -106,7 +106,9 @@ def check_steps(config: Config) -> None:
 
 
 def check_processes(config: Config) -> None:
-    """Whether every micro-batch of every process has an image, and there is something to shard; micro-batches may differ by one image.
+    """Whether every micro-batch of every process has an image, in the stages that the run has, and there is something to shard.
+
+    Micro-batches may differ by one image.
 
     Raises:
         ValueError: it has not, or there is not; the field is named.
@@ -114,7 +116,9 @@ def check_processes(config: Config) -> None:
     if config.train.sharded and len(config.objective.jobs) < 2:
         (job,) = config.objective.jobs
         raise ValueError(f"`train.sharded` shards what two losses are aligned in; `objective.jobs` is {job} alone. Set `train.sharded` false, or train both.")
-    sizes = {name: getattr(config.train, name) for name in ("stage1_batch_size", "batch_size", "stage1_glimpses", "glimpses")}
+    kinds = ("batch_size", "glimpses") if "perception" in config.objective.jobs else ("batch_size",)
+    stages = [stage for stage, steps in zip(("stage1_", ""), config.steps, strict=True) if steps]
+    sizes = {name: getattr(config.train, name) for stage in stages for name in (stage + kind for kind in kinds)}
     least, parts = world() * config.train.micro_batches, f"{world()} processes x {config.train.micro_batches} micro-batches (`train.micro_batches`)"
     for name, size in sizes.items():
         if size < least and (size or not name.endswith("glimpses")):

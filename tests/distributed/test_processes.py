@@ -178,3 +178,13 @@ def test_more_processes_than_images_of_a_batch(monkeypatch: pytest.MonkeyPatch, 
 def test_no_glimpses_are_not_too_few(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("genrep.training.runtime.world", lambda: 3)
     check_processes(exact(glimpses=0, stage1_glimpses=0))
+
+
+def test_what_a_run_does_not_have_is_not_too_small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stage 1 without images, or without perception, glimpses without perception, and stage 2 without images."""
+    monkeypatch.setattr("genrep.training.runtime.world", lambda: 3)
+    little = exact(stage1_batch_size=2, stage1_glimpses=2, glimpses=2)
+    check_processes(replace(little, objective=replace(little.objective, jobs=("generation",))))
+    check_processes(exact(stage1_batch_size=2, stage1_glimpses=2, stage1_images=0))
+    alone = exact(batch_size=2)
+    check_processes(replace(alone, train=replace(alone.train, stage2_images=0)))
