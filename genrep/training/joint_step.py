@@ -196,10 +196,7 @@ class JointGradient(Generic[M]):
         grams = self._grams(shards)
         gram = sum(grams.values(), losses.new_zeros(len(losses), len(losses)))
         weights = torch.tensor(list(self._weights.values()), dtype=torch.float64, device=gram.device)
-        coefficients, self.state = self._aligner(gram, losses, self.state)
-        harmful = bool((weights @ coefficients @ gram < -HARM * gram.diagonal()).any())
-        if harmful and self._guard:
-            coefficients = UPGrad().coefficients(gram, losses)
+        coefficients, harmful = self._coefficients(gram, losses, weights)
         direction = weights @ coefficients
         _mix(self._buffers[:, self._layout.common], weights)
         self._exchange.add_up_mixed()
@@ -223,6 +220,14 @@ class JointGradient(Generic[M]):
             for name in self._layout.owners:
                 self._named[name].grad = mine.get(name)
         return report_of(gram, coefficients, grams, update=norm, harmful=harmful)
+
+    def _coefficients(self, gram: Float[Tensor, "l l"], losses: Float[Tensor, " l"], weights: Float[Tensor, " l"]) -> tuple[Float[Tensor, "l l"], bool]:
+        """C, and whether the aligner's would raise a loss; where the Gramian is not finite no aligner is asked, and the update is not finite either."""
+        if not bool(gram.isfinite().all()):
+            return torch.full_like(gram, torch.nan), False
+        coefficients, self.state = self._aligner(gram, losses, self.state)
+        harmful = bool((weights @ coefficients @ gram < -HARM * gram.diagonal()).any())
+        return UPGrad().coefficients(gram, losses) if harmful and self._guard else coefficients, harmful
 
     @property
     def owners(self) -> Mapping[Tensor, int]:

@@ -14,6 +14,7 @@ from small_models import small_model
 from torch import Tensor
 from toy_runs import OBJECTS, STEPS1, STEPS2, UNSTEADY, assert_same_model_tensors, config, load_rectangles, rows
 
+from genrep.aligners import ALIGNERS
 from genrep.backbones import Asking
 from genrep.config import Config
 from genrep.datasets import ArrayDataset, labelled_rows
@@ -71,8 +72,10 @@ def test_a_non_finite_loss_is_named_and_leaves_the_weights(tmp_path: Path, monke
     assert len(before) == step + 1 and all(torch.equal(now[name], value) for name, value in before[-1].items())
 
 
-def test_a_non_finite_gradient_leaves_the_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    sitting = session(tmp_path / "run")
+@pytest.mark.parametrize("aligner", ["genrep", "upgrad", "aligned_mtl"])
+def test_a_non_finite_gradient_leaves_the_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, aligner: str) -> None:
+    """Whatever the aligner makes of it."""
+    sitting = session(tmp_path / "run", replace(config(), aligner=ALIGNERS[aligner]()))
     losses = step_losses.perception_losses
 
     def spoilt(model: GenRep, *arguments: Any, **options: Any) -> Asking[dict[str, Tensor]]:
