@@ -186,7 +186,7 @@ class Session:
                 self.records.row({**row, "seconds": round(self.progress.seconds, 3)})
             if self.best.is_due(self.progress.step - self.steps1, self.steps2):
                 self.records.event(self.best.look(self.teacher.model, self._val(), self.progress.step))
-            due = is_first() and time.monotonic() - saved > train.checkpoint_every_s
+            due = is_first() and (time.monotonic() - saved > train.checkpoint_every_s or self.progress.step == self.steps1 + self.steps2)
             stopped, due = map(bool, total(torch.tensor([stop(), due], dtype=torch.float, device=self.device)).tolist())
             if stopped or due:
                 self._save()

@@ -27,6 +27,7 @@ from genrep.aligners import GenRepRule
 from genrep.model import GenRep
 from genrep.storage import load_tensors, read_json
 from genrep.training import RunFolder, train
+from genrep.training.loop import Session
 
 pytestmark = pytest.mark.usefixtures("toy_world")
 
@@ -154,6 +155,21 @@ def test_what_follows_a_checkpoint_is_told_once(whole: Path, tmp_path: Path) -> 
     for kind in ("gate", "calibration", "end"):
         assert [event["step"] for event in events(run, kind)] == [event["step"] for event in events(whole, kind)]
     assert not list(RunFolder(run).checkpoints.glob(".*"))
+
+
+def test_what_dies_while_it_completes_goes_on_from_its_last_step(whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def die(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Session, "_complete", die)
+        with pytest.raises(KeyboardInterrupt):
+            train(config(), tmp_path)
+    assert [folder.name for folder in RunFolder(tmp_path).checkpoint_folders()] == [f"step_{STEPS1 + STEPS2}"]
+    assert_same_state(newest(tmp_path), newest(whole))
+    train(config(), tmp_path)
+    assert_same_model(tmp_path, whole)
+    assert rows(tmp_path) == rows(whole) and [event["step"] for event in events(tmp_path, "resume")] == [STEPS1 + STEPS2]
 
 
 def test_lessons_are_as_precise_whoever_asks_first(tmp_path: Path) -> None:
