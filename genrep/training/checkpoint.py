@@ -1,4 +1,7 @@
-"""Checkpoints: all that a run needs to go on bit for bit, as safetensors and json."""
+"""Checkpoints: all that a run needs to go on, on a CPU bit for bit, as safetensors and json.
+
+On CUDA it goes on from the same state, but the backward passes of bilinear interpolation and of `grid_sample` add up in no fixed order there.
+"""
 
 from __future__ import annotations
 
