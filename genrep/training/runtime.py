@@ -100,9 +100,9 @@ def check_steps(config: Config) -> None:
     if not any(config.steps):
         train = config.train
         images = (
-            f"stage 1 has {train.stage1_images} images for steps of {train.stage1_batch_size}, stage 2 {train.stage2_images} for steps of {train.batch_size}"
+            f"stage 1 has {train.stage1_images} images, in steps of {train.stage1_batch_size}, stage 2 {train.stage2_images}, in steps of {train.batch_size}"
         )
-        raise ValueError(f"neither stage has a step: {images}, and stage 1 is of perception alone. Set `train.stage2_images` to at least {train.batch_size}.")
+        raise ValueError(f"neither stage has a step: {images}; stage 1 is of perception alone. Set `train.stage2_images` to at least {train.batch_size}.")
 
 
 def check_processes(config: Config) -> None:
