@@ -98,15 +98,7 @@ def exactness_figures(config: Config, *, progress: Progress = silent) -> list[Fi
     return [
         *(at_most(f"weights after {NUM_STEPS} joint steps, {way}", far[way], WEIGHTS_ATOL, "difference", exact_how) for way in WAYS),
         *(at_most(f"gradient of a step, {way}", first[way], GRADIENTS_RTOL, "ratio", f"{how}, float32, norm of the difference / its own") for way in WAYS),
-        Figure(
-            name="the same, aligned before it is added up",
-            value=wrong,
-            interval=None,
-            unit="ratio",
-            target=GRADIENTS_RTOL,
-            met=wrong > GRADIENTS_RTOL,
-            how=must,
-        ),
+        Figure(name="the same, aligned before added up", value=wrong, interval=None, unit="ratio", target=GRADIENTS_RTOL, met=wrong > GRADIENTS_RTOL, how=must),
         *(at_most(f"bytes moved of shared gradients / plain data parallelism, {way}", moved[way]["of_shared"], OF_PLAIN, "ratio", counted) for way in WAYS),
         at_most(
             "optimizer's state of shared weights in the fullest process / in one that has all, sharded",

@@ -49,7 +49,7 @@ def test_what_the_bench_measures_is_as_it_should_be(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(scaling_bench, "_same", on_rectangles)
     figures = {figure.name: figure for figure in scaling_bench.exactness_figures(exact())}
     assert all(figure.met for figure in figures.values()), figures
-    right, wrong = (figures[name].value for name in ("gradient of a step, replicated", "the same, aligned before it is added up"))
+    right, wrong = (figures[name].value for name in ("gradient of a step, replicated", "the same, aligned before added up"))
     assert right is not None and wrong is not None and wrong > 1e2 * right
 
 
