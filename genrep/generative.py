@@ -121,7 +121,7 @@ class GenerativeModel(nn.Module):
             watch: shown, at every evaluation of a batch, what the sampler holds and what the model expects, as images on the CPU.
         """
         y, wishes, draw = self.condition(classes), wishes or Wishes(), sampler or Ancestral(num_steps=25)
-        times = draw.times(self.schedule, wishes.strength).to(self.device)
+        times = draw.times(self.schedule, wishes.strength, self.device)
         index = (torch.arange(len(y)) if index is None else index).to(self.device)
         parts = []
         for rows in torch.arange(len(y), device=self.device).split(batch_size):

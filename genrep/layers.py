@@ -20,6 +20,20 @@ def wide(x: Tensor) -> Tensor:
     return x if x.dtype == torch.float64 else x.float()
 
 
+WITHOUT_FLOAT64 = {"mps"}
+"""Types of devices."""
+
+
+def widest(device: torch.device) -> torch.dtype:
+    """float64, or float32 on a device that has none."""
+    return torch.float32 if device.type in WITHOUT_FLOAT64 else torch.float64
+
+
+def precise(x: Tensor) -> Tensor:
+    """As precise as its device computes: what is summed over millions, or fitted."""
+    return x.to(widest(x.device))
+
+
 _num_steps = 0
 
 

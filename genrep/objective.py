@@ -11,7 +11,7 @@ from torch import Tensor
 from genrep.augmentation import Augmentation
 from genrep.backbones import Asking, Pass
 from genrep.denoiser import pool
-from genrep.layers import wide
+from genrep.layers import precise, wide
 from genrep.lessons import Lessons, distillation
 from genrep.model import GenRep
 from genrep.overrides import require_at_least_one, require_in
@@ -270,7 +270,7 @@ def draw_times(u: Float[Tensor, "b n"]) -> Float[Tensor, "b n"]:
     """
     num = u.shape[1]
     quantile = (torch.arange(num, device=u.device) + u) / num
-    normal = torch.special.ndtri(quantile.double().clamp(1e-6, 1 - 1e-6))
+    normal = torch.special.ndtri(precise(quantile).clamp(1e-6, 1 - 1e-6))
     return torch.sigmoid(normal.to(u.dtype)).clamp(T_MIN, T_MAX)
 
 

@@ -1,4 +1,5 @@
 """A device that is not the CPU, for machines without one: its tensors compute on the CPU, and refuse the company of tensors that lie there.
+It has no float64, as mps has none.
 
 Run as a program it is a process of its own (torch knows the device from then on): the tiny run on either device, and what its model then does.
 """
@@ -17,6 +18,8 @@ from torch import Tensor, nn
 from torch.utils import backend_registration
 from torch.utils._python_dispatch import TorchDispatchMode, return_and_correct_aliasing
 from torch.utils._pytree import tree_leaves, tree_map
+
+from genrep.layers import WITHOUT_FLOAT64
 
 NAME = "foreign"
 aten = torch.ops.aten
@@ -87,6 +90,7 @@ def compute(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         return args[0]
     if not there:
         return found
+    refuse_float64(func, found)
     found = tree_map(lambda value: Foreign(value) if isinstance(value, Tensor) else value, found)
     return return_and_correct_aliasing(func, args, kwargs, found) if ours else found
 
@@ -94,6 +98,11 @@ def compute(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
 def refuse_mixed(func: Any, tensors: list[Tensor]) -> None:
     if any(not isinstance(tensor, Foreign) and tensor.ndim for tensor in tensors):
         raise RuntimeError(f"{func} of tensors on two devices: {[(tuple(tensor.shape), tensor.device.type) for tensor in tensors]}")
+
+
+def refuse_float64(func: Any, found: Any) -> None:
+    if any(isinstance(value, Tensor) and value.dtype == torch.float64 for value in tree_leaves(found)):
+        raise TypeError(f"{func} makes float64, which this device has none of")
 
 
 def register() -> torch.library.Library:
@@ -139,6 +148,7 @@ def everything(out: Path, device: torch.device) -> dict[str, Tensor]:
 
 def main(folder: Path) -> None:
     """Everything on either device: how far its numbers are apart, as json; and before it a mistake that is noticed."""
+    WITHOUT_FLOAT64.add(NAME)
     kept, fused = register(), torch.optim.AdamW
 
     def unfused(*args: Any, **kwargs: Any) -> torch.optim.AdamW:
@@ -151,6 +161,10 @@ def main(folder: Path) -> None:
         try:
             torch.ones(2, device=NAME) + torch.ones(2)
         except RuntimeError as error:
+            print(error)
+        try:
+            torch.ones(2, device=NAME).double()
+        except TypeError as error:
             print(error)
     apart = {name: float((values.float() - abroad[name].float()).abs().max()) for name, values in home.items()}
     print(json.dumps(apart))

@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from genrep.layers import precise
 from genrep.posteriors.base import PosteriorEstimator
 
 RIDGE = 1e-4
@@ -124,9 +125,9 @@ def fit_calibration(log_lik: Mapping[int, Float[Tensor, "n k"]], labels: Int[Ten
     """
     if not log_lik:
         raise ValueError("`log_lik` is empty: a calibration needs the likelihoods of at least one budget.")
-    budgets, log_prior = sorted(log_lik), log_prior.double()
-    values = torch.stack([log_lik[budget].double() for budget in budgets])
-    scale, per_draw = scale_of(values[-1]), 1 / torch.tensor(budgets, dtype=torch.float64, device=values.device)
+    budgets, log_prior = sorted(log_lik), precise(log_prior)
+    values = torch.stack([precise(log_lik[budget]) for budget in budgets])
+    scale, per_draw = scale_of(values[-1]), 1 / torch.tensor(budgets, dtype=values.dtype, device=values.device)
 
     def parts(theta: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """tau, noisiness and bias."""
@@ -137,7 +138,7 @@ def fit_calibration(log_lik: Mapping[int, Float[Tensor, "n k"]], labels: Int[Ten
         tau, noisiness, bias = parts(theta)
         return ((tau / (1 + noisiness * per_draw))[:, None, None] * values + bias + log_prior).flatten(0, 1)
 
-    theta = minimised(logits, labels.repeat(len(budgets)), torch.zeros(2 + values.shape[2], dtype=torch.float64, device=values.device))
+    theta = minimised(logits, labels.repeat(len(budgets)), torch.zeros(2 + values.shape[2], dtype=values.dtype, device=values.device))
     tau, noisiness, bias = parts(theta)
     return Calibration(tau=float(tau), bias=tuple(bias.tolist()), noisiness=float(noisiness))
 
@@ -154,7 +155,7 @@ def fit_object_calibration(
         classes: which class each candidate is, 0 to num_classes - 1.
         num_classes: length of the fitted bias; classes that are never a candidate get 0.
     """
-    log_lik, log_area = log_lik.double(), area.double().log()
+    log_lik, log_area = precise(log_lik), precise(area).log()
     typical = log_area.mean()
     relative = (log_area - typical)[:, None]
     scale = scale_of(log_lik)
@@ -162,7 +163,7 @@ def fit_object_calibration(
     def logits(theta: Tensor) -> Tensor:
         return positive(theta[0]) * (-theta[1].sigmoid() * relative).exp() * scale * log_lik + theta[2:][classes]
 
-    theta = minimised(logits, labels, torch.zeros(2 + num_classes, dtype=torch.float64, device=log_lik.device))
+    theta = minimised(logits, labels, torch.zeros(2 + num_classes, dtype=log_lik.dtype, device=log_lik.device))
     gamma = theta[1].sigmoid()
     tau = positive(theta[0]) * (gamma * typical).exp() * scale
     return ObjectCalibration(tau=float(tau), gamma=float(gamma), bias=tuple(theta[2:].tolist()))

@@ -10,6 +10,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from genrep.layers import precise
+
 FLOOR = -1e4
 """The head's log-probabilities below this many nats count as this."""
 
@@ -92,7 +94,7 @@ def fit_gate(head_log_probs: Float[Tensor, "n m"], posterior_log_probs: Float[Te
         posterior_log_probs: log p, calibrated on other images than these: on its own, a calibration's biases pass for knowledge.
         labels: true candidates, 0 to m - 1.
     """
-    both = _both(head_log_probs, posterior_log_probs, posterior_log_probs.shape[1]).double()
+    both = precise(_both(head_log_probs, posterior_log_probs, posterior_log_probs.shape[1]))
     (head, weight), covariance = _likeliest(both, labels, (1.0, 0.0))
     (alone,), _ = _likeliest(both[..., :1], labels, (1.0,))
     return Gate(weight=weight, standard_error=float(covariance[1, 1].sqrt()), head=head, alone=alone)

@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from genrep.layers import widest
 from genrep.parametrization import u_from_x0
 from genrep.posteriors.base import eps_error_maps
 from genrep.randomness import SampleGenerator
@@ -161,7 +162,7 @@ def flow_log_likelihood(
     """
     num, each = candidates.shape[1], candidates.flatten(0, 1)[:, None]
     probe = torch.where(generator.uniform(*x0.shape[1:]) < 0.5, -1.0, 1.0).to(x0).repeat_interleave(num, 0)
-    steps = torch.linspace(*logsnr, num_steps + 1, dtype=torch.float64, device=x0.device)
+    steps = torch.linspace(*logsnr, num_steps + 1, dtype=widest(x0.device), device=x0.device)
     times = schedule.t_of_logsnr(steps).to(x0.dtype)[:, None].expand(-1, len(each))
 
     def slope(xt: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:

@@ -6,6 +6,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from genrep.layers import precise
+
 MAX_STEPS, TOLERANCE = 1000, 1e-8
 """It ends after so many steps, or where no frequency changes by more."""
 
@@ -31,8 +33,8 @@ def estimate_prior(
     num, num_classes = log_posterior.shape
     if num < 1 or concentration < 1:
         raise ValueError(f"a prior needs at least 1 image and a `concentration` of at least 1; found {num} images and {concentration}.")
-    likelihood = log_posterior.double() - (log_posterior.new_zeros(num_classes) if log_prior is None else log_prior).double().log_softmax(0)
-    frequency = torch.full((num_classes,), 1 / num_classes, dtype=torch.float64, device=log_posterior.device)
+    likelihood = precise(log_posterior) - precise(log_posterior.new_zeros(num_classes) if log_prior is None else log_prior).log_softmax(0)
+    frequency = torch.full((num_classes,), 1 / num_classes, dtype=likelihood.dtype, device=log_posterior.device)
     for _ in range(MAX_STEPS):
         counts = (likelihood + frequency.log()).softmax(1).sum(0) + (concentration - 1)
         before, frequency = frequency, counts / counts.sum()

@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from genrep.layers import widest
 from genrep.parametrization import reverse_kernel
 from genrep.posteriors.base import PosteriorEstimator, require_candidates, require_noise
 from genrep.posteriors.tweedie import Belief, tweedie
@@ -91,7 +92,7 @@ class ReverseChain(PosteriorEstimator):
         return range(self.burn_in, self._num_steps, self.thinning)
 
     def _times(self, like: Tensor) -> Float[Tensor, " steps_and_end"]:
-        return torch.linspace(self.start, 0, self._num_steps + 2, dtype=torch.float64, device=like.device)[:-1].to(like.dtype)
+        return torch.linspace(self.start, 0, self._num_steps + 2, dtype=widest(like.device), device=like.device)[:-1].to(like.dtype)
 
     def __call__(
         self,

@@ -12,11 +12,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from genrep.layers import widest
 from genrep.randomness import SampleGenerator
 from genrep.registry import lookup
 from genrep.samplers.grids import GRIDS
 from genrep.schedules import Schedule
 from genrep.types import Denoise
+
+CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,19 +41,19 @@ class Sampler(ABC):
             raise ValueError(f"`num_steps` must be at least 1; found {self.num_steps}.")
         lookup(GRIDS, self.grid, "grid")
 
-    def times(self, schedule: Schedule, start: float = 1.0) -> Float[Tensor, " n"]:
-        """The grid start = t_0 > ... > t_num_steps = 0, float64.
+    def times(self, schedule: Schedule, start: float = 1.0, device: torch.device = CPU) -> Float[Tensor, " n"]:
+        """The grid start = t_0 > ... > t_num_steps = 0, float64 where the device has it.
 
         Raises:
             ValueError: a start outside (0, 1].
         """
         if not 0 < start <= 1:
             raise ValueError(f"`start` must lie in (0, 1]; found {start}. 1 is pure noise.")
-        return lookup(GRIDS, self.grid, "grid")(schedule, self.num_steps, start)
+        return lookup(GRIDS, self.grid, "grid")(schedule, self.num_steps, start).to(device, widest(device))
 
     def spans(self, schedule: Schedule, start: float, device: torch.device) -> Iterator[tuple[Float[Tensor, "1"], Float[Tensor, "1"]]]:
-        """(t, s) of each step, float64."""
-        return pairwise(self.times(schedule, start).to(device).split(1))
+        """(t, s) of each step."""
+        return pairwise(self.times(schedule, start, device).split(1))
 
     @abstractmethod
     def __call__(

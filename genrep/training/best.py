@@ -10,6 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from genrep.config import TrainConfig
+from genrep.layers import precise
 from genrep.metrics.classification import top1
 from genrep.metrics.depth import depth_errors, fitted, right_order
 from genrep.metrics.detection import average_precision
@@ -52,7 +53,7 @@ def _depth(seen: Perception, val: Batch, model: GenRep) -> float:
     if model.config.depth == "metric":
         return float(depth_errors(found, val.inv_depth).delta1.mean())
     ordered = right_order(found[known], val.instance_mask[known])
-    return float(ordered.double().mean() if len(ordered) else depth_errors(fitted(found, val.inv_depth), val.inv_depth).delta1.mean())
+    return float(precise(ordered).mean() if len(ordered) else depth_errors(fitted(found, val.inv_depth), val.inv_depth).delta1.mean())
 
 
 def _has_depth(val: Batch) -> Tensor:

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from genrep.layers import precise
 from genrep.metrics.detection import judged
 from genrep.model import GenRep
 from genrep.posteriors.calibration import minimised, positive
@@ -29,7 +30,7 @@ def fit_classes(log_probs: Float[Tensor, "n k"], labels: Int[Tensor, " n"]) -> C
         labels: true classes, 0 to k - 1.
     Source: Guo et al. 2017, arXiv:1706.04599, section 4.2.
     """
-    log_probs = log_probs.double()
+    log_probs = precise(log_probs)
     theta = minimised(lambda theta: positive(theta[0]) * log_probs, labels, log_probs.new_zeros(1))
     return Confidence(slope=float(positive(theta[0])))
 
@@ -42,7 +43,7 @@ def fit_scores(scores: Float[Tensor, " d"], right: Bool[Tensor, " d"]) -> Confid
         right: whether what they are of is there.
     Source: Platt 1999, Probabilistic outputs for support vector machines.
     """
-    logits = torch.logit(scores.double(), eps=LEAST_DOUBT)
+    logits = torch.logit(precise(scores), eps=LEAST_DOUBT)
 
     def of_right(theta: Tensor) -> Tensor:
         likely = positive(theta[0]) * logits + theta[1]

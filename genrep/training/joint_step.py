@@ -15,6 +15,7 @@ from torch import Tensor
 
 from genrep.aligners import Aligner, UPGrad
 from genrep.aligners.base import State
+from genrep.layers import precise, widest
 from genrep.processes import rank, total, world
 from genrep.training.exchange import Exchange
 from genrep.training.graphs import Graph, Loss, Losses, M, Models, Own, twin
@@ -27,10 +28,10 @@ HARM = 1e-9
 
 
 def gramian(rows: Float[Tensor, "l n"]) -> Float[Tensor, "l l"]:
-    """Inner products of the rows as float64: in float32 over `CHUNK` numbers, summed in double. A float32 sum is wrong in the fourth digit at 1e7 numbers."""
+    """Inner products of the rows: in float32 over `CHUNK` numbers, summed in float64 where there is that. In float32 the fourth digit is off at 1e7 numbers."""
     whole = rows.shape[1] // CHUNK * CHUNK
-    chunks, rest = rows[:, :whole].unflatten(1, (-1, CHUNK)).transpose(0, 1), rows[:, whole:].double()
-    return torch.bmm(chunks, chunks.transpose(1, 2)).sum(0, dtype=torch.float64) + rest @ rest.T
+    chunks, rest = rows[:, :whole].unflatten(1, (-1, CHUNK)).transpose(0, 1), precise(rows[:, whole:])
+    return torch.bmm(chunks, chunks.transpose(1, 2)).sum(0, dtype=widest(rows.device)) + rest @ rest.T
 
 
 class JointGradient(Generic[M]):
@@ -126,7 +127,7 @@ class JointGradient(Generic[M]):
                 if keep:  # before other processes' parts are added
                     self.kept.append({name: view.clone() for name, view in self.views[i].items()})
                 self._exchange.send(i)
-        return self._combine(total(torch.stack(values).double()))
+        return self._combine(total(precise(torch.stack(values))))
 
     def _values(self, graphs: Sequence[Graph[M]]) -> Iterator[list[Tensor]]:
         """Of every graph in order, computed one by one or side by side; the gradients are in the buffer then."""
@@ -195,7 +196,7 @@ class JointGradient(Generic[M]):
         shards = self._exchange.arrived()
         grams = self._grams(shards)
         gram = sum(grams.values(), losses.new_zeros(len(losses), len(losses)))
-        weights = torch.tensor(list(self._weights.values()), dtype=torch.float64, device=gram.device)
+        weights = torch.tensor(list(self._weights.values()), dtype=gram.dtype, device=gram.device)
         coefficients, harmful = self._coefficients(gram, losses, weights)
         direction = weights @ coefficients
         _mix(self._buffers[:, self._layout.common], weights)

@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 
 from genrep.config import Config
+from genrep.layers import precise
 from genrep.lessons import Lessons
 from genrep.model import GenRep
 from genrep.processes import in_turn, is_first, joined, rank, together, total
@@ -294,7 +295,6 @@ class Session:
 
     def _row(self, stage: int, terms: Terms, report: StepReport, numbers: dict[str, float]) -> Row:
         row: Row = {"step": self.progress.step, "stage": stage, "images": self.progress.images, "memory_gb": round(peak_memory_gb(self.device), 3)}
-        whole = total(torch.stack([value.double() for value in terms.values()]))
+        whole = total(torch.stack([precise(value) for value in terms.values()]))
         row |= {f"loss/{name}": round(value, 6) for name, value in zip(terms, whole.tolist(), strict=True)}
-        row |= {name: float(f"{value:.6g}") for name, value in numbers.items()}
-        return row | report.columns(self.joint.jobs)
+        return row | {name: float(f"{value:.6g}") for name, value in numbers.items()} | report.columns(self.joint.jobs)

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from genrep.layers import precise
 from genrep.posteriors import DenoisingGap
 from genrep.posteriors.calibration import minimised, scale_of
 from genrep.randomness import SampleGenerator
@@ -60,7 +61,7 @@ class Pilot:
         Deviates: the curve is fitted to the model.
         """
         num = self.log_lik.shape[0]
-        parts = self.log_lik.mean(1).double()
+        parts = precise(self.log_lik.mean(1))
         scale = scale_of(parts.sum(0))
 
         def logits(theta: Tensor) -> Tensor:
@@ -70,7 +71,7 @@ class Pilot:
             """-log of the walk's density, per image."""
             return theta[:num].diff().square().sum() / (2 * STEP**2 * len(labels))
 
-        start = torch.zeros(num + parts.shape[2], dtype=torch.float64, device=parts.device)
+        start = torch.zeros(num + parts.shape[2], dtype=parts.dtype, device=parts.device)
         found = minimised(logits, labels, start, doubt=doubt)[:num].softmax(0) * num
         return Pilot(replace(self.estimator, weights=tuple(found.tolist())), self.log_lik)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from genrep.layers import precise
 from genrep.model import GenRep
 from genrep.processes import total
 from genrep.training.joint_step import JointGradient
@@ -28,7 +29,7 @@ class Probe:
     def columns(self) -> Row:
         """Of metrics.csv: of each loss the change that was predicted, the inner product of its gradient with what the weights did, and the one that came."""
         now = dict(self._joint.model.named_parameters())
-        moved = {name: now[name].detach().double() - before.double() for name, before in self._weights.items()}
+        moved = {name: precise(now[name].detach()) - precise(before) for name, before in self._weights.items()}
         along = [torch.stack([(gradient * moved[name]).sum() for name, gradient in own.items()]).sum() for own in self._joint.kept]
         row: Row = {}
         for job, predicted, came in zip(self._joint.jobs, total(torch.stack(along)).tolist(), (self._values() - self._before).tolist(), strict=True):
@@ -38,4 +39,4 @@ class Probe:
     def _values(self) -> Tensor:
         model = self._joint.model
         with self._losses.measuring():
-            return total(torch.stack([torch.stack([part(model).double() for part in parts]).sum() for parts in self._losses.separate().values()]))
+            return total(torch.stack([torch.stack([precise(part(model)) for part in parts]).sum() for parts in self._losses.separate().values()]))
