@@ -118,7 +118,7 @@ def check_processes(config: Config) -> None:
         raise ValueError(f"`train.sharded` shards what two losses are aligned in; `objective.jobs` is {job} alone. Set `train.sharded` false, or train both.")
     kinds = ("batch_size", "glimpses") if "perception" in config.objective.jobs else ("batch_size",)
     stages = [stage for stage, steps in zip(("stage1_", ""), config.steps, strict=True) if steps]
-    sizes = {name: getattr(config.train, name) for stage in stages for name in (stage + kind for kind in kinds)}
+    sizes = {name: getattr(config.train, name) for kind in kinds for name in (stage + kind for stage in stages)}
     least, parts = world() * config.train.micro_batches, f"{world()} processes x {config.train.micro_batches} micro-batches (`train.micro_batches`)"
     for name, size in sizes.items():
         if size < least and (size or not name.endswith("glimpses")):

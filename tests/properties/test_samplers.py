@@ -38,7 +38,7 @@ def run(sampler: Sampler, denoise: ClassGaussians, num: int) -> tuple[Tensor, Te
 def between(sampler: Sampler, times: Tensor, denoise: ClassGaussians, xt: Tensor) -> Tensor:
     """Along the ODE on a grid that need not end at 0."""
     y, generator = torch.ones(len(xt), 1).double(), SampleGenerator(0, torch.arange(len(xt)))
-    with mock.patch.object(type(sampler), "times", lambda self, schedule, start: times):
+    with mock.patch.object(type(sampler), "times", lambda self, schedule, start, device=None: times):
         return sampler(denoise, xt, y, schedule=denoise.schedule, generator=generator)
 
 
