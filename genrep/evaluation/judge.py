@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -86,14 +86,22 @@ def _fingerprint(train: ArrayDataset) -> str:
     for array in (train.pixels, train.label, *((train.object_labels, train.classes) if holds_several(train) else ())):
         if array is not None:
             digest.update(array.contiguous().numpy().data)
-    if unseen := int((train.class_counts.sum(0) == 0).sum()):
+    if unseen := int((~_shown(train)).sum()):
         digest.update(unseen.to_bytes(8, "little"))
     return digest.hexdigest()[:8]
 
 
+def _shown(train: ArrayDataset) -> Bool[Tensor, " k"]:
+    """Which classes any image holds."""
+    shown = torch.zeros(len(train.class_names), dtype=torch.bool)
+    for labels in (train.label, train.object_labels):
+        shown[labels[labels != UNLABELLED].long()] = True
+    return shown if train.classes is None else shown | (train.classes > 0).any(0)
+
+
 def holds_several(train: ArrayDataset) -> bool:
     """Whether images may hold several objects, so that a judge of class sets is asked for."""
-    return bool((train.label == UNLABELLED).any()) or bool((train.class_counts.sum(1) > 1).any())
+    return bool((train.label == UNLABELLED).any()) or bool(((train.object_labels != UNLABELLED).sum(1) > 1).any())
 
 
 def _targets(train: ArrayDataset) -> Tensor:
