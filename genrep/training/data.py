@@ -157,6 +157,8 @@ def folders_of(sets: tuple[str, ...]) -> dict[str, Path | None]:
     """
     found: dict[str, Path | None] = {}
     for name in sets:
+        if not name.strip():
+            raise ValueError(f"`data.sets` has an empty entry in {','.join(sets)}; name a data set or folder there, or leave the comma out.")
         folder = None if name in DATASETS else Path(name).expanduser().resolve()
         if folder is not None and not folder.is_dir():
             known = ", ".join(sorted(DATASETS))

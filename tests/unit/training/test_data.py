@@ -108,6 +108,7 @@ def test_an_own_test_split_is_used(tmp_path: Path) -> None:
         ((), "`data.sets` is empty"),
         (("fashoin",), "unknown data set `fashoin`: it is not a folder, nor one of fashion, fashion-scenes. Did you mean `fashion`"),
         (("a/photos", "b/photos"), "two data sets are called `photos`"),
+        (("fashion", ""), "`data.sets` has an empty entry in fashion,;"),
     ],
 )
 def test_sets_that_cannot_be_are_one_line(sets: tuple[str, ...], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
