@@ -253,6 +253,7 @@ def _measure_scenes(work: Evaluation, name: str) -> None:
         guidance = work.figures.get("generation/guidance", work.config.eval.guidance or 1.0)
         test = work.test(name)
         found = measure_scenes(studio, work.data.split(name, "val"), test.rows(test.classified), guidance=guidance)
+        # of val standing in for test the KID would be of images from themselves; what the judge finds in real scenes stays true
         figures = {key: value for key, value in found.figures.items() if name not in work.of_val or not key.startswith("scenes_kid_real")}
         work.figures |= {f"generation/{key}": value for key, value in figures.items()}
         work.tables["generated_scenes"] = found.tables
