@@ -88,12 +88,17 @@ def bootstrap(figure: Callable[[Int[Tensor, " n"]], float], num: int, *, seed: i
     if distance:
         moved = centred(value, found)
         return Estimate(value, max(0.0, moved.low), moved.high)
-    return Estimate(value, *found.quantile(torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist())
+    return Estimate(value, *_ends(found))
 
 
 def centred(value: float, resampled: Float[Tensor, " r"]) -> Estimate:
     """A figure with the 95 % range of what it is on resamples, float64, moved so that their mean is the figure: resampling's own noise adds to a distance."""
-    return Estimate(value, *((resampled - resampled.mean()).quantile(torch.tensor([0.025, 0.975], dtype=torch.float64)) + value).tolist())
+    return Estimate(value, *_ends(resampled - resampled.mean() + value))
+
+
+def _ends(resampled: Float[Tensor, " r"]) -> list[float]:
+    """Of the range that holds 95 %."""
+    return list(resampled.quantile(torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist())
 
 
 def bootstrap_mean(values: Float[Tensor, " n"]) -> Estimate:

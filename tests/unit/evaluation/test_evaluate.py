@@ -13,6 +13,7 @@ from toy_runs import config, load_rectangles
 
 from genrep.datasets import ArrayDataset
 from genrep.evaluation import evaluate
+from genrep.evaluation.evaluate import Evaluation
 from genrep.evaluation.perception import Figures, Measured
 from genrep.model import GenRep
 from genrep.objective import ObjectiveConfig
@@ -112,7 +113,8 @@ def samples_of(make_run: MakeRun, monkeypatch: pytest.MonkeyPatch, change: Calla
 def test_pictures_of_several_objects_of_one_class_are_no_single_ones(make_run: MakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
     """They have a label; but samples of one object are not like them. They are made as sets, with the guidance that was asked for."""
     asked = []
-    monkeypatch.setattr(sys.modules[evaluate.__module__], "measure_scenes", lambda studio, val, test, *, guidance: asked.append(guidance) or Measured())
+    found = Measured({"scenes_kid": 0.2, "scenes_kid_real": 0.0, "scenes_f1_real": 0.9})
+    monkeypatch.setattr(sys.modules[evaluate.__module__], "measure_scenes", lambda studio, val, test, *, guidance: asked.append(guidance) or found)
 
     def several(found: ArrayDataset) -> ArrayDataset:
         twice = found.object_labels.clone()
@@ -120,7 +122,10 @@ def test_pictures_of_several_objects_of_one_class_are_no_single_ones(make_run: M
         return replace(found, object_labels=twice)
 
     figures, notes = samples_of(make_run, monkeypatch, several)
-    assert "no set has one object per image" in notes and not figures and asked == [2.0]
+    assert "no set has one object per image" in notes and asked == [2.0] and len(figures) == 3
+    monkeypatch.setattr(Evaluation, "of_val", ["fashion"])
+    figures, _ = samples_of(make_run, monkeypatch, several)
+    assert figures == {"generation/scenes_kid": 0.2, "generation/scenes_f1_real": 0.9}, "of val standing in for test the floor would be val against itself"
 
 
 def test_of_one_class_and_of_too_few_pictures_samples_are_not_judged(make_run: MakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
