@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from genrep.types import Batch
+from genrep.types import Batch, Denoise, Denoised
+
+Watch = Callable[[Tensor, Tensor], None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +53,19 @@ class Wishes:
         """Whether something of an image is to stay."""
         return self.hidden is not None or self.strength < 1
 
+    def refuse_unheard(self, modulator: str, *, noisy: bool) -> None:
+        """A reference acts through the modulator, and semantics that scale the spread alone act where noise is drawn.
+
+        Args:
+            noisy: the sampler draws some.
+        Raises:
+            ValueError: there is a reference, and nothing would come of it.
+        """
+        if self.reference is not None and modulator == "none":
+            raise ValueError("`reference` needs a model whose semantics drive the denoising; this one has the modulator none.")
+        if self.reference is not None and modulator == "spread" and not noisy:
+            raise ValueError("`reference` scales the noise alone in a model with the modulator spread, and this sampler draws none; ancestral does.")
+
     def rows(self, where: Int[Tensor, " m"]) -> Wishes:
         """Those of some of the images."""
 
@@ -59,3 +75,14 @@ class Wishes:
             return value[where.to(value.device)] if isinstance(value, Tensor) else value
 
         return Wishes(**{f.name: some(getattr(self, f.name)) for f in fields(self)})  # type: ignore[arg-type]
+
+
+def watched(denoise: Denoise, watch: Watch, decode: Callable[[Tensor], Tensor]) -> Denoise:
+    """A denoiser that shows at every evaluation what it is given and what it expects, as images on the CPU."""
+
+    def seen(xt: Tensor, t: Tensor, y: Tensor) -> Denoised:
+        found = denoise(xt, t, y)
+        watch(decode(xt).cpu(), decode(found.x0_hat).cpu())
+        return found
+
+    return seen

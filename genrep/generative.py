@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from genrep.backbones import DiT
 from genrep.codecs import CODECS
 from genrep.denoiser import Denoiser
-from genrep.drawing import Wishes
+from genrep.drawing import Watch, Wishes, watched
 from genrep.model_config import ModelConfig
 from genrep.modulators import MODULATORS
 from genrep.posteriors import DenoisingGap, PosteriorEstimator
@@ -27,7 +27,6 @@ from genrep.schedules import Schedule
 from genrep.types import Batch, Denoise, Denoised
 
 T = TypeVar("T")
-Watch = Callable[[Tensor, Tensor], None]
 
 
 class GenerativeModel(nn.Module):
@@ -114,13 +113,15 @@ class GenerativeModel(nn.Module):
 
         Args:
             classes: labels (-1: any) or numbers of objects of each class.
-            index: seeds within `seed`, default 0 to b - 1.
-            sampler: default `Ancestral(num_steps=25)`.
+            index, sampler: seeds within `seed`, default 0 to b - 1; default `Ancestral(num_steps=25)`.
             guidance: 1 follows the condition as learnt, above 1 exaggerates it (two passes per step).
             wishes: what the images should be besides; a row for each of them.
             watch: shown, at every evaluation of a batch, what the sampler holds and what the model expects, as images on the CPU.
+        Raises:
+            ValueError: classes that `condition` refuses, images that `encode` does, or a reference that nothing would come of.
         """
         y, wishes, draw = self.condition(classes), wishes or Wishes(), sampler or Ancestral(num_steps=25)
+        wishes.refuse_unheard(self.config.modulator, noisy=isinstance(draw, Ancestral))
         times = draw.times(self.schedule, wishes.strength, self.device)
         index = (torch.arange(len(y)) if index is None else index).to(self.device)
         parts = []
@@ -133,7 +134,7 @@ class GenerativeModel(nn.Module):
                 xt = xt if known is None else self.schedule.noised(known, torch.full_like(xt[:, 0, 0, 0], part.strength), xt)
                 told = self.denoiser.condition(y[rows], self._semantics(part, y[rows], SampleGenerator(seed, index[rows], "semantics")))
                 denoise = self._fulfilling(part, times, told, guidance, known)
-                denoise = self._watched(denoise, watch) if watch else denoise
+                denoise = watched(denoise, watch, self.codec.decode) if watch else denoise
                 x0 = draw(denoise, xt, told, schedule=self.schedule, generator=generator, start=part.strength)
             parts.append(self.codec.decode(x0).cpu())
         return torch.cat(parts)
@@ -159,14 +160,6 @@ class GenerativeModel(nn.Module):
             denoise = Inpainting(denoise, known, wishes.hidden.to(y.device)[:, None])
         return denoise
 
-    def _watched(self, denoise: Denoise, watch: Watch) -> Denoise:
-        def seen(xt: Tensor, t: Tensor, y: Tensor) -> Denoised:
-            found = denoise(xt, t, y)
-            watch(self.codec.decode(xt).cpu(), self.codec.decode(found.x0_hat).cpu())
-            return found
-
-        return seen
-
     def agreement(self, x0: Tensor, wanted: Batch) -> Float[Tensor, " b"]:
         """log p(annotations | x0) by what the model perceives.
 
@@ -190,8 +183,7 @@ class GenerativeModel(nn.Module):
         """log p(image | class), nats, up to a constant per image; uncalibrated, on the CPU.
 
         Args:
-            classes: which ones, of each image; default: all.
-            index: of each image's random numbers within `seed`, default 0 to b - 1.
+            classes, index: which ones of each image, default all; which random numbers within `seed` it has, default 0 to b - 1.
         """
         classes = torch.arange(len(self.class_names)).expand(len(image), -1) if classes is None else classes.cpu()
         asked = nn.functional.one_hot(classes, len(self.class_names)).to(self.device, torch.float32)
@@ -245,14 +237,22 @@ class GenerativeModel(nn.Module):
 
     @torch.no_grad()
     def evidence(
-        self, image: Float[Tensor, "b 3 h w"], of: Int[Tensor, " b"], against: Int[Tensor, " b"], *, budget: int = 64, seed: int = 0, batch_size: int = 64
+        self,
+        image: Float[Tensor, "b 3 h w"],
+        of: Int[Tensor, " b"],
+        against: Int[Tensor, " b"],
+        *,
+        budget: int = 64,
+        seed: int = 0,
+        index: Int[Tensor, " b"] | None = None,
+        batch_size: int = 64,
     ) -> Float[Tensor, "b h w"]:
         """Why one class and not another: where in x0 the log-odds of the generative side come from, nats, on the CPU.
 
         Summed over positions: log p(of | image) - log p(against | image) of `posterior` before biases, with two candidates.
 
         Args:
-            of, against, budget: labels, and evaluations of either class.
+            of, against, budget, index: labels, evaluations of either class, and which random numbers within `seed` an image has (default 0 to b - 1).
         Raises:
             ValueError: the model has no calibration, or one of an estimator that has no maps; a label is none of its classes.
         """
@@ -265,7 +265,7 @@ class GenerativeModel(nn.Module):
         def find(x0: Tensor, rows: Tensor, generator: SampleGenerator) -> Tensor:
             return -estimator.maps(self.denoiser.candidates, x0, pair[rows], schedule=self.schedule, generator=generator).diff(dim=1).squeeze(1)
 
-        return calibration.tau_at(budget) * torch.cat([part.cpu() for part in self._in_parts(image, find, "evidence", seed, None, batch_size)])
+        return calibration.tau_at(budget) * torch.cat([part.cpu() for part in self._in_parts(image, find, "evidence", seed, index, batch_size)])
 
     @torch.no_grad()
     def nll(

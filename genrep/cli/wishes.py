@@ -119,20 +119,11 @@ def layout(rows: Sequence[Sequence[Asked]], num_classes: int, image_size: tuple[
     )
 
 
-def _refuse_deaf(modulator: str, sampler: str) -> None:
-    """A reference acts through the modulator, and semantics that scale the spread alone act where noise is drawn."""
-    if modulator == "none":
-        raise ValueError("`--reference` needs a model whose semantics drive the denoising; this one has the modulator none.")
-    if modulator == "spread" and sampler != "ancestral":
-        raise ValueError(f"`--reference` scales the noise alone in a model with the modulator spread, and {sampler} draws none; say `--sampler ancestral`.")
-
-
 def read_wishes(args: argparse.Namespace, model: GenRep, rows: Sequence[Sequence[Asked]]) -> Wishes:
     """The wishes for `args.count` images of each row.
 
     Raises:
-        ValueError: a file that is no picture, places for a model without detection, an option without what it is about, a reference that nothing would
-            come of, or what `Wishes` refuses.
+        ValueError: a file that is no picture, places for a model without detection, an option without what it is about, or what `Wishes` refuses.
     """
     import torch
 
@@ -160,8 +151,6 @@ def read_wishes(args: argparse.Namespace, model: GenRep, rows: Sequence[Sequence
     ):
         if value is not None and there is None:
             raise ValueError(f"`{option}` needs `{about}`; found none.")
-    if args.reference is not None:
-        _refuse_deaf(model.config.modulator, args.sampler)
     image, mask = picture(args.image), picture(args.hidden)
     forgotten = 1.0 if image is None or mask is not None else 0.6
     return Wishes(

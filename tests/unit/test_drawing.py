@@ -104,6 +104,12 @@ def test_an_image_depends_on_its_own_wishes_alone(wishes: dict[str, Any]) -> Non
     torch.testing.assert_close(model.generate(CLASSES[some], wishes=all_wishes.rows(some), index=some, sampler=EULER), whole[some], rtol=0, atol=2 / 255)
 
 
+@pytest.mark.parametrize("modulator, message", [("none", "has the modulator none"), ("spread", "this sampler draws none; ancestral does")])
+def test_a_reference_that_nothing_would_come_of_is_refused(modulator: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        small_model(modulator=modulator).generate(CLASSES, wishes=Wishes(reference=pictures()), sampler=EULER)
+
+
 def test_whoever_watches_changes_nothing() -> None:
     model, frames = small_model(), []
     made = model.generate(CLASSES, sampler=EULER, watch=lambda xt, x0_hat: frames.append((xt, x0_hat)))

@@ -186,3 +186,5 @@ def test_evidence_adds_up_to_the_odds_of_two_classes() -> None:
     torch.testing.assert_close(maps.sum((1, 2)), 0.2 / 2 * (both[:, 0] - both[:, 1]), rtol=1e-3, atol=1e-4)
     torch.testing.assert_close(model.evidence(image, against, of, budget=8), -maps)
     torch.testing.assert_close(model.evidence(image, of, against, budget=8, batch_size=2), maps, rtol=1e-3, atol=1e-4)
+    last = model.evidence(image[2:], of[2:], against[2:], budget=8, index=torch.tensor([2]))
+    torch.testing.assert_close(last, maps[2:], rtol=1e-3, atol=1e-4)

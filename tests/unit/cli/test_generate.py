@@ -71,7 +71,7 @@ def test_what_is_seen_is_drawn_or_written_below_and_refused_where_nothing_is_see
 
 def test_a_reference_that_nothing_would_come_of_is_refused(generate: Generate, capsys: pytest.CaptureFixture[str]) -> None:
     Image.effect_noise((16, 16), 60).save("like.jpg")
-    for modulator, sampler, message in (("none", "ancestral", "has the modulator none"), ("spread", "heun", "heun draws none; say `--sampler ancestral`")):
+    for modulator, sampler, message in (("none", "ancestral", "has the modulator none"), ("spread", "heun", "this sampler draws none; ancestral does.")):
         asked = ["--reference", "like.jpg", "--sampler", sampler]
         assert generate("--classes", "a", *asked, modulator=modulator) == 2
         assert message in capsys.readouterr().err and not files()
