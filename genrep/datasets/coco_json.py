@@ -146,6 +146,7 @@ def _locate(root: Path, file: Path, split: str, name: str) -> Path:
 def _attach(file: Path, entries: list[Any], pictures: dict[int, Picture | None], names: dict[int, str], problems: Problems) -> None:
     """Give each picture its annotations."""
     order = {key: label for label, key in enumerate(sorted(names))}
+    known = ", ".join(f"{number} {name}" for number, name in sorted(names.items()))[:200]
     num_crowd = num_lost = 0
     for where, entry in _dicts(f"{file.name} annotation", entries, problems):
         key, category = entry.get("image_id"), entry.get("category_id")
@@ -153,7 +154,6 @@ def _attach(file: Path, entries: list[Any], pictures: dict[int, Picture | None],
         if type(key) is not int or key not in pictures:
             problems.drop(where, f"belongs to no picture of the file (image_id {str(key)[:20]})")
         elif type(category) is not int or category not in order:
-            known = ", ".join(f"{number} {name}" for number, name in sorted(names.items()))
             problems.drop(where, f"unknown class {str(category)[:20]}; known: {known}")
         elif (picture := pictures[key]) is None:
             num_lost += 1

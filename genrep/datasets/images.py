@@ -60,8 +60,6 @@ def read_picture(file: Path | bytes, size: tuple[int, int], channels: int) -> tu
 
 def _read(file: Path | bytes, size: tuple[int, int], channels: int) -> tuple[Tensor, tuple[int, int]]:
     with opened_picture(file) as opened:
-        if opened.width * opened.height > MAX_PIXELS:
-            raise ValueError(f"{opened.width} x {opened.height} are more than {MAX_PIXELS} pixels")
         own = upright_size(opened)
         opened.draft(None, (2 * max(size), 2 * max(size)))  # a JPEG may be decoded at a fraction of its size
         pixels = stretched(_eight_bits(ImageOps.exif_transpose(opened)), size, channels)
@@ -75,8 +73,16 @@ def upright_size(picture: Image.Image) -> tuple[int, int]:
 
 
 def opened_picture(file: Path | bytes) -> Image.Image:
-    """A picture in one of the FORMATS, of which nothing but the header is read yet; decoders raise almost anything on damaged ones."""
-    return Image.open(io.BytesIO(file) if isinstance(file, bytes) else file, formats=sorted(set(FORMATS.values())))
+    """A picture in one of the FORMATS, of which nothing but the header is read yet; decoders raise almost anything on damaged ones.
+
+    Raises:
+        ValueError: of more than MAX_PIXELS.
+    """
+    opened = Image.open(io.BytesIO(file) if isinstance(file, bytes) else file, formats=sorted(set(FORMATS.values())))
+    if opened.width * opened.height > MAX_PIXELS:
+        opened.close()
+        raise ValueError(f"{opened.width} x {opened.height} are more than {MAX_PIXELS} pixels")
+    return opened
 
 
 def stretched(image: Image.Image, size: tuple[int, int], channels: int) -> UInt8[Tensor, "c h w"]:
@@ -88,7 +94,11 @@ def stretched(image: Image.Image, size: tuple[int, int], channels: int) -> UInt8
 def _eight_bits(image: Image.Image) -> Image.Image:
     """Opaque, 8 bits a channel."""
     if image.mode.startswith("I"):
-        return Image.fromarray((np.asarray(image).astype(np.float64).clip(0, 65535) / 257).round().astype(np.uint8))
+        values = np.array(image, np.int32)
+        np.clip(values, 0, 65535, out=values)
+        values += 128  # to the nearest of 255 steps of 257
+        values //= 257
+        return Image.fromarray(values.astype(np.uint8))
     if image.has_transparency_data:
         image = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)

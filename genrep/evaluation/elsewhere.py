@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import zlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,7 +11,7 @@ from genrep.evaluation.evaluate import finished_run
 from genrep.evaluation.perception import MEASURES, Figures, Seen, see
 from genrep.model import GenRep
 from genrep.processes import is_first
-from genrep.storage import write_json
+from genrep.storage import read_json, write_json
 from genrep.training import Screen
 from genrep.training.data import RunData, folders_of
 from genrep.training.records import Silent
@@ -25,8 +27,9 @@ def evaluate_elsewhere(
         sets: embedded ones or folders, with the classes that the model knows; none: those of the run that are annotated.
         weights: the `last` of the run, or the `best` on validation images.
     Returns:
-        the file that was written, RUN/eval-SETS.json (of the best RUN/eval-best-SETS.json), and what it holds: figures by name,
-        `photos/classification/top1`, how many images each set has, `photos/n`, and how many of them are of val, `photos/n_val`.
+        the file that was written, RUN/eval-SETS.json (of the best RUN/eval-best-SETS.json; with a number behind it where that is of other folders of the
+        same names), and the figures in it by name, `photos/classification/top1`, how many images each set has, `photos/n`, and how many of them are of
+        val, `photos/n_val`. The file also says where a folder is, `photos/folder`.
     Raises:
         ValueError: the run has no finished model, a set cannot be read, has other classes, or says nothing of what the model sees.
     """
@@ -45,10 +48,18 @@ def evaluate_elsewhere(
             num_val = len(data.split(name, "val")) if "val" in splits else 0
             figures |= {**found, f"{name}/n": len(seen.truth), **({f"{name}/n_val": num_val} if num_val else {})}
     best = "best-" if weights == "best" else ""
-    path = folder.path / f"eval-{best}{'+'.join(data.names)}.json"
+    where = {f"{name}/folder": str(asked[name]) for name in data.names if asked[name] is not None}
+    path = _path(folder.path / f"eval-{best}{'+'.join(data.names)}.json", where)
     if is_first():
-        write_json(path, figures)
+        write_json(path, figures | where)
     return path, figures
+
+
+def _path(path: Path, where: dict[str, str]) -> Path:
+    """The file of these folders: `path` unless figures of others are in it."""
+    if not path.exists() or where.items() <= read_json(path).items():
+        return path
+    return path.with_stem(f"{path.stem}-{zlib.crc32(json.dumps(where).encode()):08x}")
 
 
 def _splits(data: RunData, name: str, *, known: bool) -> tuple[str, ...]:

@@ -50,7 +50,8 @@ def specialist_figures(run: Path, *, quick: bool = False, progress: Progress = s
     data = RunData(config)
     seen = [see(model, data.split(name, "test", config.eval.num_test), batch_size=config.eval.batch_size) for name in data.names]
     homes, figures = homes_of(seen), list[Figure]()
-    for task, ours in ((task, one) for task in FIGURES for one in seen if task in model.heads and homes[task] == one.name):
+    measured = ((task, one) for task in FIGURES for one in seen if task in model.heads and homes[task] == one.name)
+    for task, ours in ((task, one) for task, one in measured if FIGURES[task] in MEASURES[task](one, model.class_names).figures):
         for name in SPECIALISTS[task]:
             progress(f"{task}: {name}")
             theirs = _trained(task, name, config, data, ours, keep=None if quick else run / KEPT)

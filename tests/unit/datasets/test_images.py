@@ -73,6 +73,12 @@ def test_sixteen_bits_are_scaled(tmp_path: Path) -> None:
     assert _colours(path, channels=1) == ([255], [100])
 
 
+def test_every_value_of_sixteen_bits_goes_to_the_nearest_of_eight(tmp_path: Path) -> None:
+    values = np.arange(65536, dtype=np.uint16).reshape(256, 256)
+    pixels, _ = read_picture(_save(Image.fromarray(values), tmp_path / "a.png"), (256, 256), 1)
+    assert (pixels[0].numpy() == (values / 257).round()).all()
+
+
 @pytest.mark.parametrize("mode", ["1", "L", "CMYK"])
 def test_other_modes(tmp_path: Path, mode: str) -> None:
     path = _save(_halves((255, 255, 255), (0, 0, 0)).convert(mode), tmp_path / ("a.jpg" if mode == "CMYK" else "a.png"))

@@ -61,6 +61,15 @@ def test_of_a_folder_without_splits_every_picture_counts(of_colours: Path, tmp_p
     assert json.loads((of_colours / "eval-photos.json").read_text())["photos/n"] == 21
 
 
+def test_folders_of_one_name_have_a_file_each(of_colours: Path, tmp_path: Path) -> None:
+    here, there = (write_photos(tmp_path / site / "photos", num) for site, num in (("here", 7), ("there", 5)))
+    first, second = (evaluate_elsewhere(of_colours, (str(each),))[0] for each in (here, there))
+    assert first == of_colours / "eval-photos.json" != second
+    assert [json.loads(path.read_text())["photos/folder"] for path in (first, second)] == [str(here), str(there)]
+    before = first.read_text()
+    assert [evaluate_elsewhere(of_colours, (str(each),))[0] for each in (here, there)] == [first, second] and first.read_text() == before
+
+
 def test_of_what_a_model_was_trained_on_val_counts_alone(of_colours: Path, tmp_path: Path) -> None:
     """Where there is no test split; the same folder under another path is the same."""
     photos = write_photos(tmp_path / "photos", 7)

@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -190,3 +191,12 @@ def test_small_pictures_have_finer_maps(size: int, stride: int, finest: int) -> 
     network = SPECIALISTS["detection"]["FCOS, ResNet-18"](4, (size, size)).network
     maps = list(network.backbone(torch.zeros(1, 3, size, size)).values())
     assert maps[0].shape[-1] == size // stride and network.anchor_generator.sizes[0] == (finest,)
+
+
+def test_a_task_of_which_nothing_can_be_measured_trains_nobody(make_run: MakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As of one class: being right on all of it would count as nothing, and as much as the others."""
+    base = config()
+    path = make_run(tasks=("classification",), data=replace(base.data, sets=("fashion",)))
+    monkeypatch.setitem(specialists_bench.MEASURES, "classification", lambda seen, class_names: SimpleNamespace(figures={"nll": 1.0}))
+    with pytest.raises(ValueError, match="no task that there is a specialist for"):
+        specialist_figures(path, quick=True)

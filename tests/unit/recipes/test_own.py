@@ -35,6 +35,13 @@ def test_grey_is_grey_in_any_mode_and_one_colour_is_enough(tmp_path: Path) -> No
     assert not glance(tmp_path).is_grey
 
 
+def test_a_picture_that_will_be_refused_is_not_decoded(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    Image.new("L", (8, 8), 90).save(tmp_path / "a" / "1.png")
+    Image.new("RGB", (8_010, 8_000), (90, 140, 89)).save(tmp_path / "a" / "2.png")
+    assert glance(tmp_path) == Glance("image-folder", 2, (8, 8), is_grey=True)
+
+
 def test_a_folder_of_broken_pictures_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "1.png").write_text("no")
