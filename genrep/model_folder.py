@@ -12,7 +12,7 @@ from genrep.overrides import from_dict, to_dict
 from genrep.posteriors import POSTERIORS, PosteriorEstimator
 from genrep.posteriors.calibration import Calibration, ObjectCalibration
 from genrep.posteriors.gate import Gate
-from genrep.storage import MANIFEST, load_tensors, read_json, save_tensors, verify_folder, write_folder, write_json, write_text
+from genrep.storage import load_tensors, read_json, refuse_others, save_tensors, verify_folder, write_folder, write_json, write_text
 from genrep.tasks.confidence import Confidence
 
 PACKAGED = Path(__file__).parent / "packaged"
@@ -83,7 +83,7 @@ def save_model(model: GenRep, folder: Path, *, results: Mapping[str, float], rec
     Raises:
         ValueError: something else of that name exists, whose files would be lost.
     """
-    _refuse_others(folder)
+    refuse_others(folder, sign="model.safetensors", what="a model")
 
     def fill(path: Path) -> None:
         write_json(path / "config.json", {"format": FORMAT, **state_of(model)})
@@ -93,18 +93,6 @@ def save_model(model: GenRep, folder: Path, *, results: Mapping[str, float], rec
         write_text(path / "README.md", model_card(model, results, recipe))
 
     write_folder(folder, fill)
-
-
-def _refuse_others(folder: Path) -> None:
-    """An empty folder may be replaced, and a model folder with nothing else in it."""
-    if folder.exists() and not folder.is_dir():
-        raise ValueError(f"{folder} is a file; a model is written as a folder. Name another one.")
-    found = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_symlink() or not path.is_dir()}
-    listed = read_json(folder / MANIFEST) if MANIFEST in found else {}
-    if found and "model.safetensors" not in listed:
-        raise ValueError(f"{folder} exists and is no model folder; a model written there would take the place of its files. Name another folder.")
-    if others := sorted(found - {MANIFEST, *listed}):
-        raise ValueError(f"{folder} holds `{others[0]}` beside its model; a model written there would take its place. Move it away, or name another folder.")
 
 
 def stored_state(folder: Path) -> dict[str, Any]:

@@ -101,6 +101,25 @@ def write_folder(path: Path, fill: Callable[[Path], None]) -> None:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+def refuse_others(folder: Path, *, sign: str, what: str) -> None:
+    """An empty folder may be replaced, and one that `write_folder` made, with nothing else in it.
+
+    Args:
+        sign: a file that tells such a folder.
+        what: is in it, for the message.
+    Raises:
+        ValueError: it is a file, or holds something else.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"{folder} is a file; {what} is written as a folder. Name another one.")
+    found = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_symlink() or not path.is_dir()}
+    listed = read_json(folder / MANIFEST) if MANIFEST in found else {}
+    if found and sign not in listed:
+        raise ValueError(f"{folder} exists and is no folder of {what}; what is written there would take the place of its files. Name another folder.")
+    if others := sorted(found - {MANIFEST, *listed}):
+        raise ValueError(f"{folder} holds `{others[0]}` beside {what}; what is written there would take its place. Move it away, or name another folder.")
+
+
 def verify_folder(path: Path) -> None:
     """Check a folder against its manifest.
 
@@ -130,8 +149,11 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
         OSError: the file cannot be written, as on a full disk.
     """
     try:
+        path.touch()
+        mode = path.stat().st_mode
         save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, path)
-    except SafetensorError as error:
+        path.chmod(mode)  # as other files, not for its owner alone
+    except (SafetensorError, FileNotFoundError) as error:
         raise OSError(f"{path} cannot be written ({error}).") from None
 
 

@@ -3,10 +3,23 @@
 from __future__ import annotations
 
 import argparse
+import shlex
+import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NoReturn
 
 from genrep.registry import nearest
+
+
+def program() -> str:
+    """How this program was started: `genrep`, or a script of the user's own that calls it and may know parts that `genrep` does not.
+
+    >>> program().endswith("__main__.py")
+    False
+    """
+    script = Path(sys.argv[0])
+    return f"python {shlex.quote(sys.argv[0])}" if script.suffix == ".py" and script.name != "__main__.py" else "genrep"
 
 
 class Parser(argparse.ArgumentParser):

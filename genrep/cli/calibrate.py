@@ -4,10 +4,12 @@ stay."""
 from __future__ import annotations
 
 import argparse
+import re
 from itertools import count
 from pathlib import Path
 
 TAKES_OVERRIDES = False
+BEFORE = re.compile(r"-before(-\d+)?$")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -37,18 +39,22 @@ def run(args: argparse.Namespace) -> int:
     if not events:
         raise ValueError(f"{args.run} cannot be calibrated: that takes validation images annotated for classification or detection, and the head.")
     model.save_pretrained(folder.model, recipe=f"recipe `{config.name}`")
-    if folder.evaluation.is_file():  # of the model as it was
-        print(f"the figures of before are in {set_aside(folder.evaluation)}; `genrep eval {args.run}` measures anew")
+    if aside := set_aside(folder.path):  # of the model as it was
+        print(f"what was said of the model before is in {', '.join(map(str, aside))}; `genrep eval {args.run}` measures anew")
     print("\n".join(map(event_text, events)))
     print(f"wrote {folder.model}")
     return 0
 
 
-def set_aside(evaluation: Path) -> Path:
-    """Rename figures to eval-before.json, or with a number where there are such of an earlier calibration; the new path."""
-    number = next(number for number in count(1) if not _before(evaluation, number).exists())
-    return evaluation.rename(_before(evaluation, number))
+def set_aside(run: Path) -> list[Path]:
+    """Rename what speaks of the last weights (eval.json, eval-SETS.json, report.html) to NAME-before, with a number from the second time on; the new paths.
 
-
-def _before(evaluation: Path, number: int) -> Path:
-    return evaluation.with_stem("eval-before" if number == 1 else f"eval-before-{number}")
+    What speaks of the best ones stays, as do they.
+    """
+    figures = [file for file in sorted(run.glob("eval-*.json")) if not (file.stem.startswith("eval-best-") or BEFORE.search(file.stem))]
+    files = [file for file in (run / "eval.json", *figures, run / "report.html") if file.is_file()]
+    for number in count(1):
+        after = [file.with_stem(f"{file.stem}-before" if number == 1 else f"{file.stem}-before-{number}") for file in files]
+        if not any(file.exists() for file in after):
+            return [file.rename(new) for file, new in zip(files, after, strict=True)]
+    raise AssertionError("there is always another number")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,8 @@ if TYPE_CHECKING:
     from genrep.evaluation.comparison import Row
 
 TAKES_OVERRIDES = False
+WIDTH = 1_000
+"""Of a table that goes to a file: no line of it is cut."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -26,7 +29,7 @@ def run(args: argparse.Namespace) -> int:
     from rich.table import Column, Table
 
     from genrep.cli.runs import refuse_existing
-    from genrep.evaluation.comparison import figures_of_runs, settings_of_runs
+    from genrep.evaluation.comparison import figures_of_runs, sets_of, settings_of_runs
     from genrep.evaluation.evaluate import judges_of
     from genrep.storage import write_json
 
@@ -36,19 +39,23 @@ def run(args: argparse.Namespace) -> int:
     names = list(map(str, args.runs))
     letters = [chr(ord("A") + i) for i in range(len(names))]
     print("\n".join(f"{letter}: {name}" for letter, name in zip(letters, names, strict=True)))
-    console = Console()
+    console = Console() if sys.stdout.isatty() else Console(width=WIDTH)
     if settings:
-        differing = Table(Column("setting", no_wrap=True), *letters, title="what differs")
+        differing = Table(Column("setting", overflow="fold"), *(Column(letter, overflow="fold") for letter in letters), title="what differs")
         for key, values in settings.items():
             differing.add_row(*(escape(text) for text in (key, *map(_said, values))))
         console.print(differing)
     else:
         print("all settings are the same")
     differences = [f"{letter} - A" for letter in letters[1:]]
-    table = Table(Column("figure", no_wrap=True), *letters, *differences, title="as measured by `genrep eval`; the best in bold")
+    columns = (Column(name, overflow="fold") for name in ("figure", *letters, *differences))
+    table = Table(*columns, title="as measured by `genrep eval`, with 95 % intervals; the best in bold")
     for row in rows:
         table.add_row(escape(row.key), *_cells(row), *(_difference(row, i) for i in range(1, len(names))))
     console.print(table)
+    if rows and not all(rows[0].alike):
+        print("runs that were measured on other sets do not compare with A:")
+        print("\n".join(f"{letter}: {', '.join(sorted(sets_of(run)))}" for letter, run in zip(letters, args.runs, strict=True)))
     judges = {letter: ", ".join(judges_of(run)) for letter, run in zip(letters, args.runs, strict=True)}
     if len(set(filter(None, judges.values()))) > 1:
         print("KID, FID and what is recognised do not compare, samples were judged by different networks:")
@@ -69,10 +76,12 @@ def _said(value: object) -> str:
 
 
 def _cells(row: Row) -> list[str]:
+    from rich.markup import escape
+
     cells = []
     for i, (value, interval) in enumerate(zip(row.values, row.intervals, strict=True)):
-        text = "-" if value is None else f"{value:.3g}" + ("" if interval is None else f" ± {(interval[1] - interval[0]) / 2:.2g}")
-        cells.append(f"[bold]{text}[/bold]" if i == row.best else text)
+        text = "-" if value is None else f"{value:.3g}" + ("" if interval is None else f" [{interval[0]:.3g}, {interval[1]:.3g}]")
+        cells.append(f"[bold]{escape(text)}[/bold]" if i == row.best else escape(text))
     return cells
 
 

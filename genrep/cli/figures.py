@@ -10,6 +10,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from genrep.cli.arguments import program
 from genrep.evaluation.figures import Figure
 
 
@@ -129,5 +130,5 @@ def print_next(run: Path) -> None:
     rows = shlex.quote(",".join([names[-1], "+".join(names[-3:-1])]) if len(names) > 2 else ",".join(names))
     name = shlex.quote(str(run))
     print(f"\nlook at {run / 'report.html'}\nnext:")
-    print(f"  genrep generate --model {name} --classes {rows} --count 8 --out grid.png")
-    print(f"  genrep predict IMAGE... --model {name} --out predictions")
+    print(f"  {program()} generate --model {name} --classes {rows} --count 8 --out grid.png")
+    print(f"  {program()} predict IMAGE... --model {name} --out predictions")

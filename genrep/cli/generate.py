@@ -49,8 +49,10 @@ def run(args: argparse.Namespace) -> int:
 
     if args.count < 1:
         raise ValueError(f"`--count` must be at least 1; found {args.count}.")
-    sheets = [args.out, *([args.film] if args.film else [])]
-    refuse_outputs(sheets, overwrite=args.overwrite)
+    sheets, given = [args.out, *([args.film] if args.film else [])], [file for file in (args.image, args.hidden, args.reference) if file]
+    refuse_outputs(sheets, overwrite=args.overwrite, inputs=given)
+    if misnamed := [str(file) for file in sheets if file.suffix.lower() != ".png"]:
+        raise ValueError(f"{misnamed[0]} would be a png by another name; end it in .png.")
     sampler = lookup(SAMPLERS, args.sampler, "sampler")(num_steps=args.steps, grid=args.grid)
     model = load_model(args.model)
     if args.seen and not set(model.heads) - {"depth"}:
@@ -58,7 +60,7 @@ def run(args: argparse.Namespace) -> int:
     rows = read_rows(args.classes, model.class_names, model.image_size)
     names = ["+".join(model.class_names[one.label] for one in row) for row in rows]
     singles = single_files(names, args) if args.single else []
-    refuse_outputs([*sheets, *singles], overwrite=args.overwrite)
+    refuse_outputs([*sheets, *singles], overwrite=args.overwrite, inputs=given)
     classes, wishes = asked_counts(rows, len(model.class_names)), read_wishes(args, model, rows)
     options: dict[str, Any] = {"sampler": sampler, "guidance": args.guidance, "seed": args.seed}
     images = model.generate(classes.repeat_interleave(args.count, 0), wishes=wishes, **options)

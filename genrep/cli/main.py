@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from types import ModuleType
 
 from genrep import __version__
-from genrep.cli.arguments import Parser, flags_of, refuse_overrides, split_overrides
+from genrep.cli.arguments import Parser, flags_of, program, refuse_overrides, split_overrides
 from genrep.cli.catalogue import OVERRIDES_HELP, RECIPES, VERBS, listing
 from genrep.registry import lookup
 
@@ -61,7 +61,7 @@ def _arguments(verb: ModuleType, argv: list[str]) -> argparse.Namespace | None:
     kept, changes = split_overrides(argv[1:], flags_of(parser))
     if not verb.TAKES_OVERRIDES:
         refuse_overrides(changes, parser)
-    return parser.parse_args(kept, argparse.Namespace(changes=changes, line=shlex.join(["genrep", *argv])))
+    return parser.parse_args(kept, argparse.Namespace(changes=changes, line=f"{program()} {shlex.join(argv)}"))
 
 
 def _overview() -> str:

@@ -25,18 +25,19 @@ def run(args: argparse.Namespace) -> int:
     import torch
 
     from genrep.cli.images import find_images, own_index, read_all
-    from genrep.cli.runs import load_model, refuse_existing
+    from genrep.cli.runs import load_model, refuse_outputs
     from genrep.cli.wishes import asked_counts, read_row
     from genrep.metrics.base import Z95, mean_of_repetitions
     from genrep.model_folder import PACKAGED
     from genrep.storage import write_json
 
-    refuse_existing(args.out, overwrite=args.overwrite)
+    files = find_images(args.images)
+    refuse_outputs([args.out], overwrite=args.overwrite, inputs=files)
     model = load_model(args.model)
     asked = [read_row(args.condition, model.class_names, model.image_size)] if args.condition else []
     if any(one.box for row in asked for one in row):
         raise ValueError("`--class` says what is in the images, not where; leave the places out.")
-    pictures, skipped = read_all(find_images(args.images), model)
+    pictures, skipped = read_all(files, model)
     images = torch.stack([picture.image for picture in pictures])
     y = asked_counts(asked, len(model.class_names)).expand(len(images), -1) if asked else None
     options = {"num_probes" if args.method == "flow" else "num_draws": args.draws}

@@ -22,6 +22,10 @@ def run(args: argparse.Namespace) -> int:
 
     if args.run.resolve().is_relative_to(args.out.resolve()):
         raise ValueError(f"`--out` {args.out} holds the run {args.run}, which it would replace; name a folder of its own.")
+    if (args.run / "model.safetensors").is_file():
+        raise ValueError(f"{args.run} is a model folder, not a run; name the run that it was trained in.")
+    if args.out.resolve().is_relative_to(args.run.resolve()):
+        raise ValueError(f"`--out` {args.out} lies in the run {args.run}, which keeps its own weights; name a folder outside.")
     refuse_existing(args.out, overwrite=args.overwrite)
     model, results = load_model(args.run), args.run / "eval.json"
     if not results.is_file():

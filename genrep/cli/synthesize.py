@@ -41,12 +41,13 @@ def run(args: argparse.Namespace) -> int:
     """Make, judge, write."""
     from genrep.cli.runs import load_model, numbered, refuse_existing
     from genrep.cli.wishes import asked_counts, read_rows
-    from genrep.storage import file_name, write_folder
+    from genrep.storage import file_name, refuse_others, write_folder
 
     for name in ("count", "tries"):
         if getattr(args, name) < 1:
             raise ValueError(f"`--{name}` must be at least 1; found {getattr(args, name)}.")
-    refuse_existing(args.out, overwrite=args.overwrite and (args.out / PROVENANCE).is_file())
+    refuse_existing(args.out, overwrite=args.overwrite)
+    refuse_others(args.out, sign=PROVENANCE, what="a made set")
     model = load_model(args.model)
     rows = read_rows(args.classes, model.class_names, model.image_size)
     if any(asked.box for row in rows for asked in row):
@@ -68,6 +69,8 @@ def run(args: argparse.Namespace) -> int:
         raise ValueError("nothing was kept: the model recognises none of what it made. Lower `--sure` or `--min-score`, or make other classes.")
     labels = {name: row[0].label for name, row in zip(names, rows, strict=True)}
     write_folder(args.out, lambda folder: write_set(folder, model, found, labels, tally, args))
+    if short := [f"{len(several)} of {name}" for name, several in found.items() if len(several) < args.count]:
+        print(f"fewer than the {args.count} asked for: {', '.join(short)}")
     print(f"wrote {args.out}: {sum(map(len, found.values()))} images; `genrep data check {args.out}` counts them, `--data.sets` names it beside others")
     return 0
 

@@ -12,6 +12,8 @@ import sys
 from contextlib import nullcontext
 from pathlib import Path
 
+from genrep.cli.arguments import program
+
 TAKES_OVERRIDES = True
 
 
@@ -32,7 +34,7 @@ def run(args: argparse.Namespace) -> int:
     with joined():
         code = train_into(out, args, recipe=args.recipe, allow_network=False, init=args.init)
         if code == 0 and is_first():
-            print(f"\nnext:\n  genrep eval {shlex.quote(str(out))}")
+            print(f"\nnext:\n  {program()} eval {shlex.quote(str(out))}")
     return code
 
 

@@ -151,6 +151,24 @@ class ArrayDataset(Dataset):
             sources=None if self.sources is None else pad(self.sources, (0, missing), value=UNLABELLED),
         )
 
+    def in_order(self, class_names: tuple[str, ...]) -> ArrayDataset:
+        """The same set with its classes numbered in this order, if they are these; as it is, if not."""
+        if self.class_names == class_names or sorted(self.class_names) != sorted(class_names):
+            return self
+        to = torch.tensor([class_names.index(name) for name in self.class_names])
+        of_label = torch.cat([to, torch.tensor([UNLABELLED])])  # -1, the last, stays
+        of_pixel = torch.arange(IGNORE + 1, dtype=torch.uint8)
+        if len(to) <= MOST_CLASSES:
+            of_pixel[1 : 1 + len(to)] = (1 + to).to(torch.uint8)
+        return replace(
+            self,
+            class_names=class_names,
+            label=of_label[self.label.long()].to(self.label.dtype),
+            object_labels=of_label[self.object_labels.long()].to(self.object_labels.dtype),
+            semantic_mask=of_pixel[self.semantic_mask.long()],
+            classes=None if self.classes is None else self.classes[:, to.argsort()],
+        )
+
     def with_labels_for(self, labelled: Bool[Tensor, " n"]) -> ArrayDataset:
         """The same images with every annotation removed where `labelled` is false."""
         known = {name: value for name in NOTHING_KNOWN if isinstance(value := getattr(self, name, None), Tensor)}

@@ -24,28 +24,35 @@ class Row:
     key: str
     values: tuple[float | None, ...]
     intervals: tuple[tuple[float, float] | None, ...]
+    alike: tuple[bool, ...] = ()
+    """Which runs were measured on the sets of the first; empty: all."""
 
     @property
     def differences(self) -> tuple[float | None, ...]:
-        """Of every run but the first, from the first."""
-        first = self.values[0]
-        return tuple(None if value is None or first is None else value - first for value in self.values[1:])
+        """Of every run but the first, from the first; None where they were measured on other sets."""
+        first, alike = self.values[0], self.alike or (True,) * len(self.values)
+        return tuple(None if value is None or first is None or not same else value - first for value, same in zip(self.values[1:], alike[1:], strict=True))
 
     def clear(self, i: int) -> bool | None:
         """Whether run i's difference from the first exceeds what testing on so few images leaves open; None where that is not known.
 
         The errors of both count as independent, which on the same test images asks for more than is needed.
+
+        Source: Zou and Donner 2008, Statistics in Medicine 27, equation (15): of intervals that need not be even.
         """
-        difference, mine, first = self.differences[i - 1], self.intervals[i], self.intervals[0]
-        if difference is None or mine is None or first is None:
+        difference, one, other = self.differences[i - 1], self.intervals[i], self.intervals[0]
+        if difference is None or one is None or other is None:
             return None
-        return abs(difference) > math.hypot((mine[1] - mine[0]) / 2, (first[1] - first[0]) / 2)
+        mine, first = self.values[i], self.values[0]
+        assert mine is not None and first is not None
+        open_to_first = (mine - one[0], other[1] - first) if difference > 0 else (one[1] - mine, first - other[0])
+        return abs(difference) > math.hypot(*open_to_first)
 
     @property
     def best(self) -> int | None:
         """The run whose figure is best; None where none can be."""
         known = [(value, i) for i, value in enumerate(self.values) if value is not None]
-        if self.key.endswith(NOT_OF_THE_MODEL) or len({value for value, _ in known}) < 2:
+        if not all(self.alike) or self.key.endswith(NOT_OF_THE_MODEL) or len({value for value, _ in known}) < 2:
             return None
         return (min if LESS_IS_BETTER & set(self.key.rsplit("/", 1)[-1].split("_")) else max)(known)[1]
 
@@ -61,7 +68,14 @@ def figures_of_runs(runs: Sequence[Path]) -> list[Row]:
         raise ValueError(f"one run has nothing to be compared with; found {', '.join(map(str, runs))}. Name two runs or more.")
     measured = [_figures(run) for run in runs]
     keys = dict.fromkeys(key for figures in measured for key in figures if not key.endswith(("_low", "_high")))
-    return [Row(key, tuple(figures.get(key) for figures in measured), tuple(_interval(figures, key) for figures in measured)) for key in keys]
+    sets = [sets_of(run) for run in runs]
+    alike = tuple(each == sets[0] for each in sets)
+    return [Row(key, tuple(figures.get(key) for figures in measured), tuple(_interval(figures, key) for figures in measured), alike) for key in keys]
+
+
+def sets_of(run: Path) -> frozenset[str]:
+    """The data sets that a run was trained and measured on."""
+    return frozenset(read_json(RunFolder(run).config)["data"]["sets"])
 
 
 def settings_of_runs(runs: Sequence[Path]) -> dict[str, tuple[Any, ...]]:

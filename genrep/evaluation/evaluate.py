@@ -98,6 +98,8 @@ def finished_run(run: Path | str, *, weights: str = "last") -> tuple[RunFolder, 
         ValueError: it has no finished model, or kept no best one.
     """
     folder = RunFolder(Path(run))
+    if (folder.path / "model.safetensors").is_file():
+        raise ValueError(f"{folder.path} is a model folder; what is measured is a run, the folder with config.json and model/ that it was trained in.")
     if not (folder.config.is_file() and folder.model.is_dir()):
         raise ValueError(f"{folder.path} is not a finished run: it needs config.json and model/. Train it to the end first.")
     model = lookup({"last": folder.model, "best": folder.model_best}, weights, "weights")

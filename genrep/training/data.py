@@ -69,6 +69,7 @@ class RunData:
         else:
             root = Path(self.config.data.root) if self.config.data.root else None
             data = load_dataset(name, split, num=num, root=root, allow_network=self._allow_network, verify=root is None)
+        data = data.in_order(self.config.model.class_names)
         self._check(data, split)
         return data if data.class_names else replace(data, class_names=self.config.model.class_names)
 
@@ -135,7 +136,7 @@ class RunData:
         classes = self.config.model.class_names or next((data.class_names for data in sets if data.class_names), ())
         if not classes:
             raise ValueError(f"{', '.join(data.name for data in sets)} has no classes: {EXPECTED_CLASSES}")
-        return [replace(data, class_names=data.class_names or classes).with_slots(most) for data in sets]
+        return [replace(data, class_names=data.class_names or classes).in_order(classes).with_slots(most) for data in sets]
 
     def _check(self, data: ArrayDataset, split: str) -> None:
         model = self.config.model
@@ -145,7 +146,7 @@ class RunData:
         if model.class_names and data.class_names and data.class_names != model.class_names:
             raise ValueError(
                 f"`{data.name}` has the classes {', '.join(data.class_names)} in {split}; the model has {', '.join(model.class_names)}. "
-                "They must be the same, in the same order."
+                "They must be the same, by name."
             )
 
 

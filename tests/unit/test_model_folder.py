@@ -177,7 +177,7 @@ def test_saving_again_replaces_the_folder(model: GenRep, folder: Path) -> None:
 
 @pytest.mark.parametrize("beside", ["notes.txt", "photos/cat.jpg"])
 def test_files_of_others_are_not_replaced_by_a_model(model: GenRep, folder: Path, tmp_path: Path, beside: str) -> None:
-    for place, message in ((folder, f"holds `{beside}` beside its model"), (tmp_path / "keep", "is no model folder")):
+    for place, message in ((folder, f"holds `{beside}` beside a model"), (tmp_path / "keep", "is no folder of a model")):
         (place / beside).parent.mkdir(parents=True, exist_ok=True)
         (place / beside).write_text("mine")
         with pytest.raises(ValueError, match=message):
@@ -192,7 +192,7 @@ def test_an_empty_folder_is_filled_and_a_checkpoint_or_a_file_is_left_alone(mode
     assert GenRep.from_pretrained(tmp_path / "empty").config == model.config
     write_folder(tmp_path / "step_1", lambda made: write_json(made / "state.json", {}))
     (tmp_path / "file").write_text("mine")
-    for name, message in (("step_1", "is no model folder"), ("file", "is a file")):
+    for name, message in (("step_1", "is no folder of a model"), ("file", "is a file")):
         with pytest.raises(ValueError, match=message):
             model.save_pretrained(tmp_path / name)
     assert read_json(tmp_path / "step_1" / "state.json") == {} and (tmp_path / "file").read_text() == "mine"

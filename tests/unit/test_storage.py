@@ -147,6 +147,13 @@ def test_a_manifest_that_is_none_is_named(tmp_path: Path, content: bytes) -> Non
         verify_folder(tmp_path)
 
 
+def test_tensors_may_be_read_by_those_who_may_read_other_files(tmp_path: Path) -> None:
+    write_text(tmp_path / "other.txt", "")
+    for _ in range(2):
+        save_tensors(tmp_path / "t.safetensors", {"a": torch.ones(2)})
+        assert (tmp_path / "t.safetensors").stat().st_mode == (tmp_path / "other.txt").stat().st_mode
+
+
 def test_tensors_come_back(tmp_path: Path) -> None:
     tensors = {"a": torch.arange(6.0).view(2, 3).T, "b": torch.tensor(3), "c": torch.ones(2, dtype=torch.bfloat16)}
     save_tensors(tmp_path / "t.safetensors", tensors)

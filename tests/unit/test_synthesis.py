@@ -119,7 +119,7 @@ def objects_of(one: Batch) -> dict[int, tuple[list[float], list[int]]]:
     return {label: ([round(x, 3) for x in boxes[slot].tolist()], (masks.flatten() == slot + 1).nonzero().flatten().tolist()) for label, slot in found}
 
 
-def test_what_is_written_reads_back_as_what_was_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_written_reads_back_as_what_was_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     told(monkeypatch, painter(BOTH))
     assert main(["synthesize", "--classes", "a+b,c+d", "--count", "6", "--out", str(tmp_path / "made")]) == 0
     data, problems = read_folder(tmp_path / "made", "train", image_size=(16, 16), channels=1)
@@ -132,6 +132,11 @@ def test_what_is_written_reads_back_as_what_was_seen(tmp_path: Path, monkeypatch
         assert torch.equal(data.semantic_mask[read], source.semantic_mask[i])
     provenance = json.loads((tmp_path / "made" / "provenance.json").read_text())
     assert provenance["tally"]["a_b"]["kept"] == 6 <= provenance["tally"]["a_b"]["made"] and len(provenance["images"]) == 12
+    (tmp_path / "made" / "notes.txt").write_text("mine")
+    assert main(["synthesize", "--classes", "a+b", "--count", "1", "--out", str(tmp_path / "made"), "--overwrite"]) == 2
+    assert "holds `notes.txt` beside a made set" in capsys.readouterr().err and (tmp_path / "made" / "notes.txt").read_text() == "mine"
+    (tmp_path / "made" / "notes.txt").unlink()
+    assert main(["synthesize", "--classes", "a+b", "--count", "1", "--out", str(tmp_path / "made"), "--overwrite"]) == 0
     assert provenance["command"].startswith("genrep synthesize") and len(provenance["model_sha256"]) == 64
 
 

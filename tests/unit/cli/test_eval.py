@@ -27,8 +27,12 @@ def test_an_empty_entry_is_no_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert "`--data` must name a data set or a folder; found `,`." in capsys.readouterr().err
 
 
-def test_figures_of_an_earlier_calibration_are_kept(tmp_path: Path) -> None:
-    for name in ("eval-before", "eval-before-2", "eval-before-3"):
-        (tmp_path / "eval.json").write_text(name)
-        assert set_aside(tmp_path / "eval.json") == tmp_path / f"{name}.json"
-    assert all((tmp_path / f"{name}.json").read_text() == name for name in ("eval-before", "eval-before-2", "eval-before-3"))
+def test_what_was_said_before_a_calibration_is_kept_under_another_name(tmp_path: Path) -> None:
+    """All that speaks of the last weights; the best ones stay as they are."""
+    (tmp_path / "eval-best-photos.json").write_text("best")
+    for after in ("before", "before-2", "before-3"):
+        for name in ("eval.json", "eval-photos.json", "report.html"):
+            (tmp_path / name).write_text(after)
+        assert [path.name for path in set_aside(tmp_path)] == [f"eval-{after}.json", f"eval-photos-{after}.json", f"report-{after}.html"]
+    assert len(list(tmp_path.iterdir())) == 10 and set_aside(tmp_path) == []
+    assert (tmp_path / "eval-photos-before-2.json").read_text() == "before-2" and (tmp_path / "eval-best-photos.json").read_text() == "best"

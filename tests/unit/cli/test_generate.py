@@ -69,6 +69,16 @@ def test_what_is_seen_is_drawn_or_written_below_and_refused_where_nothing_is_see
             assert grid.height > 256 + 2 * 8, "words below the images"
 
 
+def test_a_picture_that_is_read_is_not_replaced_and_a_png_is_called_one(generate: Generate, capsys: pytest.CaptureFixture[str]) -> None:
+    Image.effect_noise((16, 16), 60).save("mine.png")
+    mine = Path("mine.png").read_bytes()
+    assert generate("--classes", "a", "--image", "mine.png", "--out", "mine.png", "--overwrite") == 2
+    assert "mine.png is read, and would be overwritten" in capsys.readouterr().err and Path("mine.png").read_bytes() == mine
+    for option in ("--out", "--film"):
+        assert generate("--classes", "a", option, "grid.jpg") == 2
+        assert "grid.jpg would be a png by another name; end it in .png." in capsys.readouterr().err and not Path("grid.jpg").exists()
+
+
 def test_a_reference_that_nothing_would_come_of_is_refused(generate: Generate, capsys: pytest.CaptureFixture[str]) -> None:
     Image.effect_noise((16, 16), 60).save("like.jpg")
     for modulator, sampler, message in (("none", "ancestral", "has the modulator none"), ("spread", "heun", "this sampler draws none; ancestral does.")):

@@ -37,7 +37,10 @@ def test_a_model_without_its_run_is_known_by_its_card(tmp_path: Path) -> None:
     assert how_made(run).endswith("; begun from recipe `demo`: 10 images")
 
 
-@pytest.mark.parametrize(("out", "message"), [("run", "which it would replace"), (".", "which it would replace"), ("run/checkpoints", "is no model folder")])
+@pytest.mark.parametrize(
+    ("out", "message"),
+    [("run", "which it would replace"), (".", "which it would replace"), ("run/checkpoints", "lies in the run"), ("run/model", "lies in the run")],
+)
 def test_a_run_is_not_replaced_by_what_is_packed_of_it(tmp_path: Path, out: str, message: str, capsys: pytest.CaptureFixture[str]) -> None:
     run = write_run(tmp_path / "run", images=70)
     small_model().save_pretrained(run / "model")
@@ -47,5 +50,9 @@ def test_a_run_is_not_replaced_by_what_is_packed_of_it(tmp_path: Path, out: str,
     before = sorted(tmp_path.rglob("*"))
     assert main(["pack", str(run), "--out", str(tmp_path / out), "--overwrite"]) == 2
     assert message in capsys.readouterr().err and sorted(tmp_path.rglob("*")) == before
+    assert main(["pack", str(run / "model"), "--out", str(tmp_path / "shared")]) == 2
+    assert "model is a model folder, not a run" in capsys.readouterr().err
+    assert main(["eval", str(run / "model")]) == 2
+    assert "model is a model folder; what is measured is a run" in capsys.readouterr().err
     for _ in range(2):
         assert main(["pack", str(run), "--out", str(tmp_path / "shared"), "--overwrite"]) == 0

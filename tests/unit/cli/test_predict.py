@@ -81,6 +81,12 @@ def test_the_figures_of_a_file_are_the_same_alone_and_among_others(save: Save, p
         assert [among[end] for end in ("low", "high")] == pytest.approx([alone[end] for end in ("low", "high")], rel=1e-4)
 
 
+def test_a_likelihood_does_not_replace_what_it_is_of(save: Save, photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    mine = (photos / "dog.png").read_bytes()
+    assert main(["nll", str(photos), "--model", save(), "--draws", "2", "--out", str(photos / "dog.png"), "--overwrite"]) == 2
+    assert "dog.png is read, and would be overwritten" in capsys.readouterr().err and (photos / "dog.png").read_bytes() == mine
+
+
 def test_abstention_takes_a_class_to_abstain_from(save: Save, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     command = ["predict", str(photos / "dog.png"), "--out", str(tmp_path / "seen"), "--posterior", "2", "--abstain-above", "-1", "--model"]
     assert main([*command, save(tasks=("segmentation",))]) == 2

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from rectangles import rectangles
 
-from genrep.datasets.base import MOST_CLASSES, boxes_of, class_counts, labelled_rows, of_class_sets, painted
-from genrep.types import UNLABELLED, Batch
+from genrep.datasets.base import MOST_CLASSES, ArrayDataset, boxes_of, class_counts, labelled_rows, of_class_sets, painted
+from genrep.types import IGNORE, UNLABELLED, Batch
 
 
 def test_boxes_of_masks() -> None:
@@ -56,6 +58,26 @@ def test_class_sets_are_known_without_objects_until_they_are_removed() -> None:
     assert batch.without(torch.tensor([True] * 4)).unannotated.all()
     both = Batch.cat([batch, rectangles(2).with_slots(4).batch(torch.arange(2))])
     assert both.class_sets[1].tolist() == [True, True, True, False, True, True]
+
+
+def test_classes_may_be_numbered_in_another_order() -> None:
+    """What is known of each picture stays what it is, by name."""
+    data = rectangles(12, num_objects=2)
+    other = data.in_order(data.class_names[::-1])
+    assert other.class_names == data.class_names[::-1] and data.in_order(data.class_names) is data and data.in_order(("x", *data.class_names[1:])) is data
+    assert other.in_order(data.class_names).class_names == data.class_names
+
+    def named(each: ArrayDataset) -> list[object]:
+        name = {UNLABELLED: "", **dict(enumerate(each.class_names))}
+        pixels = {0: "nothing", IGNORE: "", **{i + 1: name[i] for i in range(len(each.class_names))}}
+        known = ([name[int(label)] for label in each.label], [[name[int(label)] for label in row] for row in each.object_labels])
+        return [*known, [pixels[int(value)] for value in each.semantic_mask.flatten()]]
+
+    ignored = replace(data, semantic_mask=data.semantic_mask.clone())
+    ignored.semantic_mask[0, 0] = IGNORE
+    assert named(ignored.in_order(other.class_names)) == named(ignored) and named(other) == named(data) != named(replace(other, class_names=data.class_names))
+    sets = of_class_sets("sets", data.class_names, data.pixels[:2], [{0, 2}, {1}], 2)
+    assert sets.in_order(other.class_names).classes.tolist() == [[0, 1, 0, 1], [0, 0, 1, 0]] and sets.in_order(other.class_names).label.tolist() == [-1, 2]
 
 
 def test_slots_are_added_and_cut_where_they_are_empty() -> None:

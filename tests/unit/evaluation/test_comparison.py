@@ -50,6 +50,30 @@ def test_a_difference_is_clear_beyond_both_intervals_together(second: float, cle
     assert row.clear(1) is clear
 
 
+@pytest.mark.parametrize(("second", "clear"), [(0.3, True), (0.23, False)])
+def test_a_figure_is_less_open_on_one_side_than_on_the_other(second: float, clear: bool) -> None:
+    """None of eight right leaves much open above and nothing below: with half of it to each side .23 would be clear."""
+    row = Row("x/top1", (0.0, second), ((0.0, 0.25), (second - 0.05, second + 0.3)))
+    assert row.clear(1) is clear and Row("x/top1", row.values[::-1], row.intervals[::-1]).clear(1) is clear
+
+
+def test_figures_of_other_sets_are_shown_and_not_compared(pair: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    other = run(tmp_path / "cells", SECOND)
+    write_json(other / "config.json", {"name": "own", "train": {}, "data": {"sets": ["/photos/cells"]}})
+    (row, *_) = figures_of_runs([*pair, other])
+    assert row.differences == (pytest.approx(0.04), None) and row.clear(2) is None and row.best is None
+    assert main(["compare", *map(str, (*pair, other))]) == 0
+    out = capsys.readouterr().out
+    assert "measured on other sets do not compare with A:\nA: fashion\nB: fashion\nC: /photos/cells\n" in out
+    assert "+0.04 *" in out and "0.94 [0.92, 0.96]" in out
+
+
+def test_no_figure_of_many_runs_is_cut(pair: list[Path], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["compare", *map(str, pair * 3)]) == 0
+    out = capsys.readouterr().out
+    assert out.count("0.94 [0.92, 0.96]") == 3 and "…" not in out
+
+
 @pytest.mark.parametrize(
     ("key", "best"),
     [("depth/abs_rel", 0), ("depth/rmse_m", 0), ("generation/scenes_kid", 0), ("generation/fid_imagenet", 0), ("posterior/head_nll", 0), ("depth/order", 1)],
@@ -75,7 +99,7 @@ def test_the_tables_and_the_file(pair: list[Path], tmp_path: Path, capsys: pytes
     assert f"A: {pair[0]}" in out and f"B: {pair[1]}" in out and "B - A" in out
     lines = {line.split("│")[1].strip(): line for line in out.splitlines() if "│" in line}
     assert "0.001" in lines["train.lr"] and "0.003" in lines["train.lr"] and "1,2" in lines["train.extra"]
-    assert "+0.04 *" in lines["classification/top1"] and "0.9 ± 0.02" in lines["classification/top1"] and "-0.03" in lines["generation/kid"]
+    assert "+0.04 *" in lines["classification/top1"] and "0.9 [0.88, 0.92]" in lines["classification/top1"] and "-0.03" in lines["generation/kid"]
     written = json.loads((tmp_path / "both.json").read_text())
     assert written["figures"]["generation/kid"] == {"values": [0.05, 0.02], "intervals": [None, None]} and written["settings"]["train.lr"] == [1e-3, 3e-3]
 

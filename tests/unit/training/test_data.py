@@ -127,6 +127,15 @@ def test_strict_stops_at_the_first_mistake(photos: Path, boxes: Path) -> None:
 
 def test_splits_must_have_the_classes_of_the_model(photos: Path) -> None:
     config = config_for(photos)
-    config = replace(config, model=replace(config.model, class_names=("green", "blue", "red")))
-    with pytest.raises(ValueError, match="`photos` has the classes blue, green, red in val; the model has green, blue, red"):
+    config = replace(config, model=replace(config.model, class_names=("green", "blue", "grey")))
+    with pytest.raises(ValueError, match=r"`photos` has the classes blue, green, red in val; the model has green, blue, grey\. They must be the same"):
         RunData(config).split("photos", "val")
+
+
+def test_classes_are_the_models_by_name(photos: Path) -> None:
+    """Class folders come in the order of the alphabet, a model's classes in its own."""
+    config = config_for(photos)
+    own = RunData(config).split("photos", "val")
+    found = RunData(replace(config, model=replace(config.model, class_names=("red", "blue", "green")))).split("photos", "val")
+    assert found.class_names == ("red", "blue", "green") and own.class_names == ("blue", "green", "red")
+    assert [found.class_names[label] for label in found.label] == [own.class_names[label] for label in own.label]
