@@ -12,14 +12,20 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from genrep.config import Config
-    from genrep.evaluation import evaluate
+    from genrep.evaluation import evaluate, write_report
     from genrep.model import GenRep
     from genrep.training import train
 
 __version__ = "0.1.0"
-__all__ = ["Config", "GenRep", "__version__", "evaluate", "train"]
+__all__ = ["Config", "GenRep", "__version__", "evaluate", "train", "write_report"]
 
-_HOME = {"Config": "genrep.config", "GenRep": "genrep.model", "evaluate": "genrep.evaluation", "train": "genrep.training"}
+_HOME = {
+    "Config": "genrep.config",
+    "GenRep": "genrep.model",
+    "evaluate": "genrep.evaluation",
+    "train": "genrep.training",
+    "write_report": "genrep.evaluation",
+}
 
 
 def __getattr__(name: str) -> Any:
