@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from genrep.config import Config
-    from genrep.evaluation import evaluate, write_report
+    from genrep.evaluation import evaluate
+    from genrep.evaluation.report import write_report
     from genrep.model import GenRep
     from genrep.training import train
 
@@ -24,7 +25,7 @@ _HOME = {
     "GenRep": "genrep.model",
     "evaluate": "genrep.evaluation",
     "train": "genrep.training",
-    "write_report": "genrep.evaluation",
+    "write_report": "genrep.evaluation.report",
 }
 
 

@@ -26,7 +26,12 @@ def add_wish_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--image", type=Path, metavar="FILE", help="a picture to begin from")
     parser.add_argument("--strength", type=float, help="with --image: how much of it is forgotten, 0 to 1 (default: .6; with --hidden 1)")
     parser.add_argument("--hidden", type=Path, metavar="FILE", help="with --image: a mask; where it is light the picture is made anew, elsewhere it is kept")
-    parser.add_argument("--reference", type=Path, metavar="FILE", help="a picture whose semantics drive the denoising; with the modulator `drawn` samples follow it closely, others hardly")
+    parser.add_argument(
+        "--reference",
+        type=Path,
+        metavar="FILE",
+        help="a picture whose semantics drive the denoising; with the modulator `drawn` samples follow it closely, others hardly",
+    )
     parser.add_argument("--likeness", type=float, help="with --reference: how much they do, 0 to 1 (default: 1)")
     parser.add_argument("--insistence", type=float, help="with places: how strongly the model's own detector pulls objects there (default: 1)")
 
