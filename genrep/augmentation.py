@@ -94,7 +94,7 @@ def _moved(batch: Batch, place: _Place, *, exact: bool) -> Batch:
         semantic_mask=of(batch.semantic_mask),
         instance_mask=of(batch.instance_mask),
         inv_depth=of(batch.inv_depth) * place.scale[:, None, None],  # what is larger is nearer
-        boxes_cxcywh=_boxes(batch, place).masked_fill((batch.object_labels == UNLABELLED)[..., None], 0.0),
+        boxes_cxcywh=_boxes(batch, place).masked_fill((batch.slots == UNLABELLED)[..., None], 0.0),
     )
 
 

@@ -10,6 +10,7 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
+from torch.nn.functional import pad
 
 IGNORE = 255
 """Mask value of a pixel without a label (the whole mask, where an image has none)."""
@@ -23,6 +24,7 @@ NOTHING_KNOWN: Mapping[str, float] = {
     "classes": 0,
     "has_classes": 0,
     "object_labels": UNLABELLED,
+    "ignored_labels": UNLABELLED,
     "boxes_cxcywh": 0,
     "has_objects": 0,
     "semantic_mask": IGNORE,
@@ -35,6 +37,15 @@ NOTHING_KNOWN: Mapping[str, float] = {
 def without(annotations: Mapping[str, Tensor], where: Bool[Tensor, " b"]) -> dict[str, Tensor]:
     """Annotations by name, [b ...] each, of which nothing is known in some rows."""
     return {name: value.masked_fill(where.view(-1, *(1,) * (value.ndim - 1)), NOTHING_KNOWN[name]) for name, value in annotations.items()}
+
+
+def unsure(present: Bool[Tensor, "b k"], ignored_labels: Int[Tensor, "b n"]) -> Bool[Tensor, " b"]:
+    """Whether something that is ignored is of a class that nothing else in the image is of.
+
+    >>> unsure(torch.tensor([[True, False]] * 3), torch.tensor([[-1], [0], [1]])).tolist()
+    [False, False, True]
+    """
+    return ~pad(present, (1, 0), value=True).gather(1, ignored_labels + 1).all(1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,11 +66,14 @@ class Batch:
     has_classes: Bool[Tensor, " b"]
     """Whether it is known, without its objects, which classes the image holds: all of them, or none; a label or objects say it, too."""
     object_labels: Int[Tensor, "b n"]
-    """Class of each object in order of painting (far to near); -1: empty slot."""
+    """Class of each object in order of painting (far to near); -1: none in this slot."""
+    ignored_labels: Int[Tensor, "b n"]
+    """Class of what lies in a slot's box where that is no object, but a crowd or something hard to make out: whoever finds it there is neither right nor
+    wrong; -1: none in this slot."""
     boxes_cxcywh: Float[Tensor, "b n 4"]
     """Tight around the visible part, normalised by (width, height); zeros in empty slots."""
     has_objects: Bool[Tensor, " b"]
-    """Whether the objects of the image are annotated at all."""
+    """Whether the objects of the image are annotated, all of them: what is no object, nor ignored, is none."""
     semantic_mask: UInt8[Tensor, "b h w"]
     """0 background, c + 1 class c, 255 unlabelled."""
     instance_mask: UInt8[Tensor, "b h w"]
@@ -80,11 +94,19 @@ class Batch:
         return (self.label == UNLABELLED) & ~self.has_objects & ~self.has_classes
 
     @property
+    def slots(self) -> Int[Tensor, "b n"]:
+        """Class of what lies in each box, an object or something ignored; -1: nothing."""
+        return torch.maximum(self.object_labels, self.ignored_labels)
+
+    @property
     def class_sets(self) -> tuple[Bool[Tensor, "b k"], Bool[Tensor, " b"]]:
-        """Which classes each image holds, and of which images that is known: those with classes, a label, annotated objects, or a mask without gaps."""
+        """Which classes each image holds, and of which images that is known: those with classes, a label, annotated objects, or a mask without gaps; but
+        not those in which something ignored is of a class of its own."""
         mask, num = self.semantic_mask.flatten(1).long(), self.classes.shape[1]
         painted = torch.zeros(len(mask), max(IGNORE, num) + 1, dtype=torch.bool, device=mask.device).scatter_(1, mask, True)[:, 1 : num + 1]
-        return torch.where(self.unannotated[:, None], painted, self.classes > 0), ~self.unannotated | (mask != IGNORE).all(1)
+        doubtful = unsure(self.classes > 0, self.ignored_labels)
+        told = (self.label != UNLABELLED) | self.has_classes | self.has_objects & ~doubtful
+        return torch.where(told[:, None], self.classes > 0, painted), told | (mask != IGNORE).all(1) & ~doubtful
 
     @property
     def single(self) -> Bool[Tensor, " b"]:

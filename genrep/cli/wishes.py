@@ -115,6 +115,7 @@ def layout(rows: Sequence[Sequence[Asked]], num_classes: int, image_size: tuple[
         label=torch.full((num,), UNLABELLED),
         classes=asked_counts(rows, num_classes),
         object_labels=labels,
+        ignored_labels=torch.full_like(labels, UNLABELLED),
         boxes_cxcywh=boxes,
         has_objects=torch.tensor([all(row) for row in placed]),
         has_classes=torch.zeros(num, dtype=torch.bool),

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from genrep.randomness import permutation
-from genrep.types import IGNORE, NOTHING_KNOWN, UNLABELLED, Batch, without
+from genrep.types import IGNORE, NOTHING_KNOWN, UNLABELLED, Batch, unsure, without
 
 MOST_CLASSES = IGNORE - 1
 """That a mask can tell apart, besides the background."""
@@ -52,6 +52,8 @@ class ArrayDataset(Dataset):
     has_objects: Bool[Tensor, " n"]
     instance_mask: UInt8[Tensor, "n h w"]
     semantic_mask: UInt8[Tensor, "n h w"]
+    ignored_labels: Int[Tensor, "n o"] | None = None
+    """None: nothing is ignored."""
     sources: Int[Tensor, "n o"] | None = None
     """Which picture of its split each object was cut from, where the set is composed of pictures; -1: empty slot."""
     inv_depth: Float[Tensor, "n h w"] | None = None
@@ -83,6 +85,7 @@ class ArrayDataset(Dataset):
             classes=self._counts(label, objects, indices),
             has_classes=torch.zeros(len(indices), dtype=torch.bool) if self.has_classes is None else of(self.has_classes),
             object_labels=objects,
+            ignored_labels=torch.full_like(objects, UNLABELLED) if self.ignored_labels is None else of(self.ignored_labels).long(),
             boxes_cxcywh=of(self.boxes_cxcywh),
             has_objects=of(self.has_objects),
             semantic_mask=of(self.semantic_mask),
@@ -107,20 +110,29 @@ class ArrayDataset(Dataset):
         return layer if int(instance_mask.amax()) < IGNORE else layer.masked_fill_(instance_mask == IGNORE, float("nan"))
 
     @property
+    def occupied(self) -> Bool[Tensor, "n o"]:
+        """Slots in which an object is, or something ignored."""
+        there = self.object_labels != UNLABELLED
+        return there if self.ignored_labels is None else there | (self.ignored_labels != UNLABELLED)
+
+    @property
     def has_depth(self) -> Bool[Tensor, " n"]:
         """Samples of which some depth is known."""
         return (self.instance_mask != IGNORE).flatten(1).any(1) & self.layered if self.inv_depth is None else self.inv_depth.isfinite().flatten(1).any(1)
 
     @property
     def classified(self) -> Bool[Tensor, " n"]:
-        """Samples of which classes or objects are known."""
-        known = (self.label != UNLABELLED) | self.has_objects
+        """Samples of which it is known which classes they hold."""
+        whole = self.has_objects
+        if self.ignored_labels is not None:
+            whole = whole & ~unsure(self.class_counts > 0, self.ignored_labels.long())
+        known = (self.label != UNLABELLED) | whole
         return known if self.has_classes is None else known | self.has_classes
 
     @property
     def annotated(self) -> Bool[Tensor, " n"]:
         """Samples of which anything is known."""
-        known = self.classified
+        known = self.classified | self.has_objects | self.occupied.any(1)
         return known if bool(known.all()) else known | (self.semantic_mask != IGNORE).flatten(1).any(1) | self.has_depth
 
     def first(self, num: int) -> ArrayDataset:
@@ -143,11 +155,12 @@ class ArrayDataset(Dataset):
         missing = num - self.object_labels.shape[1]
         if missing == 0:
             return self
-        assert missing > 0 or bool((self.object_labels[:, num:] == UNLABELLED).all())
+        assert missing > 0 or not bool(self.occupied[:, num:].any())
         return replace(
             self,
             object_labels=pad(self.object_labels, (0, missing), value=UNLABELLED),
             boxes_cxcywh=pad(self.boxes_cxcywh, (0, 0, 0, missing)),
+            ignored_labels=None if self.ignored_labels is None else pad(self.ignored_labels, (0, missing), value=UNLABELLED),
             sources=None if self.sources is None else pad(self.sources, (0, missing), value=UNLABELLED),
         )
 

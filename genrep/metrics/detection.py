@@ -32,9 +32,9 @@ class AveragePrecision:
 
 def _truth(batch: Batch) -> list[dict[str, Tensor]]:
     size = batch.image.shape[-2:]
-    used = batch.object_labels != UNLABELLED
+    used, crowd = batch.slots != UNLABELLED, (batch.ignored_labels != UNLABELLED).long()
     boxes = to_xyxy_px(batch.boxes_cxcywh, (size[0], size[1]))
-    return [{"boxes": b[u], "labels": c[u]} for b, c, u in zip(boxes, batch.object_labels, used, strict=True)]
+    return [{"boxes": b[u], "labels": c[u], "iscrowd": i[u]} for b, c, i, u in zip(boxes, batch.slots, crowd, used, strict=True)]
 
 
 def _found(detections: Detections) -> dict[str, Tensor]:
@@ -42,7 +42,7 @@ def _found(detections: Detections) -> dict[str, Tensor]:
 
 
 def average_precision(found: list[Detections], truth: Sequence[Batch]) -> AveragePrecision:
-    """AP of what was found against the annotated objects; images whose objects are not annotated do not count.
+    """AP of what was found against the annotated objects; images whose objects are not annotated do not count, nor do detections in what is ignored.
 
     Args:
         found: one entry per image, in the order of the batches.
@@ -75,13 +75,15 @@ def average_precision(found: list[Detections], truth: Sequence[Batch]) -> Averag
 
 
 def judged(found: Sequence[Detections], truth: Batch, *, iou: float = 0.5) -> tuple[Float[Tensor, " d"], Bool[Tensor, " d"]]:
-    """Scores of all detections in annotated images, and which of them are right: the best first, each takes the object of its class that it overlaps most,
-    by at least `iou`, and that no better one has taken, as COCO has it."""
+    """Scores of the detections in annotated images, and which of them are right: the best first, each takes the object of its class that it overlaps most,
+    by at least `iou`, and that no better one has taken, as COCO has it. Left out is what else lies, to that share of itself, in something ignored."""
     scores, right = [truth.boxes_cxcywh.new_zeros(0)], [truth.has_objects[:0]]
     for detections, true, known in zip(map(_found, found), _truth(truth), truth.has_objects.tolist(), strict=True):
         if known:
-            scores.append(detections["scores"])
-            right.append(_right(detections, true, iou))
+            hits = _right(detections, true, iou)
+            counts = hits | ~_ignored(detections, true, iou)
+            scores.append(detections["scores"][counts])
+            right.append(hits[counts])
     return torch.cat(scores), torch.cat(right)
 
 
@@ -90,12 +92,20 @@ def _right(found: dict[str, Tensor], true: dict[str, Tensor], least: float) -> B
     right = torch.zeros(len(found["labels"]), dtype=torch.bool)
     if not len(true["labels"]):
         return right
-    overlap = box_iou(found["boxes"], true["boxes"]).masked_fill(found["labels"][:, None] != true["labels"], 0.0)
+    overlap = box_iou(found["boxes"], true["boxes"]).masked_fill((found["labels"][:, None] != true["labels"]) | (true["iscrowd"] == 1), 0.0)
     for i in found["scores"].argsort(descending=True, stable=True).tolist():
         best, j = overlap[i].max(0)
         if best >= least:
             right[i], overlap[:, j] = True, 0.0
     return right
+
+
+def _ignored(found: dict[str, Tensor], true: dict[str, Tensor], least: float) -> Bool[Tensor, " d"]:
+    """Which detections of one image lie in something ignored of their class, by at least this share of themselves."""
+    boxes, others = found["boxes"][:, None], true["boxes"]
+    shared = (torch.minimum(boxes[..., 2:], others[:, 2:]) - torch.maximum(boxes[..., :2], others[:, :2])).clamp(min=0).prod(-1)
+    inside = shared >= least * (boxes[..., 2:] - boxes[..., :2]).prod(-1).clamp(min=1e-9)
+    return (inside & (found["labels"][:, None] == true["labels"]) & (true["iscrowd"] == 1)).any(1)
 
 
 def score_calibration_error(scores: Float[Tensor, " d"], right: Bool[Tensor, " d"], *, num_bins: int = 15) -> float:

@@ -10,7 +10,7 @@ from itertools import pairwise
 from typing import Any, ClassVar, Generic, TypeVar
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.ops import complete_box_iou_loss
@@ -19,7 +19,7 @@ from genrep.boxes import paired_iou, to_xyxy_px
 from genrep.layers import GroupNorm, Halving, Residual, wide
 from genrep.processes import total
 from genrep.tasks.confidence import Confidence
-from genrep.types import Batch, Features, FeatureSpec, Objects, Seen
+from genrep.types import UNLABELLED, Batch, Features, FeatureSpec, Objects, Seen
 
 Output = TypeVar("Output")
 Result = TypeVar("Result")
@@ -143,10 +143,18 @@ def mean_where(value: Float[Tensor, " b"], where: Tensor) -> Float[Tensor, ""]:
 
 
 def place_losses(
-    objectness: Float[Tensor, "b n"], class_logits: Float[Tensor, "b n k"], boxes_xyxy_px: Float[Tensor, "b n 4"], slot: Int[Tensor, "b n"], batch: Batch
+    objectness: Float[Tensor, "b n"],
+    class_logits: Float[Tensor, "b n k"],
+    boxes_xyxy_px: Float[Tensor, "b n 4"],
+    slot: Int[Tensor, "b n"],
+    batch: Batch,
+    *,
+    centres_px: Float[Tensor, "*b n 2"],
 ) -> tuple[Tensor, Tensor, Tensor]:
     """What places of an image (tokens, proposals) learn of the object `slot` they are matched to, -1 for none.
 
+    Args:
+        centres_px: (x, y) of the places: one that lies in something ignored, and is matched to none, may be an object or not.
     Returns:
         presence: cross-entropy of the objectness to the IoU of the place's own box, 0 where it is matched to none; summed over the
         places of annotated images. Class: cross-entropy. Extent: complete IoU loss. All three per place matched in any process.
@@ -156,9 +164,18 @@ def place_losses(
     boxes, truth = boxes_xyxy_px[row, place], to_xyxy_px(batch.boxes_cxcywh[row, chosen], (batch.image.shape[-2], batch.image.shape[-1]))
     quality = torch.zeros_like(objectness)
     quality[row, place] = paired_iou(boxes.detach(), truth)
-    presence = F.binary_cross_entropy_with_logits(objectness, quality, reduction="none")[batch.has_objects].sum()
+    presence = F.binary_cross_entropy_with_logits(objectness, quality, reduction="none")[
+        batch.has_objects[:, None] & ((slot >= 0) | ~_ignored(centres_px, batch))
+    ].sum()
     classes = F.cross_entropy(class_logits[row, place], batch.object_labels[row, chosen], reduction="sum")
     return presence / num, classes / num, complete_box_iou_loss(boxes, truth, reduction="sum") / num
+
+
+def _ignored(centres_px: Float[Tensor, "*b n 2"], batch: Batch) -> Bool[Tensor, "b n"]:
+    """Whether places lie in something that is ignored."""
+    low, high = to_xyxy_px(batch.boxes_cxcywh, (batch.image.shape[-2], batch.image.shape[-1]))[:, None].split(2, dim=-1)
+    inside = ((centres_px[..., None, :] > low) & (centres_px[..., None, :] < high)).all(-1)
+    return (inside & (batch.ignored_labels != UNLABELLED)[:, None]).any(-1)
 
 
 def shortlist_kl(logits: Float[Tensor, "r k"], targets: ObjectTargets) -> Float[Tensor, " r"]:

@@ -94,7 +94,8 @@ class Detection(Task[DetectionOutput, list[Detections]]):
         return _with_rescued(torch.where(best.isfinite(), slot, UNLABELLED), distance)
 
     def loss(self, output: DetectionOutput, batch: Batch) -> dict[str, Tensor]:
-        presence, classes, extent = place_losses(output.objectness, output.class_logits, output.boxes_xyxy_px, self.match(batch), batch)
+        slot = self.match(batch)
+        presence, classes, extent = place_losses(output.objectness, output.class_logits, output.boxes_xyxy_px, slot, batch, centres_px=self.centres_px)
         terms = {"objectness": presence, "object_class": classes, "box": 2 * extent}
         return {**terms, **region_losses(output.regions, batch)} if output.regions else terms
 

@@ -209,7 +209,8 @@ def region_losses(output: RegionOutput, batch: Batch) -> dict[str, Tensor]:
     Pixels of an object that several proposals match may be any of theirs; those of one without a proposal are nobody's.
     """
     slot = output.match(batch)
-    presence, classes, extent = place_losses(output.objectness, output.class_logits, output.boxes_xyxy_px, slot, batch)
+    low, high = output.looked_at_xyxy_px.split(2, dim=-1)
+    presence, classes, extent = place_losses(output.objectness, output.class_logits, output.boxes_xyxy_px, slot, batch, centres_px=(low + high) / 2)
     mine = slot[:, :, None, None] == torch.where(batch.instance_mask == 0, -2, batch.instance_mask.long() - 1)[:, None]
     right = torch.cat([~mine.any(1, keepdim=True), mine], 1)
     log_owner = F.pad(output.owner_logits(), (0, 0, 0, 0, 1, 0)).log_softmax(1)

@@ -126,7 +126,7 @@ class RunData:
             strict = self.config.data.strict
             data, problems = read_folder(folder, split, image_size=model.image_size, channels=channels, max_objects=MOST_OBJECTS, strict=strict)
             self.problems[name] = merged(self.problems.get(name, []), problems)
-            used = int((data.object_labels != UNLABELLED).sum(1).max())
+            used = int(data.occupied.sum(1).max())
             self._read[name, split] = replace(data.with_slots(max(1, used)).rows(permutation(len(data), 0, 0)), name=name)
         return self._read[name, split]
 

@@ -31,6 +31,7 @@ def locate(batch: Batch, rows: Int[Tensor, " m"], objects: SeenObjects) -> tuple
     told = {
         "classes": class_counts(batch.label[rows], labels, num_classes),
         "object_labels": labels,
+        "ignored_labels": torch.full_like(labels, UNLABELLED),
         "boxes_cxcywh": _slots(found.boxes_cxcywh, slots, 0.0),
         "has_objects": torch.ones_like(rows, dtype=torch.bool),
         "instance_mask": found.instance_mask,

@@ -102,6 +102,14 @@ def test_boxes_masks_and_pixels_grow_and_shrink_together() -> None:
             torch.testing.assert_close(found.image[row, :, y, x], colour[found.semantic_mask[row, y, x].long() - 1])
 
 
+def test_what_is_ignored_moves_too() -> None:
+    """As an object would, had it been one."""
+    ignored = replace(BATCH, object_labels=torch.full_like(BATCH.object_labels, UNLABELLED), ignored_labels=BATCH.object_labels)
+    place = _Place(torch.full((40, 2), 3), torch.full((40,), 1.25), torch.arange(40) % 2 == 0)
+    found, expected = (_moved(batch, place, exact=False).boxes_cxcywh for batch in (ignored, BATCH))
+    assert torch.equal(found, expected) and not torch.equal(found, BATCH.boxes_cxcywh)
+
+
 def test_pixels_between_others_are_mixed_of_them() -> None:
     """Twice as large, about the middle, as torchvision's bilinear resizing of it."""
     image = torch.rand(1, 3, 8, 8, generator=torch.Generator().manual_seed(0)) * 2 - 1

@@ -83,6 +83,12 @@ def test_classes_may_be_numbered_in_another_order() -> None:
 def test_slots_are_added_and_cut_where_they_are_empty() -> None:
     data = rectangles(6, num_objects=2)
     wide, narrow = data.with_slots(7), data.with_slots(2)
+    crowded = replace(data, ignored_labels=torch.full_like(data.object_labels, UNLABELLED))
+    crowded.ignored_labels[0, 2] = 1
+    assert crowded.with_slots(7).occupied.sum() == data.occupied.sum() + 1 and crowded.with_slots(7).batch(torch.arange(6)).ignored_labels[0, 2] == 1
+    assert (crowded.with_labels_for(torch.zeros(6, dtype=torch.bool)).ignored_labels == UNLABELLED).all()
+    with pytest.raises(AssertionError):
+        crowded.with_slots(2)
     assert wide.object_labels.shape == (6, 7) and narrow.boxes_cxcywh.shape == (6, 2, 4)
     assert torch.equal(narrow.with_slots(4).object_labels, data.object_labels)
     assert torch.equal(wide.batch(torch.arange(6)).classes, data.batch(torch.arange(6)).classes)

@@ -29,6 +29,7 @@ def _batch(has_objects: tuple[bool, bool] = (True, True)) -> Batch:
         label=torch.full((2,), -1),
         classes=torch.zeros(2, 3),
         object_labels=LABELS,
+        ignored_labels=torch.full_like(LABELS, -1),
         boxes_cxcywh=BOXES,
         has_objects=torch.tensor(has_objects),
         has_classes=torch.zeros(2, dtype=torch.bool),
@@ -88,9 +89,24 @@ def test_counts_must_match() -> None:
         average_precision(PERFECT[:1], [_batch()])
 
 
+def test_what_is_found_in_a_crowd_is_neither_right_nor_wrong() -> None:
+    """An apple, and a crowd of apples below it: seven of these are found before the one that counts."""
+    labels, ignored = torch.tensor([[0, -1]]), torch.tensor([[-1, 0]])
+    boxes = torch.tensor([[[0.25, 0.25, 0.25, 0.25], [0.5, 0.75, 1.0, 0.5]]])
+    batch = replace(_batch().rows(slice(1)), object_labels=labels, ignored_labels=ignored, boxes_cxcywh=boxes)
+    inside = [[4.0 * i, 18, 4.0 * i + 4, 30] for i in range(7)]
+    found = [_found([*inside, [4, 4, 12, 12]], [0] * 8, [0.9] * 7 + [0.5])]
+    assert average_precision(found, [batch]).ap == pytest.approx(1)
+    assert average_precision(found, [replace(batch, ignored_labels=torch.full_like(labels, -1))]).ap < 0.2
+    assert average_precision([_found([*inside, [4, 4, 12, 12]], [1] * 7 + [0])], [batch]).ap == pytest.approx(1), "of another class nothing is to be found"
+    scores, right = judged(found, batch)
+    assert scores.tolist() == [0.5] and right.tolist() == [True]
+
+
+@pytest.mark.parametrize("num_crowds", [0, 2])
 @pytest.mark.parametrize("seed", range(20))
-def test_what_is_right_is_what_coco_says(seed: int) -> None:
-    """Crowded boxes of two classes, scores far apart, by pycocotools' own matching."""
+def test_what_is_right_is_what_coco_says(seed: int, num_crowds: int) -> None:
+    """Boxes of two classes on top of each other, the last of them crowds, scores far apart, by pycocotools' own matching."""
     generator = torch.Generator().manual_seed(seed)
 
     def boxes(num: int) -> Tensor:
@@ -101,23 +117,26 @@ def test_what_is_right_is_what_coco_says(seed: int) -> None:
     true_labels, labels = (torch.randint(2, (num,), generator=generator) for num in (5, 12))
     scores = (torch.randperm(12, generator=generator) + 0.5) / 12
     cxcywh = torch.cat([true[:, :2] + true[:, 2:], 2 * (true[:, 2:] - true[:, :2])], 1) / 2 / size
-    batch = replace(_batch().rows(slice(1)), boxes_cxcywh=cxcywh[None], object_labels=true_labels[None])
+    crowd = torch.arange(5) >= 5 - num_crowds
+    object_labels, ignored_labels = (torch.where(where, true_labels, -1)[None] for where in (~crowd, crowd))
+    batch = replace(_batch().rows(slice(1)), boxes_cxcywh=cxcywh[None], object_labels=object_labels, ignored_labels=ignored_labels)
     got, right = judged([Detections(found, scores, labels)], batch)
-    evaluation = _coco_matches(true, true_labels, found, labels, scores)
-    assert torch.equal(got, scores) and {i for i in range(12) if right[i]} == evaluation
+    matched, ignored = _coco_matches(true, true_labels, found, labels, scores, crowd)
+    kept = [i for i in range(12) if i not in ignored]
+    assert torch.equal(got, scores[kept]) and {i for i, hit in zip(kept, right.tolist(), strict=True) if hit} == matched - ignored
 
 
-def _coco_matches(true: Tensor, true_labels: Tensor, found: Tensor, labels: Tensor, scores: Tensor) -> set[int]:
-    """Which detections pycocotools matches at IoU .5."""
+def _coco_matches(true: Tensor, true_labels: Tensor, found: Tensor, labels: Tensor, scores: Tensor, crowd: Tensor) -> tuple[set[int], set[int]]:
+    """Which detections pycocotools matches at IoU .5, and which of them it ignores."""
 
-    def entry(i: int, box: Tensor, label: Tensor) -> dict[str, Any]:
+    def entry(i: int, box: Tensor, label: Tensor, crowd: bool = False) -> dict[str, Any]:
         x0, y0, x1, y1 = box.double().tolist()
         w, h = x1 - x0, y1 - y0
-        return {"id": i + 1, "image_id": 1, "category_id": int(label), "bbox": [x0, y0, w, h], "area": w * h, "iscrowd": 0}
+        return {"id": i + 1, "image_id": 1, "category_id": int(label), "bbox": [x0, y0, w, h], "area": w * h, "iscrowd": int(crowd)}
 
     truth, answers = COCO(), COCO()
     heading = {"images": [{"id": 1}], "categories": [{"id": 0}, {"id": 1}]}
-    truth.dataset = heading | {"annotations": [entry(i, *pair) for i, pair in enumerate(zip(true, true_labels, strict=True))]}
+    truth.dataset = heading | {"annotations": [entry(i, *each) for i, each in enumerate(zip(true, true_labels, crowd.tolist(), strict=True))]}
     rows = zip(found, labels, strict=True)
     answers.dataset = heading | {"annotations": [entry(i, *pair) | {"score": float(scores[i])} for i, pair in enumerate(rows)]}
     with contextlib.redirect_stdout(io.StringIO()):
@@ -126,7 +145,10 @@ def _coco_matches(true: Tensor, true_labels: Tensor, found: Tensor, labels: Tens
         judge = COCOeval(truth, answers, "bbox")
         judge.evaluate()
     of_all_sizes = [each for each in judge.evalImgs if each and each["aRng"] == [0, 1e10]]
-    return {int(i) - 1 for each in of_all_sizes for i, match in zip(each["dtIds"], each["dtMatches"][0], strict=True) if match}
+    matched, ignored = (
+        {int(i) - 1 for each in of_all_sizes for i, found in zip(each["dtIds"], each[what][0], strict=True) if found} for what in ("dtMatches", "dtIgnore")
+    )
+    return matched, ignored
 
 
 def test_score_calibration_error() -> None:

@@ -16,7 +16,7 @@ from genrep.boxes import to_cxcywh, to_xyxy_px
 from genrep.tasks import Detection
 from genrep.tasks.detection import DetectionOutput
 from genrep.tasks.regions import REACH, STEP, RegionOutput, propose
-from genrep.types import UNLABELLED, Batch, Features, FeatureSpec
+from genrep.types import IGNORE, UNLABELLED, Batch, Features, FeatureSpec
 
 SPEC = FeatureSpec(image_size=(32, 48), taps=(4,), tap_stride=4, stem=(4,), stem_strides=(1,))
 HEAD = Detection(SPEC, 3, width=8, num_proposals=12)
@@ -47,6 +47,30 @@ def test_every_object_keeps_a_token_however_they_lie(found: Tensor) -> None:
     slot = HEAD.match(batch_of(found))
     assert set(slot[0].tolist()) - {UNLABELLED} == set(range(len(found)))
     assert (slot[1] == UNLABELLED).all()
+
+
+@pytest.mark.parametrize("num_proposals", [0, 12])
+def test_no_place_in_something_ignored_learns_that_nothing_is_there(num_proposals: int) -> None:
+    """But those of an object in it learn of that."""
+    torch.manual_seed(0)
+    head = Detection(SPEC, 3, width=8, num_proposals=num_proposals)
+    batch = batch_of(torch.tensor([[8.0, 8, 16, 16], [4, 4, 28, 28]]))
+    batch.object_labels[0, 1] = UNLABELLED
+    crowd = torch.full_like(batch.object_labels, UNLABELLED)
+    crowd[0, 1] = 2
+    batch = replace(batch, ignored_labels=crowd, instance_mask=torch.full_like(batch.instance_mask, IGNORE))
+    output = head(Features((normal(2, 4, 8, 12),), (normal(2, 4, 32, 48),), scan=None))
+    output.objectness.retain_grad()
+    regions = output.regions
+    if regions:
+        regions.objectness.retain_grad()
+    sum(head.loss(output, batch).values()).backward()
+    learns, centres, slot = output.objectness.grad != 0, head.centres_px.expand(2, -1, -1), head.match(batch)
+    if regions:
+        low, high = regions.looked_at_xyxy_px.split(2, dim=-1)
+        learns, centres, slot = regions.objectness.grad != 0, (low + high) / 2, regions.match(batch)
+    free = ~((centres > 4) & (centres < 28)).all(-1) & (slot < 0)
+    assert learns[1].all() and learns[0].tolist() == (free | (slot >= 0))[0].tolist() and not bool(learns[0].all())
 
 
 @given(found=boxes(low=4))
