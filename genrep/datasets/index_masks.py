@@ -18,6 +18,8 @@ from genrep.datasets.problems import Problems
 from genrep.types import IGNORE, UNLABELLED
 
 MODES = ("1", "L", "P")
+MOST_IGNORED = 0.1
+"""Share of a mask that may be ignored, as borders are, where the classes in the rest are all that the picture holds."""
 EXPECTED = "8-bit grey or palette, each pixel the index of its class"
 
 
@@ -34,6 +36,8 @@ class Semantic:
     """0 background, c + 1 class c, 255 unlabelled."""
     classes: frozenset[int]
     """The classes in it, before it was shrunk."""
+    is_sure: bool
+    """Whether the picture holds no others."""
 
 
 def semantic_of(path: Path, size: tuple[int, int], *, own: tuple[int, int], meaning: Mapping[int, int], problems: Problems) -> Semantic:
@@ -48,14 +52,15 @@ def semantic_of(path: Path, size: tuple[int, int], *, own: tuple[int, int], mean
         indices = read_png(path, MODES, own=own, expected=EXPECTED).astype(np.uint8)
     except ValueError as error:
         problems.fix(where, f"{error}; the picture is kept without mask")
-        return Semantic(torch.full(size, IGNORE, dtype=torch.uint8), frozenset())
+        return Semantic(torch.full(size, IGNORE, dtype=torch.uint8), frozenset(), False)
     present = [int(index) for index in np.unique(indices)]
     if unknown := [index for index in present if index not in meaning]:
         problems.fix(where, f"index {', '.join(map(str, unknown[:5]))} is no class (known: {min(meaning)} to {_last(meaning)}); its pixels are ignored")
     cover = [np.asarray(Image.fromarray((indices == index).view(np.uint8) * 255).resize(size[::-1], Image.Resampling.BOX)) for index in present]
     meanings = torch.tensor([meaning.get(index, IGNORE) for index in present], dtype=torch.uint8)
     most = torch.from_numpy(np.stack(cover).argmax(0))
-    return Semantic(meanings[most], frozenset(int(value) - 1 for value in meanings if 0 < value < IGNORE))
+    is_sure = not unknown and float(np.isin(indices, [index for index in present if meaning[index] == IGNORE]).mean()) <= MOST_IGNORED
+    return Semantic(meanings[most], frozenset(int(value) - 1 for value in meanings if 0 < value < IGNORE), is_sure)
 
 
 def _last(meaning: Mapping[int, int]) -> int:
@@ -70,7 +75,7 @@ class Masked:
     mask: Path | None
     meaning: Mapping[int, int]
     label: int | None
-    """None: the class in the mask, if there is one alone."""
+    """None: the class in the mask, if there is one alone, and hardly any pixel is ignored."""
 
 
 def read_masked(
@@ -88,9 +93,9 @@ def read_masked(
         except ValueError as error:
             problems.drop(str(picture.file.relative_to(root)), str(error))
             continue
-        nothing = Semantic(torch.full(image_size, IGNORE, dtype=torch.uint8), frozenset())
+        nothing = Semantic(torch.full(image_size, IGNORE, dtype=torch.uint8), frozenset(), False)
         semantic = semantic_of(picture.mask, image_size, own=own, meaning=picture.meaning, problems=problems) if picture.mask else nothing
-        only = next(iter(semantic.classes)) if len(semantic.classes) == 1 else UNLABELLED
+        only = next(iter(semantic.classes)) if semantic.is_sure and len(semantic.classes) == 1 else UNLABELLED
         pixels.append(found)
         masks.append(semantic.mask)
         labels.append(only if picture.label is None else picture.label)

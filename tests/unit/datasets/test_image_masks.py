@@ -107,6 +107,19 @@ def test_names_that_cannot_be_are_one_line(tmp_path: Path, names: str | bytes, s
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(("index", "rows", "is_known"), [(255, 21, False), (255, 2, True), (9, 2, False)])
+def test_a_class_is_the_label_where_little_else_can_be_there(tmp_path: Path, index: int, rows: int, is_known: bool) -> None:
+    """Of 24 rows most are ignored, or a border is, or some are of a class that has no name."""
+    root = write_masks(tmp_path / "set", num=4)
+    for number in range(4):
+        mask = np.ones((24, 32), np.uint8)
+        mask[:rows] = index
+        Image.fromarray(mask).save(root / "masks" / f"{number}.png")
+    data, _ = read_folder(root, "train", image_size=SIZE)
+    assert data.label.unique().tolist() == [0 if is_known else UNLABELLED]
+    assert (data.batch(torch.arange(len(data))).class_sets[1] == is_known).all()
+
+
 def test_masks_of_0_and_255_alone_say_what_to_write(tmp_path: Path) -> None:
     root = write_masks(tmp_path / "set", num=4, names="")
     for number in range(4):
