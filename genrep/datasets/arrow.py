@@ -118,14 +118,14 @@ def _entries(row: Row, names: tuple[str, ...], problems: Problems) -> list[Entry
         boxes, classes = [], []
     if not isinstance(boxes, list) or not isinstance(classes, list) or len(boxes) != len(classes):
         problems.drop(row.where, f"`{OBJECTS}` needs as many boxes ({', '.join(BOXES)}) as classes ({', '.join(CATEGORIES)}); its objects are")
-        return []
+        return [Entry(row.where, UNLABELLED, None, None, False)]
     found = []
     for number, (box, label) in enumerate(zip(boxes, classes, strict=True)):
         where = f"{row.where} object {number}"
         if type(label) is not int or not 0 <= label < len(names):
             problems.drop(where, f"unknown class {str(label)[:20]}; known: 0 to {len(names) - 1}")
-        else:
-            found.append(Entry(where, label, box, None, False))
+            label = UNLABELLED
+        found.append(Entry(where, label, box, None, False))
     return found
 
 

@@ -13,6 +13,7 @@ from genrep.datasets.images import SPLITS, inside, of_split, with_val
 from genrep.datasets.objects import Contents, Entry, Picture
 from genrep.datasets.problems import Problems
 from genrep.registry import lookup
+from genrep.types import UNLABELLED
 
 
 def annotation_files(root: Path) -> dict[str, Path]:
@@ -150,17 +151,19 @@ def _attach(file: Path, entries: list[Any], pictures: dict[int, Picture | None],
     num_crowd = num_lost = 0
     for where, entry in _dicts(f"{file.name} annotation", entries, problems):
         key, category = entry.get("image_id"), entry.get("category_id")
-        is_crowd = bool(entry.get("iscrowd"))
+        label = order.get(category, UNLABELLED) if type(category) is int else UNLABELLED
+        is_crowd = bool(entry.get("iscrowd")) and label != UNLABELLED
         if type(key) is not int or key not in pictures:
             problems.drop(where, f"belongs to no picture of the file (image_id {str(key)[:20]})")
-        elif type(category) is not int or category not in order:
+            continue
+        if label == UNLABELLED:
             problems.drop(where, f"unknown class {str(category)[:20]}; known: {known}")
-        elif (picture := pictures[key]) is None:
-            num_lost += 1
-        else:
-            picture.entries.append(Entry(where, order[category], entry.get("bbox"), entry.get("segmentation"), is_crowd))
+        if (picture := pictures[key]) is not None:
+            picture.entries.append(Entry(where, label, entry.get("bbox"), entry.get("segmentation"), is_crowd))
             num_crowd += is_crowd
+        elif label != UNLABELLED:
+            num_lost += 1
     if num_crowd:
-        problems.note(file.name, f"{num_crowd} crowd annotations are no objects; their pixels are ignored", num_dropped=num_crowd)
+        problems.note(file.name, f"{num_crowd} crowd annotations are no objects; what is in them is ignored", num_dropped=num_crowd)
     if num_lost:
         problems.drop(file.name, f"{num_lost} annotations belong to pictures that cannot be used", num_lost)

@@ -7,25 +7,21 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from jaxtyping import Float, Int, UInt8
-from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor
 
 from genrep.boxes import to_cxcywh
 from genrep.datasets.base import MOST_CLASSES, ArrayDataset, painted
-from genrep.datasets.coco_masks import mask_of, numbers
+from genrep.datasets.coco_masks import mask_of
 from genrep.datasets.images import read_picture
 from genrep.datasets.index_masks import indices_of, semantic_of
+from genrep.datasets.object_places import Box, Mask, box_around, corners_of, covered, cut, filled, place_of, touched
 from genrep.datasets.problems import Problems
 from genrep.types import IGNORE, UNLABELLED
 
 SLACK_PX = 1.0
 """How far a box may reach outside its picture by rounding."""
-
-Mask = NDArray[np.bool_]
 
 
 @dataclass
@@ -34,6 +30,7 @@ class Entry:
 
     where: str
     label: int
+    """-1: of none that is known, so that the annotation is lost, which is reported before."""
     bbox: Any
     segmentation: Any
     is_crowd: bool
@@ -57,7 +54,7 @@ class Picture:
     @property
     def num_things(self) -> int:
         """The picture and its objects."""
-        return 1 + sum(not entry.is_crowd for entry in self.entries)
+        return 1 + sum(not entry.is_crowd and entry.label != UNLABELLED for entry in self.entries)
 
 
 @dataclass(frozen=True)
@@ -72,8 +69,10 @@ class Contents:
 
 @dataclass(frozen=True)
 class _Object:
+    """Or a crowd."""
+
     label: int
-    box_xyxy_px: tuple[float, float, float, float]
+    box_xyxy_px: Box
     mask: Mask | None
     """In the picture's own size."""
 
@@ -84,20 +83,35 @@ class _Object:
 
 
 @dataclass(frozen=True)
+class _Found:
+    """What a picture's annotations come to."""
+
+    objects: list[_Object]
+    """In order of painting."""
+    crowds: list[_Object]
+    lost: list[Mask]
+    """Where annotations are that cannot be used."""
+
+
+@dataclass(frozen=True)
 class _Sample:
     pixels: UInt8[Tensor, "c h w"]
+    label: int
     object_labels: Int[Tensor, " o"]
+    ignored_labels: Int[Tensor, " o"]
     boxes_cxcywh: Float[Tensor, "o 4"]
     instance_mask: UInt8[Tensor, "h w"]
     semantic_mask: UInt8[Tensor, "h w"] | None
     """None: what the objects' masks say."""
-    is_annotated: bool
+    has_objects: bool
 
 
 def read_objects(contents: Contents, *, image_size: tuple[int, int], channels: int, max_objects: int, problems: Problems) -> ArrayDataset:
     """All pictures that can be read, with their objects in order of area, large (taken as far) to small.
 
-    Masks are known where every object of a picture has one. An image with objects of one class has it as label.
+    Masks are known where every object of a picture has one. A picture all of whose annotations are of one class has it as label. Crowds are ignored: they
+    have slots after the objects. Of a picture that lost an annotation, or has more than there are slots for, it is not known that there are no more objects,
+    and its mask is unlabelled where the lost one is.
 
     Args:
         max_objects: slots; of pictures with more the largest objects are kept, at most 254.
@@ -118,7 +132,7 @@ def read_objects(contents: Contents, *, image_size: tuple[int, int], channels: i
 
 
 def _has_masks(contents: Contents) -> bool:
-    return any(entry.segmentation for picture in contents.pictures for entry in picture.entries)
+    return any(entry.segmentation and not entry.is_crowd for picture in contents.pictures for entry in picture.entries)
 
 
 @dataclass(frozen=True)
@@ -142,19 +156,37 @@ class _Reader:
             what = f"is (height, width) {own}, its annotation says {picture.announced}, so boxes would be misplaced"
             self.problems.drop(picture.name, what, picture.num_things)
             return None
-        objects = [found for entry in picture.entries if not entry.is_crowd and (found := self._object(entry, own))]
-        objects.sort(key=lambda found: -found.area_px)
-        if len(objects) > self.max_objects:
-            what = f"{len(objects)} objects, the {self.max_objects} largest are kept; raise `max_objects` to keep all"
-            self.problems.note(picture.name, what, num_dropped=len(objects) - self.max_objects)
-        crowd = [mask for entry in picture.entries if entry.is_crowd and (mask := self._mask(entry, own)) is not None]
-        kept = objects[: self.max_objects]
-        labels, boxes = torch.full((self.max_objects,), UNLABELLED), torch.zeros(self.max_objects, 4)
-        for slot, found in enumerate(kept):
-            labels[slot] = found.label
-            boxes[slot] = to_cxcywh(torch.tensor(found.box_xyxy_px), own)
-        instance_mask = self._paint(objects, crowd) if picture.is_annotated else torch.full(self.image_size, IGNORE, dtype=torch.uint8)
-        return _Sample(pixels, labels, boxes, instance_mask, self._semantic(picture, own), picture.is_annotated)
+        found = self._found(picture, own)
+        num = len(found.objects) + len(found.crowds)
+        if len(found.objects) > self.max_objects:
+            what = f"{len(found.objects)} objects, the {self.max_objects} largest are kept; raise `max_objects` to keep all"
+            self.problems.note(picture.name, what, num_dropped=len(found.objects) - self.max_objects)
+        labels, boxes = torch.full((2, self.max_objects), UNLABELLED), torch.zeros(self.max_objects, 4)
+        for slot, each in enumerate([*found.objects, *found.crowds][: self.max_objects]):
+            labels[int(slot >= len(found.objects)), slot] = each.label
+            boxes[slot] = to_cxcywh(torch.tensor(each.box_xyxy_px), own)
+        classes = {entry.label for entry in picture.entries}
+        return _Sample(
+            pixels=pixels,
+            label=classes.pop() if len(classes) == 1 and found.objects else UNLABELLED,
+            object_labels=labels[0],
+            ignored_labels=labels[1],
+            boxes_cxcywh=boxes,
+            instance_mask=self._paint(found, own) if picture.is_annotated else torch.full(self.image_size, IGNORE, dtype=torch.uint8),
+            semantic_mask=self._semantic(picture, own),
+            has_objects=picture.is_annotated and not found.lost and num <= self.max_objects,
+        )
+
+    def _found(self, picture: Picture, own: tuple[int, int]) -> _Found:
+        found = _Found([], [], [])
+        for entry in picture.entries:
+            read = self._object(entry, own) if entry.label != UNLABELLED else None
+            if read is None:
+                found.lost.append(place_of(entry.segmentation, entry.bbox, own))
+            else:
+                (found.crowds if entry.is_crowd else found.objects).append(read)
+        found.objects.sort(key=lambda each: -each.area_px)
+        return found
 
     def _semantic(self, picture: Picture, own: tuple[int, int]) -> UInt8[Tensor, "h w"] | None:
         if picture.semantic_mask is None or len(self.meaning) > MOST_CLASSES + 2:
@@ -164,14 +196,14 @@ class _Reader:
     def _object(self, entry: Entry, own: tuple[int, int]) -> _Object | None:
         mask = self._mask(entry, own)
         try:
-            box = _box_of(mask) if entry.bbox is None and mask is not None else _corners(entry.bbox)
-            cut = _cut(box, own)
+            box = box_around(mask) if entry.bbox is None and mask is not None else corners_of(entry.bbox)
+            inside = cut(box, own)
         except ValueError as error:
-            self.problems.drop(entry.where, str(error))
+            self.problems.drop(entry.where, str(error), 0 if entry.is_crowd else 1)  # crowds are counted where they are read
             return None
-        if max(abs(a - b) for a, b in zip(cut, box, strict=True)) > SLACK_PX:
+        if max(abs(a - b) for a, b in zip(inside, box, strict=True)) > SLACK_PX:
             self.problems.fix(entry.where, f"box {list(box)} reaches outside the image of {own[1]} x {own[0]}; cut to it")
-        return _Object(entry.label, cut, mask)
+        return _Object(entry.label, inside, mask)
 
     def _mask(self, entry: Entry, own: tuple[int, int]) -> Mask | None:
         if not entry.segmentation:
@@ -182,68 +214,35 @@ class _Reader:
             self.problems.fix(entry.where, f"{error}; mask left out")
             return None
 
-    def _paint(self, objects: list[_Object], crowd: list[Mask]) -> Tensor:
-        """The instance mask; crowds and objects without a slot are ignored, and so is all if a mask is missing."""
+    def _paint(self, found: _Found, own: tuple[int, int]) -> Tensor:
+        """The instance mask. Crowds and objects without a slot are ignored, as is whatever a lost annotation touches; so is all if an object has no mask."""
         canvas = torch.zeros(self.image_size, dtype=torch.uint8)
-        if not self.has_masks or any(found.mask is None for found in objects):
+        if not self.has_masks or any(each.mask is None for each in found.objects):
             return canvas.fill_(IGNORE)
-        for mask in crowd:
-            canvas[_shrunk(mask, self.image_size)] = IGNORE
-        for slot, found in enumerate(objects):
-            assert found.mask is not None
-            canvas[_shrunk(found.mask, self.image_size)] = slot + 1 if slot < self.max_objects else IGNORE
+        for crowd in found.crowds:
+            canvas[covered(filled(crowd.box_xyxy_px, own) if crowd.mask is None else crowd.mask, self.image_size)] = IGNORE
+        for slot, each in enumerate(found.objects):
+            assert each.mask is not None
+            canvas[covered(each.mask, self.image_size)] = slot + 1 if slot < self.max_objects else IGNORE
+        for place in found.lost:
+            canvas[touched(place, self.image_size)] = IGNORE
         return canvas
-
-
-def _corners(bbox: Any) -> tuple[float, float, float, float]:
-    values = numbers(bbox, "`bbox`")
-    if len(values) != 4 or values[2] <= 0 or values[3] <= 0:
-        raise ValueError(f"`bbox` must be [x, y, width, height] with positive sizes; found {str(bbox)[:60]}")
-    x, y, width, height = values
-    return x, y, x + width, y + height
-
-
-def _box_of(mask: Mask) -> tuple[float, float, float, float]:
-    y, x = np.nonzero(mask)
-    if len(y) == 0:
-        raise ValueError("no `bbox`, and an empty mask")
-    return float(x.min()), float(y.min()), float(x.max() + 1), float(y.max() + 1)
-
-
-def _cut(box: tuple[float, float, float, float], own: tuple[int, int]) -> tuple[float, float, float, float]:
-    """The part of a box inside the picture."""
-    height, width = own
-    x0, y0, x1, y1 = max(box[0], 0.0), max(box[1], 0.0), min(box[2], float(width)), min(box[3], float(height))
-    if x0 >= x1 or y0 >= y1:
-        raise ValueError(f"box {list(box)} lies outside the image of {width} x {height}")
-    return x0, y0, x1, y1
-
-
-def _shrunk(mask: Mask, size: tuple[int, int]) -> Tensor:
-    """Whether at least half of each new pixel is covered."""
-    cover = Image.fromarray(mask.astype(np.uint8) * 255).resize(size[::-1], Image.Resampling.BOX)
-    return torch.from_numpy(np.array(cover) >= 128)
 
 
 def _dataset(name: str, class_names: tuple[str, ...], samples: list[_Sample]) -> ArrayDataset:
     object_labels = torch.stack([sample.object_labels for sample in samples])
+    ignored_labels = torch.stack([sample.ignored_labels for sample in samples])
     instance_mask = torch.stack([sample.instance_mask for sample in samples])
     by_owner = painted(instance_mask, object_labels, len(class_names))
     return ArrayDataset(
         name=name,
         class_names=class_names,
         pixels=torch.stack([sample.pixels for sample in samples]),
-        label=_only_class(object_labels),
+        label=torch.tensor([sample.label for sample in samples]),
         object_labels=object_labels,
+        ignored_labels=ignored_labels if bool((ignored_labels != UNLABELLED).any()) else None,
         boxes_cxcywh=torch.stack([sample.boxes_cxcywh for sample in samples]),
-        has_objects=torch.tensor([sample.is_annotated for sample in samples]),
+        has_objects=torch.tensor([sample.has_objects for sample in samples]),
         instance_mask=instance_mask,
         semantic_mask=torch.stack([mask if sample.semantic_mask is None else sample.semantic_mask for sample, mask in zip(samples, by_owner, strict=True)]),
     )
-
-
-def _only_class(object_labels: Int[Tensor, "n o"]) -> Int[Tensor, " n"]:
-    """The class of pictures whose objects are all of one class."""
-    highest = object_labels.amax(1)
-    same = ((object_labels == highest[:, None]) | (object_labels == UNLABELLED)).all(1)
-    return torch.where(same, highest, UNLABELLED)

@@ -7,10 +7,11 @@ from pathlib import Path
 
 from genrep.datasets.base import ArrayDataset
 from genrep.datasets.images import FORMATS, existing_folder, inside, is_picture, of_split, read_names, with_val
-from genrep.datasets.objects import Contents, Picture, read_objects
+from genrep.datasets.objects import Contents, Entry, Picture, read_objects
 from genrep.datasets.problems import Problem, Problems
 from genrep.datasets.voc_xml import Annotation, read_annotation
 from genrep.registry import lookup
+from genrep.types import UNLABELLED
 
 PICTURES, ANNOTATIONS, MASKS, NAMES = "JPEGImages", "Annotations", "SegmentationClass", "classes.txt"
 LISTS = {"train": ("train", "trainval"), "val": ("val",), "test": ("test",)}
@@ -115,16 +116,19 @@ def _picture(path: Path, name: str, class_names: tuple[str, ...], problems: Prob
     if not picture.is_annotated:
         problems.note(file.name, "is not there; the picture has no objects that are known")
     picture.semantic_mask = mask if mask.is_file() else None
-    num_difficult = 0
+    _attach(picture, annotation, class_names, problems)
+    return picture
+
+
+def _attach(picture: Picture, annotation: Annotation, class_names: tuple[str, ...], problems: Problems) -> None:
+    """Give a picture its objects, and a sign of each that is lost."""
     for each in annotation.objects:
         if each.class_name not in class_names:
             problems.drop(each.where, f"unknown class {each.class_name[:40]}; known: {', '.join(class_names)}")
-        else:
-            picture.entries.append(each.entry(class_names.index(each.class_name)))
-            num_difficult += each.is_difficult
-    if num_difficult:
-        problems.note(picture.name, f"{num_difficult} difficult objects are set aside, as crowds are", num_dropped=num_difficult)
-    return picture
+        picture.entries.append(each.entry(class_names.index(each.class_name) if each.class_name in class_names else UNLABELLED))
+    if num := sum(entry.is_crowd and entry.label != UNLABELLED for entry in picture.entries):
+        problems.note(picture.name, f"{num} difficult objects are set aside, as crowds are", num_dropped=num)
+    picture.entries += [Entry(picture.name, UNLABELLED, None, None, False)] * annotation.num_lost
 
 
 def _locate(path: Path, name: str, annotation: Annotation) -> Path:

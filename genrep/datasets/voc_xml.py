@@ -42,6 +42,8 @@ class Annotation:
     announced: tuple[int | None, int | None]
     """(height, width)."""
     objects: tuple[Found, ...]
+    num_lost: int = 0
+    """Further ones, which cannot be used."""
 
 
 def parse_xml(file: Path) -> Element:
@@ -80,14 +82,15 @@ def read_annotation(file: Path, problems: Problems) -> Annotation | None:
     except (ValueError, OSError) as error:
         problems.drop(file.name, str(error))
         return None
-    objects = []
+    objects, num_lost = [], 0
     for number, element in enumerate(root.iterfind("object"), 1):
         where = f"{file.name} object {number}"
         try:
             objects.append(_object(where, element))
         except ValueError as error:
             problems.drop(where, str(error))
-    return Annotation(file, _text(root, "filename"), (_announced(root, "height"), _announced(root, "width")), tuple(objects))
+            num_lost += 1
+    return Annotation(file, _text(root, "filename"), (_announced(root, "height"), _announced(root, "width")), tuple(objects), num_lost)
 
 
 def _object(where: str, element: Element) -> Found:

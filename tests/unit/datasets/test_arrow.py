@@ -171,7 +171,8 @@ def test_objects_that_make_no_sense_are_left_out(tmp_path: Path) -> None:
     feature = {"bbox": {"feature": BOX, "_type": "List"}, "category": {"feature": CLASS, "_type": "List"}}
     write(tmp_path / "set" / "test.parquet", described(pa.table({"image": embedded(files), "objects": objects}), image=IMAGE, objects=feature))
     found, problems = read_folder(tmp_path / "set", "test", image_size=SIZE)
-    assert (found.object_labels >= 0).sum(1).tolist() == [1, 0, 0] and found.has_objects.tolist() == [True, True, False]
+    assert (found.object_labels >= 0).sum(1).tolist() == [1, 0, 0] and not found.has_objects.any()
+    assert not found.batch(torch.arange(3)).class_sets[1].any() and (found.label == UNLABELLED).all()
     assert ["unknown class 9" in problems[0].what, "needs as many boxes" in problems[1].what] == [True, True] and len(problems) == 2
 
 

@@ -87,8 +87,11 @@ def test_crowds_are_counted_and_ignored(tmp_path: Path) -> None:
     whole = _box(3, [0, 0, 8, 8], segmentation=_rectangle(0, 0, 8, 8))
     crowd = _box(3, [20, 0, 20, 20], segmentation=_rectangle(20, 0, 20, 20), iscrowd=1)
     data, problems = _train(_write(tmp_path, [whole, crowd]), strict=True)
-    assert [str(problem) for problem in problems] == ["instances_train.json: 1 crowd annotations are no objects; their pixels are ignored"]
-    assert data.object_labels[0].tolist() == [0, -1, -1]
+    assert [str(problem) for problem in problems] == ["instances_train.json: 1 crowd annotations are no objects; what is in them is ignored"]
+    batch = data.batch(torch.arange(2))
+    assert batch.object_labels[0].tolist() == [0, -1, -1] and batch.ignored_labels.tolist() == [[-1, 0, -1], [-1, -1, -1]]
+    torch.testing.assert_close(to_xyxy_px(batch.boxes_cxcywh, (10, 20))[0, 1], torch.tensor([10.0, 0, 20, 10]))
+    assert data.has_objects.all() and int(data.label[0]) == 0
     assert (data.instance_mask[0][:, 10:] == IGNORE).all() and (data.instance_mask[0][:4, :4] == 1).all()
 
 
@@ -98,6 +101,9 @@ def test_objects_beyond_the_slots_are_ignored_not_background(tmp_path: Path) -> 
     data, problems = _train(_write(tmp_path, entries))
     assert "4 objects, the 3 largest are kept" in str(problems[0])
     assert (data.instance_mask[0][:2, :2] == IGNORE).all() and data.instance_mask[0][3, 3] == 3
+    assert data.has_objects.tolist() == [False, True] and int(data.label[0]) == 0
+    data, _ = _train(_write(tmp_path, [*entries[:3], _box(7, [0, 0, 4, 4])]))
+    assert data.label[0] == -1, "the cup has no slot"
 
 
 @pytest.mark.parametrize(

@@ -49,7 +49,9 @@ def test_difficult_objects_are_set_aside_and_said(tmp_path: Path) -> None:
     root = write_voc(tmp_path / "set")
     _annotate(root, f"<object><name>dog</name><difficult>1</difficult>{BOX}</object><object><name>car</name>{BOX}</object>")
     data, problems = read_folder(root, "train", image_size=SIZE, strict=True)
-    assert data.object_labels[0, :2].tolist() == [0, UNLABELLED]
+    batch = data.batch(torch.arange(len(data)))
+    assert batch.object_labels[0, :2].tolist() == [0, UNLABELLED] and batch.ignored_labels[0, :2].tolist() == [UNLABELLED, 1]
+    assert data.label[0] == UNLABELLED and not batch.class_sets[1][0] and batch.class_sets[1][1:].all(), "the dog may be there or not"
     assert [(str(each), each.num_dropped) for each in problems] == [("0.jpg: 1 difficult objects are set aside, as crowds are", 1)]
 
 
@@ -85,6 +87,7 @@ def test_wrong_objects_are_named_and_counted(tmp_path: Path, objects: str, says:
     assert len(problems) == 1 and says in str(problems[0]) and "\n" not in str(problems[0])
     assert (problems[0].num_fixed, problems[0].num_dropped) == (fixed, dropped)
     assert int((data.object_labels >= 0).sum()) == 14 + fixed
+    assert int((~data.has_objects).sum()) == dropped * (len(data) - 14), "one without all its objects says nothing of what is not there"
     with pytest.raises(ValueError, match=r"0\.(xml|jpg)"):
         read_folder(root, "train", image_size=SIZE, strict=True)
 
