@@ -18,20 +18,19 @@ from genrep.types import IGNORE, UNLABELLED, Batch, SeenObjects
 def locate(batch: Batch, rows: Int[Tensor, " m"], objects: SeenObjects) -> tuple[Located, ObjectTargets]:
     """The batch, in which what is seen in some images stands as their annotations, and the classes that are sure.
 
-    An image in which nothing is seen, or more than a batch has slots for, stays as it is, as does one of which a mask or a depth is known.
+    An image in which nothing is seen, or more than a batch has slots for, stays as it is, as does one of which a mask, a depth or some object is known.
 
     Args:
         rows: which images were looked at.
     """
     num, slots, num_classes = (objects.labels != UNLABELLED).sum(1), batch.object_labels.shape[1], batch.classes.shape[1]
     known = (batch.semantic_mask[rows] != IGNORE) | batch.inv_depth[rows].isfinite()
-    fits = (num > 0) & (num <= slots) & ~known.flatten(1).any(1)
+    fits = (num > 0) & (num <= slots) & ~known.flatten(1).any(1) & (batch.slots[rows] == UNLABELLED).all(1)
     rows, found = rows[fits], SeenObjects(*(getattr(objects, each.name)[fits] for each in fields(SeenObjects)))
     labels = _slots(found.labels, slots, UNLABELLED)
     told = {
         "classes": class_counts(batch.label[rows], labels, num_classes),
         "object_labels": labels,
-        "ignored_labels": torch.full_like(labels, UNLABELLED),
         "boxes_cxcywh": _slots(found.boxes_cxcywh, slots, 0.0),
         "has_objects": torch.ones_like(rows, dtype=torch.bool),
         "instance_mask": found.instance_mask,

@@ -51,6 +51,16 @@ def test_who_sees_all_finds_all_as_it_is() -> None:
     assert sure.candidates.tolist() == [[0, 1, 2, 3]] * 6 and torch.equal(sure.probs, sure.probs.round()) and (sure.probs.sum(1) == 1).all()
 
 
+@pytest.mark.parametrize("kind", ["object_labels", "ignored_labels"])
+def test_what_is_known_of_an_image_in_part_stays(kind: str) -> None:
+    """As of one that lost an annotation, where a crowd may be, too."""
+    blank, every = SCENES.without(torch.ones(6, dtype=torch.bool)), torch.arange(6)
+    getattr(blank, kind)[2, 0], blank.boxes_cxcywh[2, 0] = 3, 0.5
+    found, sure = locate(blank, every, seen_in(SCENES))
+    assert found.rows.tolist() == [True, True, False, True, True, True] and 2 not in sure.row
+    assert all(same(getattr(found.batch, field.name)[2], getattr(blank, field.name)[2]) for field in fields(Batch))
+
+
 def test_without_masks_there_are_none_and_without_slots_nothing_is_told() -> None:
     blank, every = SCENES.without(torch.ones(6, dtype=torch.bool)), torch.arange(6)
     blind = replace(seen_in(SCENES), instance_mask=torch.full_like(SCENES.instance_mask, IGNORE))
