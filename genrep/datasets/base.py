@@ -178,6 +178,7 @@ class ArrayDataset(Dataset):
             class_names=class_names,
             label=of_label[self.label.long()].to(self.label.dtype),
             object_labels=of_label[self.object_labels.long()].to(self.object_labels.dtype),
+            ignored_labels=None if self.ignored_labels is None else of_label[self.ignored_labels.long()].to(self.ignored_labels.dtype),
             semantic_mask=of_pixel[self.semantic_mask.long()],
             classes=None if self.classes is None else self.classes[:, to.argsort()],
         )

@@ -76,6 +76,8 @@ def test_classes_may_be_numbered_in_another_order() -> None:
     ignored = replace(data, semantic_mask=data.semantic_mask.clone())
     ignored.semantic_mask[0, 0] = IGNORE
     assert named(ignored.in_order(other.class_names)) == named(ignored) and named(other) == named(data) != named(replace(other, class_names=data.class_names))
+    crowded = replace(data, ignored_labels=data.object_labels.flip(0)).in_order(other.class_names)
+    assert torch.equal(crowded.ignored_labels, other.object_labels.flip(0))
     sets = of_class_sets("sets", data.class_names, data.pixels[:2], [{0, 2}, {1}], 2)
     assert sets.in_order(other.class_names).classes.tolist() == [[0, 1, 0, 1], [0, 0, 1, 0]] and sets.in_order(other.class_names).label.tolist() == [-1, 2]
 
