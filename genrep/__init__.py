@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from genrep.config import Config
-    from genrep.evaluation import evaluate
+    from genrep.evaluation.evaluate import evaluate
     from genrep.evaluation.report import write_report
     from genrep.model import GenRep
     from genrep.training import train
