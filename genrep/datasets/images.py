@@ -72,6 +72,15 @@ def upright_size(picture: Image.Image) -> tuple[int, int]:
     return (width, height) if picture.getexif().get(ExifTags.Base.Orientation) in SIDEWAYS else (height, width)
 
 
+def is_turned(file: Path | bytes) -> bool:
+    """Whether a picture is stored otherwise than it is seen, by its EXIF; False of one that cannot be read."""
+    try:
+        with opened_picture(file) as opened:
+            return opened.getexif().get(ExifTags.Base.Orientation, 1) != 1
+    except Exception:  # decoders raise almost anything on damaged files, which the reader names
+        return False
+
+
 def opened_picture(file: Path | bytes) -> Image.Image:
     """A picture in one of the FORMATS, of which nothing but the header is read yet; decoders raise almost anything on damaged ones.
 

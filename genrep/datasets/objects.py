@@ -14,7 +14,7 @@ from torch import Tensor
 from genrep.boxes import to_cxcywh
 from genrep.datasets.base import MOST_CLASSES, ArrayDataset, painted
 from genrep.datasets.coco_masks import mask_of
-from genrep.datasets.images import read_picture
+from genrep.datasets.images import is_turned, read_picture
 from genrep.datasets.index_masks import indices_of, semantic_of
 from genrep.datasets.object_places import Box, Mask, box_around, corners_of, covered, cut, filled, place_of, touched
 from genrep.datasets.problems import Problems
@@ -126,6 +126,9 @@ def read_objects(contents: Contents, *, image_size: tuple[int, int], channels: i
         )
     reader = _Reader(image_size, channels, max_objects, indices_of(len(contents.class_names)), _has_masks(contents), problems)
     samples = [sample for picture in contents.pictures if (sample := reader(picture)) is not None]
+    if turned := sum(is_turned(picture.file) for picture in contents.pictures if picture.entries or picture.semantic_mask):
+        seen = "boxes and masks must be of them as they are seen, not as they are stored"
+        problems.note(str(contents.root), f"{turned} annotated pictures of {contents.split} are turned by their EXIF; {seen}")
     if not samples:
         raise ValueError(f"{contents.root} has no readable picture in split `{contents.split}`; expected the files that its annotations name.")
     return _dataset(contents.root.name, contents.class_names, samples)

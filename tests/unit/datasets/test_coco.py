@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import ExifTags, Image
 from pycocotools import mask as coco_mask
 
 from genrep.boxes import to_xyxy_px
@@ -48,6 +48,18 @@ def _train(root: Path, **options: Any):
     if not (root / "annotations/instances_val.json").exists():
         _write(root, [], name="annotations/instances_val.json")
     return read_coco(root, "train", image_size=(10, 20), max_objects=3, **options)
+
+
+def test_annotated_pictures_that_are_turned_are_told_of(tmp_path: Path) -> None:
+    """Nothing tells whether their boxes are."""
+    root, exif = _write(tmp_path, [_box(7, [0, 0, 4, 4])]), Image.Exif()
+    exif[ExifTags.Base.Orientation] = 3
+    assert not _train(root)[1]
+    for number in (1, 2):  # of the second there is nothing that could be misplaced
+        Image.new("RGB", SIZE[::-1], (number, 0, 0)).save(root / "images" / f"{number}.png", exif=exif)
+    data, (problem,) = _train(root)
+    assert len(data) == 2 and not problem.is_wrong
+    assert "1 annotated pictures of train are turned by their EXIF; boxes and masks must be of them as they are seen" in problem.what
 
 
 def test_boxes_are_scaled_and_ids_become_consecutive(tmp_path: Path) -> None:
