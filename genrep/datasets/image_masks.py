@@ -13,14 +13,24 @@ import numpy as np
 from PIL import Image
 
 from genrep.datasets.base import MOST_CLASSES, ArrayDataset
-from genrep.datasets.images import MAX_PIXELS, existing_folder, is_picture, of_split, read_names, read_png, split_called, split_folders, with_val
+from genrep.datasets.images import (
+    MAX_PIXELS,
+    existing_folder,
+    is_picture,
+    of_split,
+    read_names,
+    read_png,
+    split_called,
+    split_folders,
+    with_val,
+    without_background,
+)
 from genrep.datasets.index_masks import EXPECTED, MODES, Masked, indices_of, read_masked
 from genrep.datasets.problems import Problem, Problems
 from genrep.registry import lookup
 from genrep.types import IGNORE
 
 PICTURES, MASKS, NAMES = "images", "masks", "classes.txt"
-BACKGROUND = ("background", "_background_", "__background__")
 
 
 @dataclass(frozen=True)
@@ -90,9 +100,9 @@ def _pairs(path: Path) -> dict[str, list[_Pair]]:
 
 def _classes(path: Path, every: dict[str, list[_Pair]]) -> tuple[tuple[str, ...], dict[int, int]]:
     """Names of the classes, and what the indices of masks stand for."""
-    names = read_names(path / NAMES)
-    if names and names[0].casefold() in BACKGROUND:
-        names = names[1:]
+    given = read_names(path / NAMES)
+    names = list(without_background(given))
+    if len(names) < len(given):
         meaning = indices_of(len(names))
     elif names:
         meaning = {index: index + 1 for index in range(len(names))} | {IGNORE: IGNORE}

@@ -29,6 +29,9 @@ SIDEWAYS = (5, 6, 7, 8)
 SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 """Names of splits as folders and annotation files write them."""
 
+BACKGROUND = ("background", "_background_", "__background__")
+"""Names of index 0 in lists of classes."""
+
 VAL_SHARE = 0.1
 """Of the training pictures, where there is no val."""
 
@@ -154,6 +157,15 @@ def read_names(path: Path) -> list[str]:
     if len(names) > MOST_CLASSES:
         raise ValueError(f"{path} has {len(names)} names; at most {MOST_CLASSES} classes can be told apart.")
     return names
+
+
+def without_background(names: Sequence[str]) -> tuple[str, ...]:
+    """The classes of a list that may begin with the background.
+
+    >>> without_background(["Background", "cat"])
+    ('cat',)
+    """
+    return tuple(names[1:] if names and names[0].casefold() in BACKGROUND else names)
 
 
 def split_called(name: str) -> str | None:

@@ -194,7 +194,11 @@ class _Reader:
     def _semantic(self, picture: Picture, own: tuple[int, int]) -> UInt8[Tensor, "h w"] | None:
         if picture.semantic_mask is None or len(self.meaning) > MOST_CLASSES + 2:
             return None
-        return semantic_of(picture.semantic_mask, self.image_size, own=own, meaning=self.meaning, problems=self.problems).mask
+        found = semantic_of(picture.semantic_mask, self.image_size, own=own, meaning=self.meaning, problems=self.problems)
+        if found.classes and picture.entries and found.classes.isdisjoint(entry.label for entry in picture.entries):
+            self.problems.fix(picture.name, "its mask shows none of the classes of its objects; it is left out: which index is which class?")
+            return torch.full(self.image_size, IGNORE, dtype=torch.uint8)
+        return found.mask
 
     def _object(self, entry: Entry, own: tuple[int, int]) -> _Object | None:
         mask = self._mask(entry, own)

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from genrep.datasets.base import ArrayDataset
-from genrep.datasets.images import FORMATS, existing_folder, inside, is_picture, of_split, read_names, with_val
+from genrep.datasets.images import FORMATS, existing_folder, inside, is_picture, of_split, read_names, with_val, without_background
 from genrep.datasets.objects import Contents, Entry, Picture, read_objects
 from genrep.datasets.problems import Problem, Problems
 from genrep.datasets.voc_xml import Annotation, read_annotation
@@ -40,8 +40,9 @@ def read_voc(
 ) -> tuple[ArrayDataset, list[Problem]]:
     """The pictures of a split with their objects, and what is wrong with the data.
 
-    Classes are the lines of `classes.txt`; without it VOC's own, where there are masks and no object is of another class, else the names of all objects
-    in alphabetical order. Objects marked difficult are none, as crowds are; a listed picture without annotation is unlabelled. Objects: see `read_objects`.
+    Classes are the lines of `classes.txt` but for a background in the first; without it VOC's own, where there are masks and no object is of another class,
+    else the names of all objects in alphabetical order. Objects marked difficult are none, as crowds are; a listed picture without annotation is unlabelled.
+    Objects: see `read_objects`.
 
     Args:
         path: folder of `JPEGImages/`, `Annotations/`, and where there are any `ImageSets/Main/`, `SegmentationClass/`, `classes.txt`.
@@ -92,7 +93,9 @@ def _lists(path: Path) -> dict[str, list[str]]:
 def _class_names(path: Path) -> tuple[str, ...]:
     """Of all splits, so that each counts the same; what is wrong with files is reported where they are read."""
     if given := read_names(path / NAMES):
-        return tuple(given)
+        if not (names := without_background(given)):
+            raise ValueError(f"{path / NAMES} names no class beside the background; expected one class name a line.")
+        return names
     quiet = Problems(strict=False)
     annotations = [read_annotation(file, quiet) for file in sorted((path / ANNOTATIONS).glob("*.xml"))]
     found = {each.class_name for annotation in annotations if annotation for each in annotation.objects}

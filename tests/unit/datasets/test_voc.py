@@ -45,6 +45,30 @@ def test_masks_have_the_sets_own_indices(tmp_path: Path) -> None:
     assert (data.instance_mask == IGNORE).all()
 
 
+@pytest.mark.parametrize("first", ["background\n", "_BACKGROUND_\n", ""])
+def test_named_classes_count_from_1_in_masks_with_the_background_or_without(tmp_path: Path, first: str) -> None:
+    root = write_voc(tmp_path / "set", masks=True)
+    for file in (root / "SegmentationClass").iterdir():
+        with Image.open(file) as opened:
+            mask = opened.point(lambda index: {7: 1, 12: 2}.get(index, 0))
+        mask.save(file)
+    (root / "classes.txt").write_text(f"{first}car\ndog\n")
+    data, problems = read_folder(root, "train", image_size=SIZE, strict=True)
+    assert problems == [] and data.class_names == ("car", "dog")
+    assert [sorted(mask.unique().tolist()) for mask in data.semantic_mask] == [[0, label + 1] for label in data.object_labels[:, 0].tolist()]
+
+
+def test_a_mask_of_other_classes_than_its_objects_is_left_out(tmp_path: Path) -> None:
+    root = write_voc(tmp_path / "set", masks=True)
+    _annotate(root, f"<object><name>cat</name>{BOX}</object>")
+    data, problems = read_folder(root, "train", image_size=SIZE)
+    assert (data.semantic_mask[0] == IGNORE).all() and not (data.semantic_mask[1:] == IGNORE).any()
+    assert [str(each) for each in problems] == ["0.jpg: its mask shows none of the classes of its objects; it is left out: which index is which class?"]
+    (root / "classes.txt").write_text("background\n")
+    with pytest.raises(ValueError, match=r"classes\.txt names no class beside the background"):
+        read_folder(root, "train", image_size=SIZE)
+
+
 def test_difficult_objects_are_set_aside_and_said(tmp_path: Path) -> None:
     root = write_voc(tmp_path / "set")
     _annotate(root, f"<object><name>dog</name><difficult>1</difficult>{BOX}</object><object><name>car</name>{BOX}</object>")
