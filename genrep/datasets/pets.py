@@ -13,7 +13,8 @@ from genrep.registry import lookup
 from genrep.types import IGNORE
 
 PICTURES, TRIMAPS = "images", "annotations/trimaps"
-LISTS = {"train": ("trainval.txt", "list.txt"), "test": ("test.txt",)}
+ALL = "list.txt"
+LISTS = {"train": ("trainval.txt", ALL), "test": ("test.txt",)}
 """Below annotations/, the first one that exists."""
 PET, BACKGROUND, BORDER = 1, 2, 3
 
@@ -47,7 +48,8 @@ def read_pets(
 ) -> tuple[ArrayDataset, list[Problem]]:
     """The pictures of a split with their breed and its mask, and what is wrong with the folder.
 
-    Val is a tenth of each breed of `trainval.txt`, chosen by content. Where a trimap says border the mask is unlabelled; so is a picture without trimap.
+    Val is a tenth of each breed of `trainval.txt`, chosen by content; `list.txt` is train but for what is of test. Where a trimap says border the mask is
+    unlabelled; so is a picture without trimap.
 
     Args:
         path: folder of `images/` and `annotations/` with `trimaps/`, `trainval.txt` (or else `list.txt`), `test.txt`: lines `BREED_7 CLASS SPECIES ID`.
@@ -61,6 +63,7 @@ def read_pets(
     """
     problems, lists = Problems(strict), _lists(existing_folder(path))
     lines = {which: _lines(file, problems if which == split or {which, split} == {"train", "val"} else Problems(strict=False)) for which, file in lists.items()}
+    lines = _apart(lines, problems if split != "test" else Problems(strict=False))
     names = _class_names([line for some in lines.values() for line in some])
     if len(names) > MOST_CLASSES:
         raise ValueError(f"{path} has {len(names)} classes in its lists; at most {MOST_CLASSES} can be told apart in a mask.")
@@ -95,6 +98,15 @@ def _lines(file: Path, problems: Problems) -> list[_Line]:
         else:
             found[words[0]] = _Line(where, words[0], int(words[1]))
     return list(found.values())
+
+
+def _apart(lines: dict[str, list[_Line]], problems: Problems) -> dict[str, list[_Line]]:
+    """What is of test is not of train: `list.txt` has both, and of other lists it is said."""
+    tested = {line.name for line in lines.get("test", [])}
+    for line in lines.get("train", []):
+        if line.name in tested and not line.where.startswith(ALL):
+            problems.drop(line.where, f"`{line.name[:60]}` is of test, too")
+    return {which: [line for line in some if which == "test" or line.name not in tested] for which, some in lines.items()}
 
 
 def _class_names(lines: list[_Line]) -> dict[int, str]:

@@ -35,6 +35,21 @@ def test_a_list_of_all_serves_where_there_is_no_other(tmp_path: Path) -> None:
     assert splits_of(root) == ("train", "val") and sum(check_data(root).num_images.values()) == 24
 
 
+def test_what_is_of_test_is_not_of_train(tmp_path: Path) -> None:
+    root = write_pets(tmp_path / "pets")
+    lists = root / "annotations"
+    tested = (lists / "test.txt").read_text()
+    trainval = (lists / "trainval.txt").read_text()
+    (lists / "trainval.txt").rename(lists / "list.txt")
+    (lists / "list.txt").write_text(trainval + tested)
+    report = check_data(root)
+    assert report.num_images == {"train": 10, "val": 2, "test": 12} and report.problems == []
+    (lists / "trainval.txt").write_text(trainval + tested.splitlines()[0])
+    report = check_data(root)
+    assert report.num_images == {"train": 10, "val": 2, "test": 12}
+    assert [str(problem) for problem in report.problems] == [f"trainval.txt line 13: `{tested.split()[0]}` is of test, too; left out"]
+
+
 @pytest.mark.parametrize(
     ("line", "says"),
     [
