@@ -118,7 +118,7 @@ def _eight_bits(image: Image.Image) -> Image.Image:
 
 
 def read_png(path: Path, modes: tuple[str, ...], *, own: tuple[int, int], expected: str) -> NDArray[Any]:
-    """The values of a png that lies beside a picture: as they are stored, a palette's as indices.
+    """The values of a png that lies beside a picture: as they are stored, in however few bits, a palette's as indices.
 
     Args:
         modes: Pillow's names of those that will do.
@@ -133,10 +133,17 @@ def read_png(path: Path, modes: tuple[str, ...], *, own: tuple[int, int], expect
             with Image.open(path, formats=["PNG"]) as opened:
                 mode, found = opened.mode, (opened.height, opened.width)
                 if mode in modes and found == own:
-                    return np.asarray(opened)
+                    values = np.asarray(opened)
+                    return values // _step(path) if mode == "L" else values
     except Exception as error:  # decoders raise almost anything on damaged files
         raise ValueError(f"cannot be read as {expected} ({' '.join(str(error).split()) or type(error).__name__})") from error
     raise ValueError(f"is {found[0]} x {found[1]} px, mode {mode}; expected {own[0]} x {own[1]} px of {expected}")
+
+
+def _step(path: Path) -> int:
+    """By how much Pillow multiplies the values of a grey png: those of 2 and of 4 bits reach up to 255, too."""
+    with path.open("rb") as file:
+        return {2: 85, 4: 17}.get(file.read(25)[24], 1)
 
 
 def read_names(path: Path) -> list[str]:

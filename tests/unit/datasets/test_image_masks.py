@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -48,6 +50,30 @@ def test_splits_are_folders_within_or_without(tmp_path: Path, folders: str) -> N
             (tmp_path / split / what).rename(target)
     assert splits_of(tmp_path / "set") == ("train", "val", "test")
     assert check_data(tmp_path / "set").num_images == {"train": 4, "val": 4, "test": 4}
+
+
+def _grey_png(values: np.ndarray, bits: int) -> bytes:
+    """A grey png of few bits, which Pillow reads and does not write."""
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    height, width = values.shape
+    each = (values[..., None] >> np.arange(bits)[::-1]) & 1
+    rows = b"".join(b"\0" + np.packbits(row.ravel().astype(np.uint8)).tobytes() for row in each)
+    header = struct.pack(">IIBBBBB", width, height, bits, 0, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize(("bits", "last"), [(1, 1), (2, 3), (4, 13), (8, 13)])
+def test_masks_of_few_bits_have_the_indices_that_are_stored(tmp_path: Path, bits: int, last: int) -> None:
+    root = write_masks(tmp_path / "set", num=4, names="")
+    values = np.broadcast_to(np.arange(32) % (last + 1), (24, 32))
+    for number in range(4):
+        (root / "masks" / f"{number}.png").write_bytes(_grey_png(values, bits))
+    data, problems = read_folder(root, "train", image_size=SIZE)
+    assert data.class_names == tuple(map(str, range(1, last + 1))) and problems == []
+    assert torch.equal(data.semantic_mask[0].long(), torch.tensor(values))
 
 
 def test_a_new_pixel_is_what_most_of_it_is(tmp_path: Path) -> None:
