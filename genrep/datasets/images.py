@@ -23,6 +23,9 @@ Item = TypeVar("Item")
 FORMATS = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG", ".webp": "WEBP", ".bmp": "BMP"}
 """The file formats that are read, by suffix; what decides is the content."""
 
+UNREAD = (".avif", ".gif", ".heic", ".heif", ".jp2", ".jxl", ".tif", ".tiff")
+"""Those of pictures in other formats."""
+
 MAX_PIXELS = 64_000_000
 SIDEWAYS = (5, 6, 7, 8)
 """EXIF orientations in which rows are stored as columns."""
@@ -39,6 +42,11 @@ VAL_SHARE = 0.1
 def is_picture(path: Path) -> bool:
     """Whether the name promises a picture in one of the FORMATS."""
     return path.suffix.lower() in FORMATS and path.is_file()
+
+
+def unread(folder: Path) -> list[Path]:
+    """The files of a folder whose names promise a picture in another format, which is to be said."""
+    return sorted(file for file in folder.iterdir() if file.suffix.lower() in UNREAD and not file.name.startswith("."))
 
 
 def read_picture(file: Path | bytes, size: tuple[int, int], channels: int) -> tuple[UInt8[Tensor, "c h w"], tuple[int, int]]:

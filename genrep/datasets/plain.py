@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from genrep.datasets.base import ArrayDataset, unlocated
-from genrep.datasets.images import existing_folder, is_picture, of_split, read_picture
+from genrep.datasets.images import FORMATS, existing_folder, is_picture, of_split, read_picture, unread
 from genrep.datasets.problems import Problem, Problems
 from genrep.registry import lookup
 from genrep.types import UNLABELLED
@@ -40,6 +40,8 @@ def read_plain(
     """
     problems, files, pixels = Problems(strict), pictures(existing_folder(path)), []
     lookup({"train": None, "val": None}, split, f"split of {path}")
+    for file in unread(path):
+        problems.drop(file.name, f"not one of {', '.join(FORMATS)}")
     for file in of_split(files, split, lambda file: file):
         try:
             pixels.append(read_picture(file, image_size, channels)[0])

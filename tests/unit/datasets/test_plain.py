@@ -31,6 +31,16 @@ def test_nothing_is_known_of_them(tmp_path: Path) -> None:
     assert len(problems) <= 1
 
 
+def test_pictures_in_other_formats_are_said(tmp_path: Path) -> None:
+    root = write_plain(tmp_path / "photos")
+    for name in ("x.tif", "y.GIF", "notes.txt", ".hidden.gif"):
+        (root / name).touch()
+    report = check_data(root)
+    assert [str(problem) for problem in report.problems] == [f"{name}: not one of .jpg, .jpeg, .png, .webp, .bmp; left out" for name in ("x.tif", "y.GIF")]
+    with pytest.raises(ValueError, match=r"x\.tif: not one of"):
+        read_folder(root, "train", image_size=(8, 8), strict=True)
+
+
 def test_they_take_the_classes_of_the_other_sets(tmp_path: Path) -> None:
     plain, boxes = write_plain(tmp_path / "plain"), write_boxes(tmp_path / "boxes")
     data = RunData(_config(plain, boxes))
