@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 from genrep.datasets.base import ArrayDataset
-from genrep.datasets.images import FORMATS, existing_folder, inside, is_picture, of_split, read_names, with_val, without_background
+from genrep.datasets.images import FORMATS, existing_folder, inside, is_picture, of_split, read_names, unread, with_val, without_background
 from genrep.datasets.objects import Contents, Entry, Picture, read_objects
 from genrep.datasets.problems import Problem, Problems
 from genrep.datasets.voc_xml import Annotation, read_annotation
@@ -27,12 +29,12 @@ def splits(path: Path) -> tuple[str, ...]:
     """The splits that can be read from the folder; none if it has no annotations of this kind."""
     if not (path / PICTURES).is_dir() or not any((path / ANNOTATIONS).glob("*.xml")):
         return ()
-    return tuple(with_val(_lists(path)))
+    return tuple(with_val(_lists(path) or _annotated(path)))
 
 
 def pictures(path: Path) -> list[Path]:
     """Every picture of the folder."""
-    return [file for file in sorted((path / PICTURES).iterdir()) if is_picture(file)]
+    return [file for file in sorted((path / PICTURES).iterdir()) if is_picture(file) and not file.name.startswith(".")]
 
 
 def read_voc(
@@ -41,7 +43,7 @@ def read_voc(
     """The pictures of a split with their objects, and what is wrong with the data.
 
     Classes are the lines of `classes.txt` but for a background in the first; without it VOC's own, where there are masks and no object is of another class,
-    else the names of all objects in alphabetical order. Objects marked difficult are none, as crowds are; a listed picture without annotation is unlabelled.
+    else the names of all objects in alphabetical order. Objects marked difficult are none, as crowds are; a picture without annotation is unlabelled.
     Objects: see `read_objects`.
 
     Args:
@@ -66,10 +68,13 @@ def read_contents(path: Path, split: str, problems: Problems) -> Contents:
         ValueError: missing folder or split.
     """
     lists = _lists(existing_folder(path))
-    names = lookup(with_val(lists), split, f"split of {path}")
-    class_names = _class_names(path)
-    found = [picture for name in names if (picture := _picture(path, name, class_names, problems)) is not None]
-    found = found if "val" in lists else of_split(found, split, lambda picture: picture.file)
+    every = lists or _annotated(path)
+    names = lookup(with_val(every), split, f"split of {path}")
+    names = names if split == "test" else _untested(names, set(every.get("test", ())), problems)
+    class_names, owners = _class_names(path), _owners(path, every)
+    found = [picture for name in names if (picture := _picture(path, name, class_names, owners, problems)) is not None]
+    found += [] if lists else _loose(path, owners, problems)
+    found = found if "val" in every else of_split(found, split, lambda picture: picture.file)
     return Contents(root=path, split=split, class_names=class_names, pictures=found)
 
 
@@ -78,16 +83,35 @@ IN_CLASS = re.compile(r"\s+-?[01]$")
 
 
 def _lists(path: Path) -> dict[str, list[str]]:
-    """Names of pictures by split."""
+    """Names of pictures by split; empty without lists."""
     found: dict[str, list[str]] = {}
     for split, stems in LISTS.items():
         file = next((file for stem in stems if (file := path / "ImageSets" / "Main" / f"{stem}.txt").is_file()), None)
         if file is not None:
-            lines = file.read_text(encoding="utf-8-sig", errors="replace").splitlines()
-            found[split] = list(dict.fromkeys(IN_CLASS.sub("", line.strip()) for line in lines if line.strip()))
+            lines = [line.strip() for line in file.read_text(encoding="utf-8-sig", errors="replace").splitlines() if line.strip()]
+            found[split] = list(dict.fromkeys(_name(path, line) for line in lines))
     if "val" in found and "train" in found:
-        found["train"] = [name for name in found["train"] if name not in set(found["val"])]
-    return found or {"train": sorted(file.stem for file in (path / ANNOTATIONS).glob("*.xml"))}
+        val = set(found["val"])
+        found["train"] = [name for name in found["train"] if name not in val]
+    return found
+
+
+def _untested(names: list[str], tested: set[str], problems: Problems) -> list[str]:
+    """Those that are not of test."""
+    for name in (name for name in names if name in tested):
+        problems.drop(f"{name[:80]}.xml", "is in the list of test, too")
+    return [name for name in names if name not in tested]
+
+
+def _name(path: Path, line: str) -> str:
+    """What a line of a list names: the whole of it, where that is there."""
+    cut = IN_CLASS.sub("", line)
+    return line if cut != line and (os.path.isfile(path / ANNOTATIONS / f"{line}.xml") or _called(path, line)) else cut
+
+
+def _annotated(path: Path) -> dict[str, list[str]]:
+    """All that have annotations, as train."""
+    return {"train": sorted(file.stem for file in (path / ANNOTATIONS).glob("*.xml"))}
 
 
 def _class_names(path: Path) -> tuple[str, ...]:
@@ -102,7 +126,32 @@ def _class_names(path: Path) -> tuple[str, ...]:
     return VOC_CLASSES if (path / MASKS).is_dir() and found <= set(VOC_CLASSES) else tuple(sorted(found))
 
 
-def _picture(path: Path, name: str, class_names: tuple[str, ...], problems: Problems) -> Picture | None:
+def _owners(path: Path, every: Mapping[str, list[str]]) -> dict[Path, str | None]:
+    """Whose picture each one is: of the name that it is called as, else of the annotation that names it; None where several do."""
+    names = {name for some in (*_annotated(path).values(), *every.values()) for name in some}
+    called = {name: file for name in sorted(names) if (file := _called(path, name))}
+    owners: dict[Path, str | None] = {file: name for name, file in called.items()}
+    for name in sorted(names - called.keys()):
+        try:
+            said = _said(path, read_annotation(inside(path / ANNOTATIONS, f"{name}.xml"), Problems(strict=False)))
+        except (ValueError, OSError):  # which is reported where it is read
+            continue
+        if said is not None and owners.get(said) not in called:
+            owners[said] = None if said in owners else name
+    return owners
+
+
+def _loose(path: Path, owners: Mapping[Path, str | None], problems: Problems) -> list[Picture]:
+    """The pictures without annotation."""
+    for file in unread(path / PICTURES):
+        problems.drop(file.name, f"not one of {', '.join(FORMATS)}")
+    files = [file for file in pictures(path) if file not in owners]
+    if files:
+        problems.note(files[0].name, f"has no annotation, nor have {len(files) - 1} others; what they show is not known")
+    return [Picture(file=file, name=file.name, announced=(None, None), is_annotated=False) for file in files]
+
+
+def _picture(path: Path, name: str, class_names: tuple[str, ...], owners: Mapping[Path, str | None], problems: Problems) -> Picture | None:
     """A listed picture with its annotation; None if it cannot be used, which is reported."""
     annotation = None
     try:
@@ -110,7 +159,7 @@ def _picture(path: Path, name: str, class_names: tuple[str, ...], problems: Prob
         annotation = read_annotation(file, problems) if file.is_file() else Annotation(file, None, (None, None), ())
         if annotation is None:
             return None
-        located = _locate(path, name, annotation)
+        located = _locate(path, name, annotation, owners, problems)
         picture = Picture(file=located, name=located.name, announced=annotation.announced, is_annotated=file.is_file())
         mask = inside(path / MASKS, f"{name}.png")
     except (ValueError, OSError) as error:
@@ -134,11 +183,35 @@ def _attach(picture: Picture, annotation: Annotation, class_names: tuple[str, ..
     picture.entries += [Entry(picture.name, UNLABELLED, None, None, False)] * annotation.num_lost
 
 
-def _locate(path: Path, name: str, annotation: Annotation) -> Path:
-    """The picture that the annotation names, or else the one that is called as it is."""
-    said = [inside(path / PICTURES, annotation.picture)] if annotation.picture else []
-    called = [inside(path / PICTURES, f"{name}{suffix}") for low in FORMATS for suffix in (low, low.upper())]
-    found = next((file for file in (*said, *called) if is_picture(file)), None)
+def _locate(path: Path, name: str, annotation: Annotation, owners: Mapping[Path, str | None], problems: Problems) -> Path:
+    """The picture that is called as the annotation is, or else the one that it names, if no other annotation has it.
+
+    Raises:
+        ValueError: there is none, or it is another's.
+    """
+    called, said = _called(path, name), _said(path, annotation)
+    found = called or said
     if found is None:
         raise ValueError(f"its picture `{annotation.picture or name}` is not in {PICTURES}")
+    inside(path / PICTURES, str(found.relative_to(path / PICTURES)))
+    if (owner := owners.get(found)) != name:
+        raise ValueError(f"its picture `{found.name}` is that of {owner}.xml" if owner else f"its picture `{found.name}` is named by several annotations")
+    if annotation.picture and Path(annotation.picture).stem != found.stem:
+        problems.note(f"{name}.xml", f"names `{annotation.picture[:60]}` as its picture; `{found.name}` is, which is called as it")
     return found
+
+
+def _called(path: Path, name: str) -> Path | None:
+    """The picture that is called as an annotation is."""
+    names = [f"{name}{suffix}" for low in FORMATS for suffix in (low, low.upper())]
+    return next((path / PICTURES / each for each in names if os.path.isfile(path / PICTURES / each)), None)
+
+
+def _said(path: Path, annotation: Annotation | None) -> Path | None:
+    """The picture that an annotation names.
+
+    Raises:
+        ValueError: it would lie outside the folder.
+    """
+    file = inside(path / PICTURES, annotation.picture) if annotation and annotation.picture else None
+    return file if file and is_picture(file) else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from PIL import Image
 
 from genrep.boxes import to_xyxy_px
 from genrep.datasets import check_data, read_folder, splits_of
-from genrep.datasets.voc import VOC_CLASSES
+from genrep.datasets.voc import VOC_CLASSES, splits
 from genrep.datasets.voc_xml import parse_xml
 from genrep.types import IGNORE, UNLABELLED
 
@@ -69,6 +70,72 @@ def test_a_mask_of_other_classes_than_its_objects_is_left_out(tmp_path: Path) ->
         read_folder(root, "train", image_size=SIZE)
 
 
+def test_a_picture_is_that_of_the_annotation_called_as_it(tmp_path: Path) -> None:
+    """Whatever the file says: tools that copy annotations leave the first one's name in all."""
+    root = write_voc(tmp_path / "set")
+    expected = [read_folder(root, split, image_size=SIZE)[0].pixels for split in ("train", "val")]
+    for file in (root / "Annotations").iterdir():
+        file.write_text(file.read_text().replace(f"{file.stem}.jpg", "0.jpg"))
+    found = [read_folder(root, split, image_size=SIZE, strict=True) for split in ("train", "val")]
+    assert all(torch.equal(data.pixels, pixels) for (data, _), pixels in zip(found, expected, strict=True))
+    assert [len(problems) for _, problems in found] == [14, 5]
+    assert str(found[0][1][0]) == "1.xml: names `0.jpg` as its picture; `1.jpg` is, which is called as it"
+
+
+def test_a_picture_of_two_annotations_is_left_out_and_said(tmp_path: Path) -> None:
+    root = write_voc(tmp_path / "set")
+    for number, of in ((1, 0), (2, 99), (16, 99)):
+        (root / "JPEGImages" / f"{number}.jpg").rename(root / "JPEGImages" / f"{'99' if number == 2 else f'old {number}'}.jpg")
+        _annotate(root, f"<object><name>dog</name>{BOX}</object>", number=number, name=f"{of}.jpg")
+    report = check_data(root)
+    assert report.num_images == {"train": 13, "val": 4}
+    assert [str(problem) for problem in report.problems] == [
+        "1.xml: its picture `0.jpg` is that of 0.xml; left out",
+        "2.xml: its picture `99.jpg` is named by several annotations; left out",
+        "16.xml: its picture `99.jpg` is named by several annotations; left out",
+    ]
+    (root / "Annotations/16.xml").unlink()
+    assert check_data(root).num_images == {"train": 14, "val": 4}, "of one alone it may be the picture, however it is called"
+    (root / "ImageSets/Main/test.txt").write_text("0\n19\n")
+    report = check_data(root)
+    assert report.num_images == {"train": 13, "val": 3, "test": 2} and "0.xml: is in the list of test, too; left out" in map(str, report.problems)
+
+
+def test_without_lists_pictures_without_annotation_are_unlabelled(tmp_path: Path) -> None:
+    root = write_voc(tmp_path / "set")
+    for file in (root / "ImageSets/Main").iterdir():
+        file.unlink()
+    for number in range(10):
+        (root / "Annotations" / f"{number}.xml").unlink()
+    (root / "JPEGImages/scan.TIF").touch()
+    report = check_data(root)
+    assert report.num_images == {"train": 18, "val": 2} and report.num_objects == 10
+    assert [str(problem) for problem in report.problems] == [
+        "scan.TIF: not one of .jpg, .jpeg, .png, .webp, .bmp; left out",
+        "0.jpg: has no annotation, nor have 9 others; what they show is not known",
+    ]
+    data = [read_folder(root, split, image_size=SIZE)[0] for split in ("train", "val")]
+    assert sum(int(each.has_objects.sum()) for each in data) == 10
+
+
+def test_numbers_at_the_end_of_names_are_no_flags(tmp_path: Path) -> None:
+    root = write_voc(tmp_path / "set")
+    for number in range(2):
+        for folder, suffix in (("Annotations", "xml"), ("JPEGImages", "jpg")):
+            (root / folder / f"{number}.{suffix}").rename(root / folder / f"cell {number}.{suffix}")
+    (root / "ImageSets/Main/train.txt").write_text("cell 0\ncell 1\n2 1\n3 -1\n")
+    data, problems = read_folder(root, "train", image_size=SIZE)
+    assert len(data) == 4 and len(problems) == 2 and not any(problem.is_wrong for problem in problems)
+
+
+def test_lists_of_many_names_take_no_longer_for_each(tmp_path: Path) -> None:
+    root = write_voc(tmp_path / "set", num=4)
+    for split, start in (("train", 0), ("val", 30_000)):
+        (root / "ImageSets/Main" / f"{split}.txt").write_text("\n".join(str(number) for number in range(start, start + 30_000)))
+    begun = time.process_time()
+    assert splits(root) == ("train", "val") and time.process_time() - begun < 10, "a set for each name took minutes"
+
+
 def test_difficult_objects_are_set_aside_and_said(tmp_path: Path) -> None:
     root = write_voc(tmp_path / "set")
     _annotate(root, f"<object><name>dog</name><difficult>1</difficult>{BOX}</object><object><name>car</name>{BOX}</object>")
@@ -87,7 +154,7 @@ def test_without_lists_val_is_held_out_and_without_annotation_a_picture_is_unlab
     assert data.has_objects.tolist() == [True, True, False] and "the picture has no objects that are known" in str(problems[0])
     for file in (root / "ImageSets/Main").iterdir():
         file.unlink()
-    assert check_data(root).num_images == {"train": 18, "val": 2}
+    assert check_data(root).num_images == {"train": 19, "val": 2}
 
 
 @pytest.mark.parametrize(
