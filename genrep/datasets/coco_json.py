@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import mmap
+import os
 import re
 from collections.abc import Iterator
 from functools import lru_cache
@@ -15,41 +17,62 @@ from genrep.datasets.problems import Problems
 from genrep.registry import lookup
 from genrep.types import UNLABELLED
 
+KEYS = ("images", "annotations", "categories")
+"""What a file of annotations holds."""
+OWN = ("instances", "_annotations.coco")
+"""How the names of such files begin."""
+
 
 def annotation_files(root: Path) -> dict[str, Path]:
     """Annotation files by split.
 
     Looks at `annotations/*.json`, `*.json` and `SPLIT/_annotations.coco.json`; the split is a word of the name (`instances_train2017`);
-    a single file that names none is train. `instances_*` goes before other files of the same split.
+    a single file that names none is train. `instances_*` goes before other files of the same split. What holds no annotations of objects, as
+    `captions_val2017.json` and `image_info_test2017.json`, makes no split.
 
     Raises:
         ValueError: several files for one split.
     """
-    candidates = [*sorted(root.glob("annotations/*.json")), *sorted(root.glob("*.json")), *sorted(root.glob("*/_annotations.coco.json"))]
-    found: dict[str, list[Path]] = {}
-    for file in candidates:
-        if (split := _split_of(file)) and not (file.parent == root and _is_other(file, file.stat().st_mtime_ns)):
-            found.setdefault(split, []).append(file)
-    if not found and len(candidates) == 1 and _is_coco(candidates[0]):
+    candidates = _candidates(root)
+    found = {split: _preferred(files) for split, files in _by_split(candidates).items() if any(map(_has_objects, files))}
+    if not found and len(candidates) == 1 and not _split_of(candidates[0]) and _has_objects(candidates[0]):
         return {"train": candidates[0]}
-    return {split: _preferred(files) for split, files in found.items()}
+    return found
 
 
-def _is_coco(file: Path) -> bool:
-    try:
-        return {"images", "annotations", "categories"} <= _parse(file).keys()
-    except ValueError:
-        return False
+def _candidates(root: Path) -> list[Path]:
+    return [*sorted(root.glob("annotations/*.json")), *sorted(root.glob("*.json")), *sorted(root.glob("*/_annotations.coco.json"))]
+
+
+def _by_split(files: list[Path]) -> dict[str, list[Path]]:
+    found: dict[str, list[Path]] = {}
+    for file in files:
+        if split := _split_of(file):
+            found.setdefault(split, []).append(file)
+    return found
+
+
+def _has_objects(file: Path) -> bool:
+    """Whether a file is to be read as annotations of objects, or to be refused as what should have been some."""
+    return file.name.startswith(OWN) or _looks_like_it(file, file.stat().st_mtime_ns)
 
 
 @lru_cache
-def _is_other(file: Path, modified: int) -> bool:
-    """Whether it is json of something else, as a log of another program; read once, as long as it stays as it is."""
+def _looks_like_it(file: Path, modified: int) -> bool:
+    """Whether json has all the KEYS, or some of them and is damaged; looked at once, as long as it stays as it is, and parsed only where one is missing."""
     del modified
+    with file.open("rb") as opened:
+        if not os.fstat(opened.fileno()).st_size:
+            return False
+        with mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            present = [content.find(f'"{key}"'.encode()) >= 0 for key in KEYS]
+    if all(present) or not any(present):
+        return all(present)
     try:
-        return not {"images", "annotations", "categories"} & _parse(file).keys()
+        _parse(file)
     except ValueError:
-        return False
+        return True
+    return False
 
 
 def _split_of(file: Path) -> str | None:
@@ -59,7 +82,7 @@ def _split_of(file: Path) -> str | None:
 
 
 def _preferred(files: list[Path]) -> Path:
-    named = [file for file in files if file.name.startswith("instances")] or files
+    named = [file for file in files if file.name.startswith("instances")] or [file for file in files if _has_objects(file)]
     if len(named) > 1:
         raise ValueError(f"{named[0]} and {named[1]} are both annotations of the same split; keep one, or name it instances_SPLIT.json.")
     return named[0]
@@ -74,16 +97,38 @@ def read_contents(root: Path, split: str, problems: Problems) -> Contents:
     files = annotation_files(root)
     file = lookup(with_val(files), split, f"split of {root}")
     source = "train" if file == files.get("train") else split
-    content = _parse(file)
-    for key in ("images", "annotations", "categories"):
-        if not isinstance(content.get(key), list):
-            raise ValueError(f"{file}: not COCO json; expected a list `{key}`, found {type(content.get(key)).__name__}.")
+    for which, others in _by_split(_candidates(root)).items():
+        if which not in files and others[0].parent != root:
+            problems.note(others[0].name, f"holds no annotations of objects; there is no split {which}")
+    content = _content(file)
     names = _categories(file, content["categories"])
     pictures = _pictures(root, file, source, content["images"], problems)
     _attach(file, content["annotations"], pictures, names, problems)
     chosen = [picture for picture in pictures.values() if picture is not None]
     chosen = chosen if "val" in files else of_split(chosen, split, lambda picture: picture.file)
-    return Contents(root=root, split=split, class_names=tuple(name for _, name in sorted(names.items())), pictures=chosen)
+    return Contents(root=root, split=split, class_names=_in_order(names), pictures=chosen)
+
+
+def class_names(root: Path, split: str) -> tuple[str, ...]:
+    """Those of the annotation file of `split`, in order of their ids.
+
+    Raises:
+        ValueError: no such split, or the file is not COCO json.
+    """
+    file = lookup(with_val(annotation_files(root)), split, f"split of {root}")
+    return _in_order(_categories(file, _content(file)["categories"]))
+
+
+def _in_order(names: dict[int, str]) -> tuple[str, ...]:
+    return tuple(name for _, name in sorted(names.items()))
+
+
+def _content(file: Path) -> dict[str, Any]:
+    content = _parse(file)
+    for key in KEYS:
+        if not isinstance(content.get(key), list):
+            raise ValueError(f"{file}: not COCO json; expected a list `{key}`, found {type(content.get(key)).__name__}.")
+    return content
 
 
 def _parse(file: Path) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from genrep.datasets import arrow, cifar, coco, depth_pairs, idx_folder, image_folder, image_masks, pets, plain, table, voc
 from genrep.datasets.base import ArrayDataset
-from genrep.datasets.coco_json import read_contents
+from genrep.datasets.coco_json import class_names, read_contents
 from genrep.datasets.images import existing_folder, is_picture
 from genrep.datasets.objects import Contents
 from genrep.datasets.problems import Problem, Problems
@@ -35,19 +35,21 @@ class Layout(NamedTuple):
     """All that may be looked at, as files, their content, or pixels."""
     contents: Callable[[Path, str, Problems], Contents] | None = None
     """What the annotations of a split say, where they name objects."""
+    class_names: Callable[[Path, str], tuple[str, ...]] | None = None
+    """Those of a split, where each may have its own, without a look at its pictures."""
     several_classes: Callable[[Path], bool] | None = None
     """Whether a picture of a folder may hold several classes, or none, where that is known without objects."""
 
 
 LAYOUTS: Mapping[str, Layout] = {
-    "coco": Layout(coco.splits, coco.read_coco, _below, read_contents),
+    "coco": Layout(coco.splits, coco.read_coco, _below, read_contents, class_names),
     "voc": Layout(voc.splits, voc.read_voc, voc.pictures, voc.read_contents),
     "pets": Layout(pets.splits, pets.read_pets, pets.pictures),
     "image-masks": Layout(image_masks.splits, image_masks.read_image_masks, image_masks.pictures),
     "depth-pairs": Layout(depth_pairs.splits, depth_pairs.read_depth_pairs, _below),
     "idx": Layout(idx_folder.splits, idx_folder.read_idx_folder, idx_folder.pictures),
     "cifar": Layout(cifar.splits, cifar.read_cifar, cifar.pictures),
-    "arrow": Layout(arrow.splits, arrow.read_arrow, arrow.pictures, arrow.read_contents, arrow.has_several),
+    "arrow": Layout(arrow.splits, arrow.read_arrow, arrow.pictures, arrow.read_contents, several_classes=arrow.has_several),
     "table": Layout(table.splits, table.read_table, table.pictures, several_classes=table.has_several),
     "image-folder": Layout(image_folder.splits, image_folder.read_image_folder, _below),
     "pictures": Layout(plain.splits, plain.read_plain, plain.pictures),
@@ -78,6 +80,16 @@ def recognise(path: Path) -> str:
 def splits_of(path: Path) -> tuple[str, ...]:
     """The splits that a folder has; where val is missing, a part of train is held out for it."""
     return LAYOUTS[recognise(path)].splits(path)
+
+
+def own_classes_of(path: Path, split: str) -> tuple[str, ...] | None:
+    """The classes of a split; None where they are those of the whole folder.
+
+    Raises:
+        ValueError: it says none, or not as it should.
+    """
+    known = LAYOUTS[recognise(path)].class_names
+    return known(path, split) if known else None
 
 
 def read_folder(

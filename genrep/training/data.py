@@ -10,6 +10,7 @@ import torch
 from genrep.codecs import CODECS
 from genrep.config import Config
 from genrep.datasets import DATASETS, ArrayDataset, Problem, labelled_rows, load_dataset, read_folder, splits_of
+from genrep.datasets.folders import own_classes_of
 from genrep.datasets.problems import merged
 from genrep.randomness import permutation
 from genrep.registry import lookup, nearest
@@ -99,7 +100,7 @@ class RunData:
         """What to know of the training sets: their size and classes, and what is wrong with the folders among them.
 
         Raises:
-            ValueError: a folder has no val split that could be read.
+            ValueError: a folder has no val split that could be read, or its test split has other classes.
         """
         return [line for data in sets for line in self._lines(data)]
 
@@ -113,6 +114,8 @@ class RunData:
         lines = [f"{len(train):,} training and {len(self.split(name, 'val')):,} val images of {name}, {height} x {width} px{grey}; classes: {classes}"]
         if self.stand_in(name, "test") != "test":
             lines.append(f"{name} has no test split: evaluation will use val, on which guidance, calibration and gates are chosen")
+        elif (folder := self._folders[name]) is not None and (own := own_classes_of(folder, "test")):
+            _check_classes(name, own, "test", train.class_names)
         problems = self.problems[name]
         lines += [f"{name}: {problem}" for problem in problems[:NUM_PROBLEMS_SHOWN]]
         rest = len(problems) - NUM_PROBLEMS_SHOWN
@@ -143,11 +146,13 @@ class RunData:
         if data.image_size != model.image_size:
             size, wanted = (",".join(map(str, of)) for of in (data.image_size, model.image_size))
             raise ValueError(f"`{data.name}` has images of {size} (height, width) px; `model.image_size` is {wanted}. Set it to {size}.")
-        if model.class_names and data.class_names and data.class_names != model.class_names:
-            raise ValueError(
-                f"`{data.name}` has the classes {', '.join(data.class_names)} in {split}; the model has {', '.join(model.class_names)}. "
-                "They must be the same, by name."
-            )
+        if model.class_names and data.class_names:
+            _check_classes(data.name, data.class_names, split, model.class_names)
+
+
+def _check_classes(name: str, found: tuple[str, ...], split: str, wanted: tuple[str, ...]) -> None:
+    if sorted(found) != sorted(wanted):
+        raise ValueError(f"`{name}` has the classes {', '.join(found)} in {split}; the model has {', '.join(wanted)}. They must be the same, by name.")
 
 
 def folders_of(sets: tuple[str, ...]) -> dict[str, Path | None]:

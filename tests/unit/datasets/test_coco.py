@@ -205,6 +205,29 @@ def test_usual_places_of_annotations(tmp_path: Path, name: str) -> None:
         read_coco(root, "test", image_size=(8, 8))
 
 
+def test_files_without_annotations_of_objects_make_no_split(tmp_path: Path) -> None:
+    """COCO's own download has lists of its test pictures, without annotations, and captions."""
+    root = _write(tmp_path, [_box(3, [0, 0, 4, 4])], name="annotations/instances_train2017.json")
+    info = {"images": [{"id": 1, "file_name": "1.png"}], "categories": CATEGORIES}
+    for name in ("image_info_test2017", "image_info_test-dev2017"):
+        (root / "annotations" / f"{name}.json").write_text(json.dumps(info))
+    captions = {"images": info["images"], "annotations": [{"id": 1, "image_id": 1, "caption": 'a "categories" of cups'}]}
+    (root / "annotations/captions_val2017.json").write_text(json.dumps(captions))
+    assert splits(root) == ("train", "val")
+    data, problems = read_coco(root, "val", image_size=(8, 8), strict=True)
+    assert len(data) == 1, "held out of train"
+    assert [str(problem) for problem in problems] == [
+        "captions_val2017.json: holds no annotations of objects; there is no split val",
+        "image_info_test-dev2017.json: holds no annotations of objects; there is no split test",
+    ]
+    _write(root, [], name="annotations/instances_val2017.json")
+    assert len(read_coco(root, "val", image_size=(8, 8))[0]) == 2
+    (root / "annotations/instances_val2017.json").rename(root / "annotations/val.json")
+    (root / "annotations/val.json").write_text((root / "annotations/val.json").read_text()[:-40])
+    with pytest.raises(ValueError, match=r"val\.json is not valid json"):
+        read_coco(root, "val", image_size=(8, 8))
+
+
 def test_two_files_of_one_split_are_refused(tmp_path: Path) -> None:
     root = _write(_write(tmp_path, [], name="annotations/train_a.json"), [], name="annotations/train_b.json")
     with pytest.raises(ValueError, match="both annotations of the same split"):

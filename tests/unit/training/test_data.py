@@ -102,6 +102,19 @@ def test_an_own_test_split_is_used(tmp_path: Path) -> None:
     assert len(data.split("split", "test")) == 12
 
 
+def test_a_test_split_of_other_classes_is_said_before_training(tmp_path: Path) -> None:
+    root = write_boxes(tmp_path / "boxes")
+    val = (root / "annotations/instances_val.json").read_text()
+    (root / "annotations/instances_test.json").write_text(val)
+    data = RunData(config_for(root))
+    data.lines(data.training())
+    assert ("boxes", "test") not in data._read, "its pictures are not read"
+    for content, message in ((val.replace("green", "violet"), "`boxes` has the classes blue, violet in test; the model has blue, green"), ("{", "not valid")):
+        (root / "annotations/instances_test.json").write_text(content)
+        with pytest.raises(ValueError, match=message):
+            data.lines(data.training())
+
+
 @pytest.mark.parametrize(
     ("sets", "message"),
     [
