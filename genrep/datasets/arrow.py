@@ -10,16 +10,13 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
-from genrep.datasets.arrow_files import OBJECTS, Columns, Row, columns_in, files_of, rows_in
+from genrep.datasets.arrow_files import BOXES, CATEGORIES, OBJECTS, Columns, Row, columns_in, files_of, rows_in
 from genrep.datasets.base import ArrayDataset, of_class_sets
 from genrep.datasets.images import existing_folder, of_split, read_picture, with_val
 from genrep.datasets.objects import Contents, Entry, Picture, read_objects
 from genrep.datasets.problems import Problem, Problems
 from genrep.registry import lookup
 from genrep.types import UNLABELLED
-
-BOXES, CATEGORIES = ("bbox", "bboxes"), ("category", "categories", "label", "labels", "category_id")
-"""Usual names of what a column of objects holds."""
 
 
 def splits(path: Path) -> tuple[str, ...]:
@@ -29,15 +26,23 @@ def splits(path: Path) -> tuple[str, ...]:
 
 def pictures(path: Path) -> list[bytes]:
     """The content of every training picture of the folder that can be read."""
-    files = files_of(path).get("train", [])
-    columns = columns_in(files) if files else None
+    every = files_of(path)
+    files = every.get("train", [])
+    columns = columns_in(every, files) if files else None
     return [row.content for row in rows_in(path, files, columns, Problems(strict=False))] if columns else []
+
+
+def class_names(path: Path, split: str) -> tuple[str, ...]:
+    """Those that the files of a split name; none where they do not say."""
+    every = files_of(path)
+    return columns_in(every, lookup(with_val(every), split, f"split of {path}")).class_names or ()
 
 
 def has_several(path: Path) -> bool:
     """Whether the classes of a training picture are a list, of any number; the first that has any says so."""
-    files = files_of(path).get("train", [])
-    columns = columns_in(files) if files else None
+    every = files_of(path)
+    files = every.get("train", [])
+    columns = columns_in(every, files) if files else None
     labels = (row.label for row in rows_in(path, files, columns, Problems(strict=False)) if row.label is not None) if columns else iter(())
     return isinstance(next(labels, None), list)
 
@@ -63,7 +68,7 @@ def read_arrow(
     problems = Problems(strict)
     every = files_of(existing_folder(path))
     files = lookup(with_val(every), split, f"split of {path}")
-    columns = columns_in(files)
+    columns = columns_in(every, files)
     if columns.objects:
         contents = read_contents(path, split, problems)
         return read_objects(contents, image_size=image_size, channels=channels, max_objects=max_objects, problems=problems), problems.found
@@ -91,7 +96,7 @@ def read_contents(path: Path, split: str, problems: Problems) -> Contents:
     """
     every = files_of(path)
     files = lookup(with_val(every), split, f"split of {path}")
-    columns = columns_in(files)
+    columns = columns_in(every, files)
     if not columns.objects:
         return Contents(root=path, split=split, class_names=(), pictures=[])
     if columns.class_names is None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,9 @@ from genrep.datasets.problems import Problems
 AT_ONCE = 64
 """Rows that are decoded together."""
 PICTURES, LABELS, OBJECTS = ("image", "img"), ("label", "labels", "fine_label"), "objects"
-"""Usual names of columns, where the files do not say what theirs are."""
+"""Usual names of columns, which go before others of their kind."""
+BOXES, CATEGORIES = ("bbox", "bboxes"), ("category", "categories", "label", "labels", "category_id")
+"""Usual names of what a column of objects holds."""
 
 
 @dataclass(frozen=True)
@@ -25,8 +27,10 @@ class Columns:
     picture: str
     label: str | None
     objects: str | None
-    class_names: tuple[str, ...] | None
+    class_names: tuple[str, ...] | None = None
     """None: the files do not say."""
+    order: Mapping[Path, tuple[int, ...]] = field(default_factory=dict)
+    """Of files that count the classes otherwise, which class each of their numbers is."""
 
 
 @dataclass
@@ -57,30 +61,65 @@ def files_of(path: Path) -> dict[str, list[Path]]:
     return found
 
 
-def columns_in(files: list[Path]) -> Columns:
-    """What the columns of the first file are that can be read.
+def columns_in(every: Mapping[str, list[Path]], files: list[Path]) -> Columns:
+    """What the columns of the first of some files are that can be read; classes are those of the whole folder, in the order of the first file that names them.
 
+    Args:
+        every: all files by split.
     Raises:
-        ValueError: pyarrow is not installed, none can be read, or it has no pictures.
+        ValueError: pyarrow is not installed, none can be read, it has no pictures, or files name different classes.
     """
     failures = []
     for file in files:
         try:
-            return _columns_of(file)
+            columns = _columns_of(file)
         except ValueError as error:
             failures.append(error)
+        else:
+            return replace(columns, **_agreed([file for split in ("train", "val", "test") for file in every.get(split, [])], columns))
     raise failures[0]
 
 
 def _columns_of(file: Path) -> Columns:
     names, features = _described(file)
-    picture = next((name for name in names if _is(features.get(name), "Image")), next((name for name in PICTURES if name in names), None))
+    picture = next((name for name in (*PICTURES, *names) if _is(features.get(name), "Image")), next((name for name in PICTURES if name in names), None))
     if picture is None:
         raise ValueError(f"{file} has no column of pictures; expected `image`, found {', '.join(names)[:200] or 'none'}.")
-    objects = OBJECTS if OBJECTS in names else None
     told = [name for name in names if _is(features.get(name), "ClassLabel")]
-    label = next((name for name in LABELS if name in told), next((name for name in (*told, *LABELS) if name in names), None))
-    return Columns(picture, label, objects, _class_names(features.get(objects if objects else label or "")))
+    usual = [name for name in LABELS if name in names and not _is(features.get(name), "Image")]
+    label = next((name for name in usual if name in told), next(iter((*usual, *told)), None))
+    return Columns(picture, label, OBJECTS if OBJECTS in names else None)
+
+
+def _agreed(files: list[Path], columns: Columns) -> dict[str, Any]:
+    """The classes' names, and for files that have them in another order the place of each.
+
+    Raises:
+        ValueError: two files name different classes.
+    """
+    first, names, order = None, None, {}
+    for file in files:
+        try:
+            features = _described(file)[1]
+        except ValueError:  # which is reported where its rows are read
+            continue
+        own = _class_names(_categories(features.get(OBJECTS)) if columns.objects else features.get(columns.label or ""))
+        if own is None or own == names:
+            continue
+        if names is None:
+            first, names = file, own
+        elif set(own) != set(names):
+            raise ValueError(f"{file} has the classes {', '.join(own)[:200]}; {first} has {', '.join(names)[:200]}. They must be the same in all files.")
+        else:
+            order[file] = tuple(names.index(name) for name in own)
+    return {"class_names": names, "order": order}
+
+
+def _categories(feature: Any) -> Any:
+    """The description of objects' classes, as they will be read, in that of objects."""
+    while (isinstance(feature, list) and feature) or (isinstance(feature, dict) and "feature" in feature):
+        feature = feature[0] if isinstance(feature, list) else feature["feature"]
+    return next((feature[key] for key in CATEGORIES if key in feature), None) if isinstance(feature, dict) else None
 
 
 def _is(feature: Any, kind: str) -> bool:
@@ -130,9 +169,22 @@ def rows_in(path: Path, files: list[Path], columns: Columns, problems: Problems)
             content = values[columns.picture]
             content = content.get("bytes") if isinstance(content, dict) else content
             if isinstance(content, bytes):
-                yield Row(where, content, values[columns.label] if columns.label else None, values[OBJECTS] if columns.objects else None)
+                order = columns.order.get(file)
+                label = _counted(values[columns.label], order) if columns.label else None
+                yield Row(where, content, label, _counted(values[OBJECTS], order) if columns.objects else None)
             else:
                 problems.drop(where, "holds no picture")
+
+
+def _counted(value: Any, order: tuple[int, ...] | None) -> Any:
+    """Numbers of classes, as they are or in lists or as categories of objects, as the whole folder counts them."""
+    if order is None:
+        return value
+    if isinstance(value, dict):
+        return {key: _counted(each, order) if key in CATEGORIES else each for key, each in value.items()}
+    if isinstance(value, list):
+        return [_counted(each, order) for each in value]
+    return order[value] if type(value) is int and 0 <= value < len(order) else value
 
 
 def _values(file: Path, columns: Columns) -> Iterator[dict[str, Any] | _Lost]:

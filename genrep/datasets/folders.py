@@ -49,7 +49,7 @@ LAYOUTS: Mapping[str, Layout] = {
     "depth-pairs": Layout(depth_pairs.splits, depth_pairs.read_depth_pairs, _below),
     "idx": Layout(idx_folder.splits, idx_folder.read_idx_folder, idx_folder.pictures),
     "cifar": Layout(cifar.splits, cifar.read_cifar, cifar.pictures),
-    "arrow": Layout(arrow.splits, arrow.read_arrow, arrow.pictures, arrow.read_contents, several_classes=arrow.has_several),
+    "arrow": Layout(arrow.splits, arrow.read_arrow, arrow.pictures, arrow.read_contents, arrow.class_names, arrow.has_several),
     "table": Layout(table.splits, table.read_table, table.pictures, several_classes=table.has_several),
     "image-folder": Layout(image_folder.splits, image_folder.read_image_folder, _below),
     "pictures": Layout(plain.splits, plain.read_plain, plain.pictures),

@@ -110,6 +110,65 @@ def test_objects_are_what_coco_says_they_are(tmp_path: Path, form: str) -> None:
         assert torch.equal(getattr(found, name), getattr(expected, name))
 
 
+def test_files_may_count_the_classes_otherwise(tmp_path: Path) -> None:
+    """Every file's numbers are those of its own names; the order is that of the first."""
+    _, files = photos(tmp_path, 2)
+    for split in ("train", "test"):
+        for number, order in enumerate((NAMES, NAMES[::-1])):
+            labels = [order.index(file.parent.name) for file in files]
+            boxes = [{"bbox": [[1, 1, 5, 5]], "category": [label]} for label in labels]
+            kind = {"names": order, "_type": "ClassLabel"}
+            feature = {"bbox": {"feature": BOX, "_type": "List"}, "category": {"feature": kind, "_type": "List"}}
+            name = f"{split}-{number if split == 'train' else 1 - number}.parquet"
+            write(tmp_path / "one" / name, described(pa.table({"image": embedded(files), "label": labels}), image=IMAGE, label=kind))
+            write(tmp_path / "boxes" / name, described(pa.table({"image": embedded(files), "objects": boxes}), image=IMAGE, objects=feature))
+    for split in ("train", "val", "test"):
+        for name in ("one", "boxes"):
+            data, problems = read_folder(tmp_path / name, split, image_size=SIZE)
+            assert data.class_names == tuple(NAMES) and not problems
+            for pixels, label in zip(data.pixels.float(), data.label.tolist(), strict=True):
+                assert int(pixels.amax((1, 2)).argmax()) == (2, 1, 0)[label], "blue is blue"
+
+
+def test_files_of_different_classes_are_refused(tmp_path: Path) -> None:
+    _, files = photos(tmp_path, 2)
+    for split, names in (("train", NAMES), ("test", ["red", "green"])):
+        features = {"image": IMAGE, "label": {"names": names, "_type": "ClassLabel"}}
+        write(tmp_path / "set" / f"{split}.parquet", described(pa.table({"image": embedded(files), "label": [0] * 6}), **features))
+    for split in ("train", "test"):
+        with pytest.raises(ValueError, match=r"test\.parquet has the classes red, green; .*train\.parquet has blue, green, red\. They must be the same"):
+            read_folder(tmp_path / "set", split, image_size=SIZE)
+
+
+def test_columns_of_usual_names_go_before_others_of_their_kind(tmp_path: Path) -> None:
+    _, files = photos(tmp_path, 2)
+    camera = {"names": ["phone", "webcam"], "_type": "ClassLabel"}
+    columns = {"mask": embedded(files[::-1]), "image": embedded(files), "camera": [0] * 6, "label": [file.parent.name for file in files]}
+    features = {"mask": IMAGE, "image": IMAGE, "camera": camera, "label": {"dtype": "string", "_type": "Value"}}
+    write(tmp_path / "set" / "test.parquet", described(pa.table(columns), **features))
+    data, problems = read_folder(tmp_path / "set", "test", image_size=SIZE)
+    assert data.class_names == tuple(NAMES) and data.label.tolist() == [0, 0, 1, 1, 2, 2] and not problems
+    assert [int(pixels.float().amax((1, 2)).argmax()) for pixels in data.pixels] == [2, 2, 1, 1, 0, 0]
+
+
+@pytest.mark.parametrize("form", ["lists", "old lists"])
+def test_the_names_of_objects_are_those_of_what_is_read(tmp_path: Path, form: str) -> None:
+    _, files = photos(tmp_path, 1)
+    cut = {"names": ["no", "yes"], "_type": "ClassLabel"}
+    objects = [{"truncated": [1], "bbox": [[1, 1, 5, 5]], "category": [number]} for number in range(3)]
+    if form == "lists":
+        feature: Any = {
+            "truncated": {"feature": cut, "_type": "List"},
+            "bbox": {"feature": BOX, "_type": "List"},
+            "category": {"feature": CLASS, "_type": "List"},
+        }
+    else:
+        feature = {"feature": {"truncated": cut, "bbox": [BOX], "category": CLASS}, "_type": "Sequence"}
+    write(tmp_path / "set" / "test.parquet", described(pa.table({"image": embedded(files), "objects": objects}), image=IMAGE, objects=feature))
+    data, problems = read_folder(tmp_path / "set", "test", image_size=SIZE)
+    assert data.class_names == tuple(NAMES) and data.label.tolist() == [0, 1, 2] and not problems
+
+
 def test_without_a_description_columns_go_by_their_names(tmp_path: Path) -> None:
     _, files = photos(tmp_path, 2)
     for kind, labels in (("words", [file.parent.name for file in files]), ("numbers", classes(files))):
