@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,6 +34,7 @@ def splits(path: Path) -> tuple[str, ...]:
         return ()
     if not any(_pictures(folder) for by_class in folders.values() for folder in by_class.values()):
         return ()
+    _check_depth(folders)
     return tuple(with_val(folders))
 
 
@@ -78,14 +80,43 @@ def _layout(path: Path, problems: Problems) -> _Layout:
     files = {split: {name: _pictures(folder) for name, folder in by_class.items()} for split, by_class in folders.items()}
     if not any(found for by_class in files.values() for found in by_class.values()):
         raise ValueError(f"{path} has no pictures; expected CLASS/*.jpg or SPLIT/CLASS/*.jpg (also {', '.join(FORMATS)}).")
+    _check_depth(folders)
     _report_leftovers(path, folders, files, problems)
     return _Layout(class_names=class_names, files=files)
 
 
 def _class_folders(path: Path) -> dict[str, dict[str, Path]]:
     """Class folders by split and name; without split folders all are train."""
-    by_split = {split: _subfolders(folder) for folder, split in split_folders(path).items()}
+    found: dict[str, tuple[Path, dict[str, Path]]] = {}
+    for folder, split in split_folders(path).items():
+        by_class = _subfolders(folder)
+        if by_class and split in found and found[split][1]:
+            raise ValueError(f"{found[split][0]} and {folder} are both {split}; put the pictures of one into the other.")
+        if by_class or split not in found:
+            found[split] = (folder, by_class)
+    by_split = {split: by_class for split, (_, by_class) in found.items()}
     return by_split if any(by_split.values()) else {"train": _subfolders(path)}
+
+
+def _check_depth(folders: dict[str, dict[str, Path]]) -> None:
+    """Class folders hold pictures, and not further class folders.
+
+    Raises:
+        ValueError: they hold folders alone, and there is one of them, or most of those in them have the same names.
+    """
+    every = [folder for by_class in folders.values() for folder in by_class.values()]
+    if any(is_picture(file) for folder in every for file in folder.iterdir()):
+        return
+    below: dict[str, set[str]] = {}
+    for folder in (folder for folder in every if _pictures(folder)):
+        below.setdefault(folder.name, set()).update(_subfolders(folder))
+    counts = Counter(name for names in below.values() for name in names)
+    if len(below) == 1 or 2 * sum(num > 1 for num in counts.values()) > len(counts):
+        outer, inner = (", ".join(sorted(names))[:200] for names in (below, counts))
+        what = f"{every[0].parent}: the classes would be {outer}, which hold no pictures but folders: {inner}"
+        raise ValueError(
+            f"{what}. If these are the classes, put them in the place of the folders above them, or name one of those; else put the pictures there."
+        )
 
 
 def _subfolders(path: Path) -> dict[str, Path]:

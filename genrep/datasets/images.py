@@ -29,8 +29,10 @@ UNREAD = (".avif", ".gif", ".heic", ".heif", ".jp2", ".jxl", ".tif", ".tiff")
 MAX_PIXELS = 64_000_000
 SIDEWAYS = (5, 6, 7, 8)
 """EXIF orientations in which rows are stored as columns."""
-SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
+SPLITS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "test", "testing": "test"}
 """Names of splits as folders and annotation files write them."""
+ALSO_SPLITS = {"dev": ("val", "test"), "eval": ("test", "val"), "evaluation": ("test", "val")}
+"""Names that mean a split beside train: the first of two that nothing else is called."""
 
 BACKGROUND = ("background", "_background_", "__background__")
 """Names of index 0 in lists of classes."""
@@ -193,8 +195,13 @@ def split_called(name: str) -> str | None:
 
 
 def split_folders(path: Path) -> dict[Path, str]:
-    """The folders in a folder that are called as splits, and which they are."""
-    return {child: split for child in sorted(path.iterdir()) if child.is_dir() and (split := split_called(child.name))}
+    """The folders in a folder that are called as splits, and which they are; beside a train also those of ALSO_SPLITS."""
+    folders = [child for child in sorted(path.iterdir()) if child.is_dir()]
+    found = {child: split for child in folders if (split := split_called(child.name))}
+    for child in folders if "train" in found.values() else ():
+        free = [split for split in ALSO_SPLITS.get(child.name.lower(), ()) if split not in found.values()]
+        found |= {child: free[0]} if free else {}
+    return found
 
 
 def inside(root: Path, name: str) -> Path:

@@ -30,12 +30,53 @@ def photos(root: Path, *folders: str) -> Path:
     return root
 
 
-@pytest.mark.parametrize("names", [("Train", "Test"), ("train", "Test"), ("TRAIN", "VALID", "test")])
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("Train", "Test"),
+        ("train", "Test"),
+        ("TRAIN", "VALID", "test"),
+        ("training", "validation", "testing"),
+        ("train", "dev", "eval"),
+        ("train", "Eval", "test"),
+    ],
+)
 def test_splits_may_be_called_in_capitals(tmp_path: Path, names: tuple[str, ...]) -> None:
     root = photos(tmp_path / "set", *names)
     found = check_data(root)
     assert found.layout == "image-folder" and not found.problems and sum(found.num_images.values()) == 12 * len(names)
     assert set(found.num_per_class["train"]) == set(check_data(photos(tmp_path / "plain", "train")).num_per_class["train"])
+
+
+def test_names_that_may_be_splits_are_classes_where_there_is_no_train(tmp_path: Path) -> None:
+    assert set(check_data(photos(tmp_path / "set", "dev/deep", "eval/low")).num_per_class["train"]) == {"dev", "eval"}
+    found = check_data(photos(tmp_path / "all", "train", "val", "test", "dev"))
+    assert {split: sum(found.num_per_class[split].values()) for split in found.num_images} == {"train": 12, "val": 12, "test": 12}
+    assert sum(problem.num_dropped for problem in found.problems) == 12, "a fourth split"
+    with pytest.raises(ValueError, match=r"train and .*training are both train; put the pictures of one into the other"):
+        check_data(photos(tmp_path / "twice", "train", "training"))
+
+
+@pytest.mark.parametrize("folders", [("photos",), ("part 1", "part 2"), ("train/photos", "test/photos")])
+def test_classes_that_lie_too_deep_are_said(tmp_path: Path, folders: tuple[str, ...]) -> None:
+    root = photos(tmp_path / "set", *folders)
+    with pytest.raises(ValueError, match=r"the classes would be (photos|part 1, part 2), which hold no pictures but folders: cat, dog\. If these") as caught:
+        check_data(root)
+    assert "\n" not in str(caught.value)
+    Image.new("RGB", (8, 6)).save(root / folders[0] / "more.png")
+    assert recognise(root) == "image-folder"
+
+
+def test_classes_may_have_folders_of_their_own(tmp_path: Path) -> None:
+    root = tmp_path / "set"
+    photos(root / "animal", ".")
+    photos(root / "thing", ".")
+    (root / "thing" / "cat").rename(root / "thing" / "car")
+    (root / "thing" / "dog").rename(root / "thing" / "bus")
+    assert set(check_data(root).num_per_class["train"]) == {"animal", "thing"}
+    for split, name in (("train", "animal"), ("train", "thing"), ("val", "animal")):
+        shutil.copytree(root / name, tmp_path / "splits" / split / name)
+    assert check_data(tmp_path / "splits").num_images == {"train": 24, "val": 12}, "one class in val is none too deep"
 
 
 def test_what_lies_in_no_split_is_said_however_deep(tmp_path: Path) -> None:

@@ -89,7 +89,7 @@ def test_what_is_wrong_is_said_by_row_and_counted_by_picture(tmp_path: Path) -> 
             "labels.csv row 3: 0.png is of test in labels.csv row 2, and of val here",
             "labels.csv row 4: missing.png is missing; left out",
             "labels.csv row 5: has 2 cells; the first line has 3; left out",
-            "labels.csv row 6: unknown split `tst`; known: train, val, valid, validation, test; left out",
+            "labels.csv row 6: unknown split `tst`; known: train, training, val, valid, validation, test, testing; left out",
             "labels.csv row 7: `'../x.png'` is not a plain path below the data folder; refused; left out",
             "labels.csv row 8: cannot be read as a picture",
         ),
