@@ -12,7 +12,7 @@ from torch import Tensor
 
 from genrep.datasets.arrow_files import BOXES, CATEGORIES, OBJECTS, Columns, Row, columns_in, files_of, rows_in
 from genrep.datasets.base import ArrayDataset, of_class_sets
-from genrep.datasets.images import existing_folder, of_split, read_picture, with_val
+from genrep.datasets.images import existing_folder, of_split, of_split_by_class, read_picture, with_val
 from genrep.datasets.objects import Contents, Entry, Picture, read_objects
 from genrep.datasets.problems import Problem, Problems
 from genrep.registry import lookup
@@ -163,7 +163,7 @@ def _by_class(rows: list[Row], split: str) -> list[Row]:
     by_class: dict[str, list[Row]] = {}
     for row in rows:
         by_class.setdefault("several" if isinstance(row.label, list) else str(row.label), []).append(row)
-    return [row for some in by_class.values() for row in of_split(some, split, lambda row: row.content)]
+    return [row for some in of_split_by_class(list(by_class.values()), split, lambda row: row.content) for row in some]
 
 
 def _names_in(path: Path, every: Mapping[str, list[Path]], columns: Columns) -> tuple[str, ...]:

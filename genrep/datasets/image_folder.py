@@ -11,7 +11,7 @@ from jaxtyping import UInt8
 from torch import Tensor
 
 from genrep.datasets.base import ArrayDataset, unlocated
-from genrep.datasets.images import FORMATS, existing_folder, is_picture, of_split, read_picture, split_folders, with_val
+from genrep.datasets.images import FORMATS, existing_folder, is_picture, of_split_by_class, read_picture, split_folders, with_val
 from genrep.datasets.problems import Problem, Problems
 from genrep.registry import lookup
 
@@ -44,7 +44,7 @@ def read_image_folder(
     """The pictures of a split with their classes, and what is wrong with the folder.
 
     Where there is no val folder, a tenth of each class of train is val, chosen by the files' content: names do not matter, and
-    copies of a picture stay together. The classes are the folder names of all splits in alphabetical order.
+    copies of a picture stay together, whatever their classes. The classes are the folder names of all splits in alphabetical order.
 
     Args:
         path: folder of `SPLIT/CLASS/*.jpg` or `CLASS/*.jpg`; also png, webp, bmp, and folders within the class folders.
@@ -60,8 +60,10 @@ def read_image_folder(
     layout = _layout(existing_folder(path), problems)
     pixels: list[UInt8[Tensor, "c h w"]] = []
     labels: list[int] = []
-    for name, files in lookup(with_val(layout.files), split, f"split of {path}").items():
-        for file in files if "val" in layout.files else of_split(files, split, lambda file: file):
+    by_class = lookup(with_val(layout.files), split, f"split of {path}")
+    chosen = by_class.values() if "val" in layout.files else of_split_by_class(list(by_class.values()), split, lambda file: file)
+    for name, files in zip(by_class, chosen, strict=True):
+        for file in files:
             try:
                 pixels.append(read_picture(file, image_size, channels)[0])
                 labels.append(layout.class_names.index(name))

@@ -240,17 +240,24 @@ def with_val(found: Mapping[str, Item]) -> dict[str, Item]:
 
 
 def of_split(items: Sequence[Item], split: str, file: Callable[[Item], Path | bytes]) -> list[Item]:
-    """What of the training pictures is train, or val (see `held_out`), by the content of their files; all of another split."""
+    """What of the training pictures is train, or val: about VAL_SHARE, one of two at least, by the files' content, copies together; all of another split."""
+    return of_split_by_class([items], split, file)[0]
+
+
+def of_split_by_class(classes: Sequence[Sequence[Item]], split: str, file: Callable[[Item], Path | bytes]) -> list[list[Item]]:
+    """As `of_split` the pictures of each class; one with copies in several classes is val in all of them if it is so in one."""
     if split not in ("train", "val"):
-        return list(items)
-    is_val = held_out([found if isinstance(found := file(item), bytes) else found.read_bytes() for item in items])
-    return [item for item, held in zip(items, is_val, strict=True) if held == (split == "val")]
+        return [list(items) for items in classes]
+    digests = [[_digest(file(item)) for item in items] for items in classes]
+    val = {digest for some in digests for digest in _lowest(some)}
+    return [
+        [item for item, digest in zip(items, some, strict=True) if (digest in val) == (split == "val")] for items, some in zip(classes, digests, strict=True)
+    ]
 
 
-def held_out(contents: Sequence[bytes]) -> list[bool]:
-    """Which of some pictures are val: about VAL_SHARE of them, at least one of two, equal ones together."""
-    if len(contents) < 2:
-        return [False] * len(contents)
-    digests = [hashlib.sha256(content).hexdigest() for content in contents]
-    last = sorted(digests)[max(1, round(VAL_SHARE * len(digests))) - 1]
-    return [digest <= last for digest in digests]
+def _digest(file: Path | bytes) -> str:
+    return hashlib.sha256(file if isinstance(file, bytes) else file.read_bytes()).hexdigest()
+
+
+def _lowest(digests: list[str]) -> list[str]:
+    return sorted(digests)[: max(1, round(VAL_SHARE * len(digests)))] if len(digests) > 1 else []

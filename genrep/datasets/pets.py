@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from genrep.datasets.base import MOST_CLASSES, ArrayDataset
-from genrep.datasets.images import FORMATS, existing_folder, inside, is_picture, of_split, with_val
+from genrep.datasets.images import FORMATS, existing_folder, inside, is_picture, of_split_by_class, with_val
 from genrep.datasets.index_masks import Masked, read_masked
 from genrep.datasets.problems import Problem, Problems
 from genrep.registry import lookup
@@ -72,7 +72,7 @@ def read_pets(
     for line in lookup(with_val(lines), split, f"split of {path}"):
         if (found := _masked(path, line, order[line.class_id], problems)) is not None:
             by_class[order[line.class_id]].append(found)
-    chosen = [masked for some in by_class.values() for masked in of_split(some, split, lambda masked: masked.file)]
+    chosen = [masked for some in of_split_by_class(list(by_class.values()), split, lambda masked: masked.file) for masked in some]
     class_names = tuple(names[class_id] for class_id in sorted(names))
     data = read_masked(path, class_names, chosen, image_size=image_size, channels=channels, max_objects=max_objects, problems=problems)
     if data is None:

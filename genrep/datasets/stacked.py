@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from genrep.datasets.base import ArrayDataset, unlocated
-from genrep.datasets.images import held_out, stretched
+from genrep.datasets.images import of_split_by_class, stretched
 from genrep.datasets.problems import Problems
 
 
@@ -29,11 +29,9 @@ def part_of(stack: Stack, split: str) -> Stack:
     """What of the training pictures is train, or val: a tenth of each class, chosen by content; all of another split."""
     if split == "test":
         return stack
-    is_val = np.zeros(len(stack.labels), bool)
-    for label in np.unique(stack.labels):
-        rows = np.flatnonzero(stack.labels == label)
-        is_val[rows] = held_out([stack.pixels[row].tobytes() for row in rows])
-    kept = is_val == (split == "val")
+    classes = [np.flatnonzero(stack.labels == label) for label in np.unique(stack.labels)]
+    rows = of_split_by_class([some.tolist() for some in classes], split, lambda row: stack.pixels[row].tobytes())
+    kept = np.isin(np.arange(len(stack.labels)), [row for some in rows for row in some])
     return Stack(stack.where, stack.pixels[kept], stack.labels[kept])
 
 

@@ -15,7 +15,7 @@ from jaxtyping import UInt8
 from torch import Tensor
 
 from genrep.datasets.base import ArrayDataset, of_class_sets
-from genrep.datasets.images import SPLITS, existing_folder, inside, of_split, read_names, read_picture, with_val
+from genrep.datasets.images import SPLITS, existing_folder, inside, of_split_by_class, read_names, read_picture, with_val
 from genrep.datasets.problems import Problem, Problems
 from genrep.registry import lookup
 
@@ -119,7 +119,7 @@ def _part(listed: list[_Listed], split: str) -> list[_Listed]:
     groups: dict[str, list[_Listed]] = {}
     for each in listed:
         groups.setdefault(next(iter(each.held)) if each.held and len(each.held) == 1 else "", []).append(each)
-    return [each for group in groups.values() for each in of_split(group, split, lambda one: one.file)]
+    return [each for some in of_split_by_class(list(groups.values()), split, lambda one: one.file) for each in some]
 
 
 def _read(path: Path, problems: Problems) -> _Table:
@@ -136,9 +136,9 @@ def _read(path: Path, problems: Problems) -> _Table:
         where, name = f"{TABLE} row {number}", cells[header.file].strip() if header.file < len(cells) else f"row {number}"
         try:
             listed = _listed(path, where, header, cells, given)
-            _join(found.setdefault(name, listed), listed)
+            _join(found.setdefault(_real(listed.file), listed), listed)
         except ValueError as error:
-            failed.append((name, where, str(error)))
+            failed.append((_real(f"{path}/{_place(path, name)}"), where, str(error)))
     if not found:
         raise ValueError(f"{path / TABLE} has no row that can be used{f'; {failed[0][1]}: {failed[0][2]}' if failed else ''}.")
     lost = {name for name, _, _ in failed} - set(found)
@@ -163,7 +163,7 @@ def _listed(path: Path, where: str, header: _Header, cells: list[str], given: li
     name, told = cells[header.file].strip(), "train" if header.split is None else cells[header.split].strip()
     if told.lower() not in SPLITS:
         raise ValueError(f"unknown split `{told[:20]}`; known: {', '.join(SPLITS)}")
-    file = inside(path, next((place for place in (name, f"images/{name}") if os.path.isfile(f"{path}/{place}")), name))
+    file = inside(path, _place(path, name))
     if not os.path.isfile(file):
         raise ValueError(f"{name[:100]} is missing")
     held = _held(header, cells)
@@ -171,6 +171,16 @@ def _listed(path: Path, where: str, header: _Header, cells: list[str], given: li
     if strange is not None:
         raise ValueError(f"unknown class `{strange[:20]}`; known: {', '.join(given)[:200]}")
     return _Listed(where, file, SPLITS[told.lower()], held)
+
+
+def _place(path: Path, name: str) -> str:
+    """Where below the folder a picture is, or would be."""
+    return next((place for place in (name, f"images/{name}") if os.path.isfile(f"{path}/{place}")), name)
+
+
+def _real(file: Path | str) -> str:
+    """What all names of a file have in common."""
+    return os.path.realpath(str(file).replace("\0", ""))
 
 
 def _join(first: _Listed, other: _Listed) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -46,6 +47,19 @@ def test_without_val_a_tenth_of_each_class_is_held_out(tmp_path: Path) -> None:
     assert set(train.pixels[:, 0, 0, 0].tolist()).isdisjoint(val.pixels[:, 0, 0, 0].tolist())
     with pytest.raises(ValueError, match=r"unknown split of .* `test`; known: train, val"):
         _read(root, "test")
+
+
+def test_copies_in_several_classes_are_of_one_split(tmp_path: Path) -> None:
+    """Of a small class the lowest tenth ends elsewhere than of a large one."""
+    root = _fill(tmp_path, [f"large/{number}.png" for number in range(100)])
+    (root / "small").mkdir()
+    for number in range(0, 100, 5):
+        shutil.copy(root / "large" / f"{number}.png", root / "small")
+    (train, _), (val, _) = (_read(root, split) for split in ("train", "val"))
+    of_small = [set(data.pixels[data.label == 1, 0, 0, 0].tolist()) for data in (train, val)]
+    of_large = [set(data.pixels[data.label == 0, 0, 0, 0].tolist()) for data in (train, val)]
+    assert of_small[0] and of_small[1] and of_small[0] < of_large[0] and of_small[1] < of_large[1]
+    assert len(train) + len(val) == 120 and 10 <= len(of_large[1]) <= 12
 
 
 def test_grey(tmp_path: Path) -> None:

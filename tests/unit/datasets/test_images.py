@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from genrep.datasets.images import inside, of_split, read_picture
+from genrep.datasets.images import inside, of_split, of_split_by_class, read_picture
 
 
 def _halves(top: tuple[int, ...], bottom: tuple[int, ...], mode: str = "RGB") -> Image.Image:
@@ -140,4 +140,8 @@ def test_held_out_files_follow_their_content(tmp_path: Path) -> None:
     assert len(val) == 4 and sorted([*train, *val]) == sorted(files) and test == files
     numbers = {int(file.stem) // 2 for file in val}
     assert val == [file for file in files if int(file.stem) // 2 in numbers]
+    apart = of_split_by_class([files[:20], files[20:]], "val", lambda file: file)
+    assert apart == [of_split(some, "val", lambda file: file) for some in (files[:20], files[20:])], "without copies each class is as if alone"
+    both = of_split_by_class([files[:4], files], "val", lambda file: file)
+    assert both[0] == [file for file in files[:4] if file in both[1]] != [] and set(val) <= set(both[1])
     assert of_split(files[:1], "val", lambda file: file) == [] and len(of_split(files[1:3], "val", lambda file: file)) == 1

@@ -101,6 +101,27 @@ def test_what_is_wrong_is_said_by_row_and_counted_by_picture(tmp_path: Path) -> 
         read_table(root, "test", image_size=(4, 6), strict=True)
 
 
+def test_a_picture_is_one_however_it_is_called(tmp_path: Path) -> None:
+    rows = (
+        "0.png,cat,train",
+        "images/0.png,cat,test",
+        "1.png,cat,train",
+        "./images/1.png,dog,train",
+        "images//1.png,bird,train",
+        "./1.png,cat,tst",
+        "2.png,cat,test",
+    )
+    root = fill(tmp_path, 3, "file_name,labels,split", *rows)
+    data, problems = read_folder(root, "test", image_size=(4, 6))
+    assert data.pixels[:, 0, 0, 0].tolist() == [16]
+    assert [str(problem) for problem in problems] == [
+        "labels.csv row 3: 0.png is of train in labels.csv row 2, and of test here",
+        "labels.csv row 7: unknown split `tst`; known: train, training, val, valid, validation, test, testing",
+    ]
+    assert sum(problem.num_dropped for problem in problems) == 0, "both pictures are there"
+    assert sorted(read_folder(root, "train", image_size=(4, 6))[0].pixels[:, 0, 0, 0].tolist()) == [0, 8]
+
+
 @pytest.mark.parametrize(
     ("header", "message"),
     [
