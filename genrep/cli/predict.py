@@ -147,7 +147,7 @@ def write_entry(model: GenRep, picture: Picture, seen: tuple[Perception, int], s
         entry["depth"] = save_depth(perception.inv_depth[i], picture.size, path, metric=metric).name
     entry |= opinion
     entry["overlay"] = f"{stem.name}_overlay.png"
-    overlay, words = scene(picture.image, Annotation(**known), model.class_names), caption(entry)
+    overlay, words = scene(picture.image, Annotation(**known), model.class_names), caption(entry, model.class_names)
     save_png(captioned(overlay, words) if words else overlay, stem.with_name(entry["overlay"]))
     return entry
 
@@ -159,8 +159,10 @@ def classes_seen(model: GenRep, perception: Perception, i: int) -> dict[str, Any
     return entry if presence is None else entry | {"presence": by_class(model, presence[i].log())}
 
 
-def caption(entry: Mapping[str, Any]) -> list[str]:
+def caption(entry: Mapping[str, Any], class_names: Sequence[str] = ()) -> list[str]:
     """What is written below an overlay, where no boxes have names: the classes that are there, or the likeliest one, if any is to be named.
+
+    A class whose name cannot be drawn has its number among `class_names`.
 
     >>> caption({"presence": {"boot": 0.93, "bag": 0.61, "coat": 0.02}}), caption({"class_probabilities": {"boot": 0.88, "bag": 0.12}})
     (['boot .93', 'bag .61'], ['boot .88'])
@@ -170,14 +172,16 @@ def caption(entry: Mapping[str, Any]) -> list[str]:
     ['abstains']
     """
     from genrep.evaluation.draw import scored
+    from genrep.evaluation.words import legible
 
+    drawn = dict(zip(class_names, legible(class_names), strict=True))
     if "objects" in entry:
         return []
     if "presence" in entry:
-        return [scored(name, prob) for name, prob in entry["presence"].items() if prob >= LEAST_PRESENCE] or ["none of the classes"]
+        return [scored(drawn.get(name, name), prob) for name, prob in entry["presence"].items() if prob >= LEAST_PRESENCE] or ["none of the classes"]
     if entry.get("abstains"):
         return ["abstains"]
-    return [scored(name, prob) for name, prob in list(entry.get("class_probabilities", {}).items())[:1]]
+    return [scored(drawn.get(name, name), prob) for name, prob in list(entry.get("class_probabilities", {}).items())[:1]]
 
 
 def objects_in_file(known: Mapping[str, Any], picture: Picture, model: GenRep) -> list[dict[str, Any]]:

@@ -13,8 +13,10 @@ from pathlib import Path
 import numpy as np
 import torch
 from jaxtyping import Float, UInt8
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 from torch import Tensor
+
+from genrep.evaluation.words import cut, font, legible, written
 
 Picture = UInt8[np.ndarray, "_ _ 3"]
 Box = tuple[float, float, float, float]
@@ -29,14 +31,17 @@ PALETTE = (
     (68, 119, 220),
     (170, 221, 136),
     (170, 68, 153),
-    (221, 221, 221),
+    (110, 60, 255),
 )
-"""Okabe and Ito's colours without black, its dark blue lightened for dark ground, and three of Tol's; repeated beyond ten classes."""
+"""Okabe and Ito's colours without black, its dark blue lightened for dark ground, two of Tol's, and a violet; repeated beyond ten classes. None is grey,
+as images may be."""
 
 GROUND = (17, 20, 24)
 INK = (228, 230, 234)
 MASK_OPACITY = 0.45
-CAPTION_PX = 16
+CAPTION_PX, TAG_PX = 16, 13
+MOST_NAME_PX = 400
+"""The widest name beside a row."""
 CROWDED = 8
 """Boxes, above which they are not named one by one."""
 FOR, AGAINST = (255, 160, 20), (70, 150, 255)
@@ -69,10 +74,6 @@ def save_png(picture: Picture | Float[Tensor, "3 h w"], path: Path) -> None:
     Image.fromarray(np.ascontiguousarray(pixels)).save(path, format="PNG", optimize=True)
 
 
-def _font(size_px: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    return ImageFont.load_default(size_px)
-
-
 def scale_for(size: Sequence[int], wanted_px: int) -> int:
     """By how much to enlarge an image of (height, width) so that its longer side is about `wanted_px`.
 
@@ -92,8 +93,9 @@ def grid(images: Float[Tensor, "n 3 h w"], *, columns: int, scale: int | None = 
 def tile(cells: Sequence[Picture], *, columns: int, gap_px: int = 8, row_names: Sequence[str] = (), column_names: Sequence[str] = ()) -> Picture:
     """Pictures of equal size row by row on a dark ground, with names beside rows and above columns."""
     height, width = cells[0].shape[:2]
-    font = _font(max(12, min(18, height // 6)))
-    left = gap_px + (round(max(font.getlength(name) for name in row_names)) + 2 * gap_px + 6 if row_names else 0)
+    letters = font(max(11, min(16, height // 7)))
+    row_names = [cut(written(name), letters, MOST_NAME_PX) for name in row_names]
+    left = gap_px + (round(max(letters.getlength(name) for name in row_names)) + 2 * gap_px + 6 if row_names else 0)
     top = gap_px + (26 if column_names else 0)
     num_rows = -(-len(cells) // columns)
     sheet = np.full((top + num_rows * (height + gap_px), left + columns * (width + gap_px), 3), GROUND, np.uint8)
@@ -103,9 +105,9 @@ def tile(cells: Sequence[Picture], *, columns: int, gap_px: int = 8, row_names: 
     page = Image.fromarray(sheet)
     pen = ImageDraw.Draw(page)
     for row, name in enumerate(row_names):
-        pen.text((left - gap_px - 6, top + row * (height + gap_px) + height / 2), name, INK, font, anchor="rm")
+        pen.text((left - gap_px - 6, top + row * (height + gap_px) + height / 2), name, INK, letters, anchor="rm")
     for column, name in enumerate(column_names):
-        pen.text((left + column * (width + gap_px) + width / 2, top / 2), name, INK, font, anchor="mm")
+        pen.text((left + column * (width + gap_px) + width / 2, top / 2), written(name), INK, letters, anchor="mm")
     return np.asarray(page)
 
 
@@ -132,7 +134,7 @@ def scene(image: Float[Tensor, "3 h w"], annotation: Annotation, class_names: Se
     for box, label in zip(boxes, annotation.labels, strict=True):
         pen.rectangle(_grown(box, 1), outline=(0, 0, 0), width=4)
         pen.rectangle(box, outline=colour(label), width=2)
-    tags = _tags(annotation, class_names)
+    tags = _tags(annotation, legible(class_names))
     _write_names(page, [boxes[i] for i in tags], list(tags.values()), [annotation.labels[i] for i in tags])
     return np.asarray(page)
 
@@ -147,15 +149,15 @@ def scored(name: str, score: float) -> str:
 
 
 def captioned(picture: Picture, words: Sequence[str]) -> Picture:
-    """A picture with words below it, in as many lines as they need."""
-    font, width = _font(CAPTION_PX), picture.shape[1]
+    """A picture with words below it, in as many lines as they need; what is too long for a line is cut."""
+    letters, width = font(CAPTION_PX - 2), picture.shape[1]
     lines: list[str] = []
-    for word in words:
+    for word in (cut(written(word), letters, width - CAPTION_PX) for word in words):
         longer = f"{lines[-1]}, {word}" if lines else word
-        lines = [*lines[:-1], longer] if font.getlength(longer) + CAPTION_PX < width or not lines else [*lines, word]
+        lines = [*lines[:-1], longer] if letters.getlength(longer) + CAPTION_PX < width or not lines else [*lines, word]
     strip = Image.new("RGB", (width, round(1.5 * CAPTION_PX * len(lines)) + CAPTION_PX // 2), GROUND)
     for row, line in enumerate(lines):
-        ImageDraw.Draw(strip).text((CAPTION_PX / 2, (1.5 * row + 1) * CAPTION_PX), line, INK, font, anchor="lm")
+        ImageDraw.Draw(strip).text((CAPTION_PX / 2, (1.5 * row + 1) * CAPTION_PX), line, INK, letters, anchor="lm")
     return np.concatenate([picture, np.asarray(strip)])
 
 
@@ -187,7 +189,6 @@ def nearness(inv_depth: Float[Tensor, "h w"], *, scale: int | None = None) -> Pi
 
 def why(image: Float[Tensor, "3 h w"], evidence: Float[Tensor, "h w"], pair: tuple[int, int], class_names: Sequence[str]) -> Picture:
     """An image, about 256 px, and beside it, darker, what speaks for the first of two classes and for the second, the more the less transparent."""
-    of, against = pair
     picture, scale = to_picture(image), scale_for(image.shape[-2:], 256)
     values = evidence.cpu().numpy()
     opacity = np.sqrt(np.abs(values) / max(float(np.abs(values).max()), 1e-12))[..., None]
@@ -195,13 +196,14 @@ def why(image: Float[Tensor, "3 h w"], evidence: Float[Tensor, "h w"], pair: tup
     dimmed = picture * 0.4
     mixed = (dimmed * (1 - opacity) + tint * opacity).round().astype(np.uint8)
     page = Image.fromarray(tile([enlarged(picture, scale), enlarged(mixed, scale)], columns=2, column_names=("", "")))
-    pen, font = ImageDraw.Draw(page), _font(15)
-    x, y = page.width * 3 / 4, 17
-    texts = [(class_names[of], FOR), (" against ", INK), (class_names[against], AGAINST)]
-    left = x - sum(font.getlength(text) for text, _ in texts) / 2
-    for text, ink in texts:
-        pen.text((left, y), text, ink, font, anchor="lm")
-        left += font.getlength(text)
+    pen, letters, middle = ImageDraw.Draw(page), font(TAG_PX), " against "
+    room = (page.width - letters.getlength(middle)) / 2 - 8
+    first, second = (cut(legible(class_names)[label], letters, room) for label in pair)
+    width = letters.getlength(first + middle + second)
+    left = min(page.width * 3 / 4 - width / 2, page.width - width - 8)
+    for text, ink in ((first, FOR), (middle, INK), (second, AGAINST)):
+        pen.text((left, 17), text, ink, letters, anchor="lm")
+        left += letters.getlength(text)
     return np.asarray(page)
 
 
@@ -227,18 +229,19 @@ def _grown(box: Box, by: float) -> Box:
 
 def _write_names(page: Image.Image, boxes: Sequence[Box], texts: Sequence[str], labels: Sequence[int]) -> None:
     """Name tags at the corners of the boxes, where they cover each other least."""
-    pen, font = ImageDraw.Draw(page), _font(15)
+    pen, letters = ImageDraw.Draw(page), font(TAG_PX)
     taken: list[Box] = []
     width, height = page.size
     for box, text, label in zip(boxes, texts, labels, strict=True):
-        w, h = font.getlength(text) + 8, 19.0
+        text = cut(text, letters, width - 8)
+        w, h = letters.getlength(text) + 8, 19.0
         left, right = min(max(0.0, box[0] - 1), width - w), min(max(0.0, box[2] + 1 - w), width - w)
         places = [(x, y) for y in (box[1] - h, box[3] + 2, box[1], box[3] - h) for x in (left, right) if 0 <= y <= height - h]
         tags = [(x, y, x + w, y + h) for x, y in places]
         tag = min(tags, key=lambda t: sum(_shared_area(t, other) for other in taken))
         taken.append(tag)
         pen.rectangle(tag, fill=colour(label))
-        pen.text((tag[0] + 4, tag[1] + h / 2), text, _ink_on(colour(label)), font, anchor="lm")
+        pen.text((tag[0] + 4, tag[1] + h / 2), text, _ink_on(colour(label)), letters, anchor="lm")
 
 
 def _shared_area(a: Box, b: Box) -> float:

@@ -16,6 +16,7 @@ from genrep.datasets import ArrayDataset
 from genrep.evaluation.draw import GROUND, Annotation, Picture, enlarged, grid, nearness, save_png, scale_for, scene, tile, to_picture
 from genrep.evaluation.generation import Samples, Studio, film, nearest
 from genrep.evaluation.perception import Seen, agreement
+from genrep.evaluation.words import legible
 from genrep.randomness import permutation
 from genrep.types import UNLABELLED, Batch, Perception
 
@@ -40,7 +41,7 @@ def draw_samples(made: Samples, class_names: Sequence[str], folder: Path) -> lis
         if not len(rows):
             continue
         few = made.image[rows[:PER_CLASS]]
-        shown.append((name, few))
+        shown.append((legible(class_names)[k], few))
         file = f"class_{k:02d}.png"
         save_png(grid(few, columns=len(few), scale=1, gap_px=0), folder / file)
         strips.append({"class": name, "file": file, "num": len(few), "share_recognised": float((made.judged[rows] == k).double().mean())})
@@ -56,14 +57,15 @@ def draw_film(studio: Studio, guidance: float, folder: Path) -> list[dict[str, A
     labels = torch.linspace(0, len(names) - 1, min(3, len(names))).long()
     held, expected = film(studio.model, labels, guidance=guidance, **studio.options)
     num_frames = len(held)
-    strips, cells = [], []
+    strips, cells, row_names = [], [], []
     for i, label in enumerate(labels.tolist()):
         both = torch.cat([held[:, i], expected[:, i]])
         file = f"film_{i}.png"
         save_png(grid(both, columns=num_frames, scale=1, gap_px=0), folder / file)
         strips.append({"class": names[label], "file": file, "num": num_frames})
+        row_names += [legible(names)[label], "expected"]
         cells += [enlarged(to_picture(image), scale_for(both.shape[-2:], 96)) for image in both]
-    save_png(tile(cells, columns=num_frames, gap_px=3, row_names=[text for strip in strips for text in (strip["class"], "expected")]), folder / "denoising.png")
+    save_png(tile(cells, columns=num_frames, gap_px=3, row_names=row_names), folder / "denoising.png")
     return strips
 
 
@@ -145,7 +147,7 @@ def _annotated_sheet(data: ArrayDataset) -> Picture:
 def _class_sheet(data: ArrayDataset) -> Picture:
     """Up to eight images of each of the first classes; empty places are black."""
     rows, names, held = [], [], data.class_counts
-    for label, name in enumerate(data.class_names[:MAX_CLASS_ROWS]):
+    for label, name in enumerate(legible(data.class_names)[:MAX_CLASS_ROWS]):
         mine = held[:, label].nonzero().flatten()[:NUM_LOOKED_AT]
         image = data.batch(mine).image
         rows.append(torch.cat([image, -torch.ones(NUM_LOOKED_AT - len(mine), *image.shape[1:])]))

@@ -83,6 +83,11 @@ def test_ten_colours_differ() -> None:
     assert float((torch.cdist(values, values) + 1e3 * torch.eye(10)).min()) > 40
 
 
+def test_no_colour_is_grey() -> None:
+    """As garments are."""
+    assert min(max(channels) - min(channels) for channels in PALETTE) > 80
+
+
 def test_evidence_has_the_colour_of_the_class_it_speaks_for() -> None:
     evidence = torch.zeros(16, 16)
     evidence[2, 3], evidence[12, 13], evidence[8, 8] = 4.0, -4.0, 1.0
