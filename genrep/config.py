@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Annotated, Literal
 
 from genrep.aligners import Aligner, GenRepRule
 from genrep.model_config import ModelConfig
 from genrep.objective import JOBS, ObjectiveConfig
-from genrep.overrides import require_at_least_one, require_in
+from genrep.overrides import require_at_least_one, require_in, require_known
+from genrep.registry import OneOf
 from genrep.samplers import Ancestral, Sampler
 
 
@@ -66,6 +67,7 @@ class TrainConfig:
     """The two stages, counted in clean images so that a run is the same on any machine."""
 
     seed: int = 0
+    """Of all that is random: weights, order of the images, noise."""
     init: str | None = None
     """Folder of a finished model to begin from, of these or of other classes; None: from scratch. `genrep train --init` sets it, and `model` with it."""
     stage1_images: int = 23_040
@@ -73,6 +75,7 @@ class TrainConfig:
     stage2_images: int = 24_000
     """Clean images of stage 2: perception and generation jointly."""
     stage1_batch_size: int = 64
+    """Clean images of a step of stage 1."""
     batch_size: int = 32
     """Clean images of a joint step."""
     stage1_glimpses: int = 0
@@ -93,20 +96,23 @@ class TrainConfig:
     lr: float = 1.5e-3
     """Peak learning rate; linear warm-up, then cosine to `final_lr_fraction` of it over each stage."""
     final_lr_fraction: float = 0.02
+    """Learning rate at the end of a stage, as a share of its peak."""
     warmup_fraction: float = 0.05
+    """Share of a stage's steps in which the learning rate rises from 0."""
     weight_decay: float = 0.02
+    """Of AdamW, at weights with more than one dimension; per step, times the learning rate."""
     muon: bool = True
     """Muon for the matrices of the trunk's blocks and of what conditions and reads them, AdamW for all else; otherwise AdamW for all."""
     muon_decay: float = 0.1
     """Weight decay of these matrices: an orthogonal step does not become smaller as they grow."""
     betas: tuple[float, float] = (0.9, 0.98)
-    """Of AdamW."""
+    """Of AdamW: how much its means of the gradients and of their squares keep in a step."""
     perception_weight: float = 0.7
-    """w_p of the aligned gradients."""
+    """w_p, the weight of perception's gradient once both are aligned."""
     generation_weight: float = 0.3
-    """w_g."""
-    aligned_set: str = "trunk"
-    """Which of the parameters that both losses reach are aligned: trunk, blocks or attention."""
+    """w_g, of generation's."""
+    aligned_set: Annotated[str, OneOf(("trunk", "blocks", "attention"), "aligned set")] = "trunk"
+    """Which of the parameters that both losses reach are aligned: all of the trunk, its blocks, or the attention in them."""
     guard: bool = False
     """Where the aligned direction would raise one of the losses, to first order: take UPGrad's, which raises none."""
     probe_every: int = 0
@@ -128,10 +134,12 @@ class TrainConfig:
     checkpoint_every_s: float = 120.0
     """Wall-clock seconds between checkpoints (they do not change the run)."""
     keep_checkpoints: int = 2
+    """The newest so many."""
     log_every: int = 10
     """Steps between rows of metrics.csv."""
 
     def __post_init__(self) -> None:
+        require_known(self)
         require_at_least_one(self, AT_LEAST_ONE)
         require_in(self, RANGES)
         if self.probe_every < 0 or self.probe_every % self.log_every:
@@ -157,17 +165,21 @@ class EvalConfig:
     num_scene_samples: int = 0
     """Samples with the objects of test scenes, where images hold several classes; 0: none."""
     sampler: Sampler = field(default_factory=lambda: Ancestral(num_steps=25))
+    """How samples are made from noise."""
     guidance: float | None = None
     """Guidance scale; None: fixed on validation data among `guidance_grid`."""
     guidance_grid: tuple[float, ...] = (1.0, 1.5, 2.0, 3.0)
+    """Scales that are tried: taken is the one whose samples are recognised most often, of those that keep recall; 1, no guidance, always is."""
     guidance_interval: tuple[float, float] = (0.3, 0.7)
     """Noise times between which guidance acts."""
     num_guidance_samples: int = 300
+    """Samples made at each scale for that."""
     num_posterior: int = 500
     """Test images of which the generative side is asked, too, beside the head and together with it, where the model knows what either weighs; 0: none."""
     imagenet: bool = False
     """Distances of samples in ImageNet's features, too; needs `pip install 'genrep[imagenet]'` and minutes on a CPU."""
     batch_size: int = 250
+    """Test images that are seen at once."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from genrep.backbones import Backbone, Hidden, ModulationTable
-from genrep.layers import wide
+from genrep.layers import precise, wide
 from genrep.modulators import Modulator
 from genrep.parametrization import x0_from
 from genrep.schedules import Schedule
@@ -17,6 +17,10 @@ from genrep.types import Denoise, Denoised, Features
 
 MOST_PIXELS = 2**21
 """Of images times candidates, denoised together: of each pixel maps of the stem and the read-out are in memory, of the demo's model a few hundred MB."""
+
+
+T_MIN, T_MAX = 1e-3, 1.0 - 1e-3
+"""Noise times of training."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +32,17 @@ class NoisedPass:
     features: Features
     pooled: Float[Tensor, "b d"]
     """The last tap, averaged over positions: what semantics are made of."""
+
+
+def draw_times(u: Float[Tensor, "b n"]) -> Float[Tensor, "b n"]:
+    """Noise times of the n draws of an image: logit-normal, one from each of n equal quantile ranges.
+
+    Source: Esser et al. 2024, arXiv:2403.03206, section 3.1 (location 0, scale 1); the strata are ours.
+    """
+    num = u.shape[1]
+    quantile = (torch.arange(num, device=u.device) + u) / num
+    normal = torch.special.ndtri(precise(quantile).clamp(1e-6, 1 - 1e-6))
+    return torch.sigmoid(normal.to(u.dtype)).clamp(T_MIN, T_MAX)
 
 
 def pool(features: Features) -> Float[Tensor, "b d"]:

@@ -3,9 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Annotated
 
 from genrep.backbones import DiTConfig
+from genrep.codecs import CODECS
+from genrep.modulators import MODULATORS
+from genrep.overrides import require_known
+from genrep.parametrization import PREDICTIONS
+from genrep.registry import OneOf
 from genrep.schedules import RectifiedFlow, Schedule
+from genrep.tasks import TASKS
+
+TAKEN = tuple(kind for kind in PREDICTIONS if kind != "eps")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,17 +25,22 @@ class ModelConfig:
     """Filled from the data where empty."""
     image_size: tuple[int, int] = (32, 32)
     """(height, width) in pixels."""
-    codec: str = "grey"
+    codec: Annotated[str, OneOf(CODECS, "codec")] = "grey"
+    """The space that images are noised and made in: one channel of grey, or the pixels' three."""
     trunk: DiTConfig = DiTConfig()
     schedule: Schedule = field(default_factory=RectifiedFlow)
-    prediction: str = "u"
-    """What the trunk's output means: residual, u, v or x0 (`parametrization`)."""
-    tasks: tuple[str, ...] = ("classification", "detection", "segmentation")
-    depth: str = "relative"
+    """How noise grows from t = 0, the image, to t = 1, nothing but noise: along straight lines, or with constant variance."""
+    prediction: Annotated[str, OneOf(TAKEN, "prediction")] = "u"
+    """What the trunk's output means (`parametrization`): x0 is the image, u and v are velocities, residual what the best linear guess leaves over."""
+    tasks: Annotated[tuple[str, ...], OneOf(TASKS, "task")] = ("classification", "detection", "segmentation")
+    """What perception says of an image. Those that no data set is annotated for are left out."""
+    depth: Annotated[str, OneOf(("relative", "metric"), "kind of depth")] = "relative"
     """Of the task `depth`: relative, what lies before what; or metric, in metres, of data that were measured."""
     object_depth: bool = True
     """Whether the task `depth` also says how near each of the detector's objects is, where boxes are looked at twice (`proposals`)."""
-    modulator: str = "drawn"
+    modulator: Annotated[str, OneOf(MODULATORS, "modulator")] = "drawn"
+    """What semantics, as perception reads them, do to the denoised image: move its mean, widen its spread, both (semantic), both and drawn before the image
+    where none are given (drawn), or nothing."""
     proposals: int = 0
     """Boxes per image that the detector looks at a second time, so that classification and segmentation know them too; 0: none."""
 
@@ -35,5 +49,6 @@ class ModelConfig:
             raise ValueError(
                 "`prediction` eps says nothing of an image that is nothing but noise, where samples begin; found eps. v or u say the same, and that too."
             )
+        require_known(self)
         if self.proposals < 0:
             raise ValueError(f"`proposals` must be at least 0; found {self.proposals}. 8 is a good number for a few objects, 0 switches the second look off.")

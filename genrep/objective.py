@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Annotated
 
 import torch
 from jaxtyping import Float
@@ -10,17 +11,17 @@ from torch import Tensor
 
 from genrep.augmentation import Augmentation
 from genrep.backbones import Asking, Pass
-from genrep.denoiser import pool
-from genrep.layers import precise, wide
+from genrep.denoiser import draw_times, pool
+from genrep.layers import wide
 from genrep.lessons import Lessons, distillation
 from genrep.model import GenRep
-from genrep.overrides import require_at_least_one, require_in
+from genrep.overrides import require_at_least_one, require_in, require_known
 from genrep.parametrization import reverse_kernel, u_error
 from genrep.posteriors import DenoisingGap, PosteriorEstimator
 from genrep.posteriors.placebos import PLACEBOS
 from genrep.processes import total
 from genrep.randomness import SampleGenerator
-from genrep.registry import nearest
+from genrep.registry import OneOf
 from genrep.schedules import expand
 from genrep.tasks import run_tasks
 from genrep.types import Batch, Features
@@ -29,7 +30,6 @@ JOBS = ("perception", "generation")
 """The two losses of a joint step, in the order of the Gramian."""
 
 LESSONS = ("posterior", *PLACEBOS, "tempered")
-T_MIN, T_MAX = 1e-3, 1.0 - 1e-3
 
 
 AT_LEAST_ONE = {
@@ -44,15 +44,20 @@ RANGES = {"gate_at": "[0, 1)", "prior_steps": "[0, inf)"}
 
 @dataclass(frozen=True, kw_only=True)
 class ObjectiveConfig:
-    """Which losses, on what, with which weights."""
+    """Which losses, on what, with which weights.
 
-    jobs: tuple[str, ...] = JOBS
+    Args:
+        classification_weight, multilabel_weight, detection_weight, segmentation_weight, depth_weight: of the task's loss in L_task, >= 0.
+    """
+
+    jobs: Annotated[tuple[str, ...], OneOf(JOBS, "job")] = JOBS
     """What stage 2 trains; one of them alone is the control arm."""
     draws: int = 3
     """Noised draws per clean image: cheap variance reduction for the generation loss."""
     noisy_fraction: float = 0.25
     """Share of perception's images that are lightly noised, up to `noisy_t_max`, so that the heads know noise."""
     noisy_t_max: float = 0.15
+    """Largest noise time of these, 0 (clean) to 1 (noise)."""
     augment: Augmentation = Augmentation()
     classification_weight: float = 1.0
     multilabel_weight: float = 1.0
@@ -66,9 +71,9 @@ class ObjectiveConfig:
     sem_own: float = 0.1
     """Share that see their own, read off the same pass; the rest see none."""
     alignment_weight: float = 0.5
-    """Of L_rep_align; 0: none."""
+    """Weight of L_rep_align in generation's loss; 0: none."""
     variational_weight: float = 0.01
-    """Of the variational-bound term that trains the modulator's standard deviation."""
+    """Weight of the variational-bound term that trains the modulator's standard deviation."""
     variational_steps: int = 50
     """Steps of the chain whose reverse kernels that term fits."""
     posterior: PosteriorEstimator | None = field(default_factory=DenoisingGap)
@@ -84,7 +89,7 @@ class ObjectiveConfig:
     """Where an image is not annotated, generation is conditioned on the classes that the teacher sees in it, if it is so sure of each; None: on none."""
     labeller: str | None = None
     """Folder of a finished model that is asked in the teacher's place, with generation alone, too; None: the teacher, where perception is trained."""
-    lesson: str = "posterior"
+    lesson: Annotated[str, OneOf(LESSONS, "lesson")] = "posterior"
     """What teaches perception where the gate is open: `posterior`, together with what the head knows itself (`posteriors/gate.py`); a placebo of it, to tell
     whether knowledge or smoothing helps: of equal entropy, `smoothed`, or with the posterior `shuffled` (`posteriors/placebos.py`), or `tempered`, the
     head alone, as sure as it should be."""
@@ -92,6 +97,7 @@ class ObjectiveConfig:
     """In every step of stage 2 unannotated images teach perception the classes that the teacher's own heads are sure of (`pseudo_confidence`), of images and
     of the objects that they find, gate or no gate. Lessons are then for unannotated images that it is unsure of."""
     distil_weight: float = 1.0
+    """Weight of what lessons teach in perception's loss, beside L_task; 0: none."""
     distil_every: int = 8
     """Steps between lessons."""
     distil_images: int = 16
@@ -115,6 +121,7 @@ class ObjectiveConfig:
             raise ValueError(f"`jobs` must be one or both of {', '.join(JOBS)}; found {self.jobs}.")
         if self.pseudo_confidence is not None and not 0 < self.pseudo_confidence < 1:
             raise ValueError(f"`pseudo_confidence` must lie between 0 and 1; found {self.pseudo_confidence}. `none` switches pseudo-conditions off.")
+        require_known(self)
         require_at_least_one(self, AT_LEAST_ONE)
         require_in(self, RANGES | {name: "[0, inf)" for name in vars(self) if name.endswith("_weight")})
         if self.labeller and (self.pseudo_confidence is None or "generation" not in self.jobs):
@@ -125,8 +132,6 @@ class ObjectiveConfig:
     def _check_lessons(self) -> None:
         if not 0 <= self.distil_visits < 256:
             raise ValueError(f"`distil_visits` must lie in 0..255; found {self.distil_visits}. 0 makes every lesson serve once.")
-        if self.lesson not in LESSONS:
-            raise ValueError(f"`lesson` must be one of {', '.join(LESSONS)}; found `{self.lesson}`.{nearest(self.lesson, LESSONS)}")
         if self.self_training and self.pseudo_confidence is None:
             raise ValueError("`self_training` needs to know how sure is sure: set `pseudo_confidence`, for example to .9.")
         if self.distil_shortlist < 0 or self.distil_shortlist == 1:
@@ -261,17 +266,6 @@ def conditions(teacher: GenRep, batch: Batch, taught: Features, *, config: Objec
     else:
         seen = teacher.seen(teacher.scanned(taught.rows(unknown)), config.pseudo_confidence)
     return batch.classes if seen is None else batch.classes.masked_scatter(unknown[:, None], seen.classes)
-
-
-def draw_times(u: Float[Tensor, "b n"]) -> Float[Tensor, "b n"]:
-    """Noise times of the n draws of an image: logit-normal, one from each of n equal quantile ranges.
-
-    Source: Esser et al. 2024, arXiv:2403.03206, section 3.1 (location 0, scale 1); the strata are ours.
-    """
-    num = u.shape[1]
-    quantile = (torch.arange(num, device=u.device) + u) / num
-    normal = torch.special.ndtri(precise(quantile).clamp(1e-6, 1 - 1e-6))
-    return torch.sigmoid(normal.to(u.dtype)).clamp(T_MIN, T_MAX)
 
 
 def variational_term(

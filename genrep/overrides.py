@@ -13,13 +13,13 @@ from collections.abc import Mapping
 from dataclasses import fields, is_dataclass, replace
 from functools import cache
 from types import NoneType
-from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from genrep.aligners import ALIGNERS, Aligner
 from genrep.posteriors import POSTERIORS, PosteriorEstimator
-from genrep.registry import lookup, name_of, nearest
+from genrep.registry import OneOf, lookup, name_of, nearest
 from genrep.samplers import SAMPLERS, Sampler
 from genrep.schedules import SCHEDULES, Schedule
 
@@ -108,9 +108,20 @@ def require_in(part: object, ranges: Mapping[str, str]) -> None:
                 raise ValueError(f"`{name}` must lie in {interval}; found {number}.")
 
 
+def require_known(part: object) -> None:
+    """Refuse names of a config that are in no registry (`OneOf`).
+
+    Raises:
+        ValueError: the first that is not, and the nearest that is.
+    """
+    for name, hint in hints(type(part)).items():
+        if names := _names(hint):
+            names.check(getattr(part, name))
+
+
 def hints(kind: type) -> dict[str, Any]:
     """Type of each field of a dataclass, in order."""
-    known = get_type_hints(kind)
+    known = get_type_hints(kind, include_extras=True)
     return {f.name: known[f.name] for f in fields(kind)}
 
 
@@ -122,6 +133,8 @@ def describe(hint: Any) -> str:
     """
     if _optional(hint):
         return f"{describe(_inner(hint))}, or none"
+    if names := _names(hint):
+        return f"{'names as `a,b`, of' if get_origin(_inner(hint)) is tuple else 'one of'} {', '.join(names.known)}"
     if base := _base(hint):
         return f"one of {', '.join(REGISTRIES[base])}"
     if get_origin(hint) is Literal:
@@ -142,9 +155,16 @@ def _optional(hint: Any) -> bool:
 
 
 def _inner(hint: Any) -> Any:
-    """The hint without `| None`."""
+    """The hint without `| None`, or without the registry of a name."""
+    if get_origin(hint) is Annotated:
+        return get_args(hint)[0]
     kept = [arg for arg in get_args(hint) if arg is not NoneType]
     return kept[0] if _optional(hint) and len(kept) == 1 else hint
+
+
+def _names(hint: Any) -> OneOf | None:
+    """The registry of a field that holds names."""
+    return next((extra for extra in getattr(hint, "__metadata__", ()) if isinstance(extra, OneOf)), None)
 
 
 def _base(hint: Any) -> type | None:
@@ -165,7 +185,9 @@ def _adapter(hint: Any) -> Any:
 
 
 def _mismatch(path: str, hint: Any, found: object) -> TypeError:
-    return TypeError(f"`{path}` expects {describe(hint)}; found `{found}`.")
+    inner = _inner(hint)
+    close = nearest(found, map(str, get_args(inner))) if get_origin(inner) is Literal and isinstance(found, str) else ""
+    return TypeError(f"`{path}` expects {describe(hint)}; found `{found}`.{close}")
 
 
 def _unknown(path: str, known: list[str]) -> ValueError:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 Part = TypeVar("Part")
@@ -29,6 +30,23 @@ def lookup(registry: Mapping[str, Part], name: str, kind: str) -> Part:
     if name not in registry:
         raise ValueError(f"unknown {kind} `{name}`; known: {', '.join(sorted(registry))}.{nearest(name, registry)}")
     return registry[name]
+
+
+@dataclass(frozen=True, eq=False)
+class OneOf:
+    """Annotation of a field that holds a name, or a tuple of names, out of a registry: `Annotated[str, OneOf(CODECS, "codec")]`."""
+
+    known: Collection[str]
+    kind: str
+
+    def check(self, value: str | tuple[str, ...]) -> None:
+        """Refuse what is not registered by now.
+
+        Raises:
+            ValueError: as of `lookup`.
+        """
+        for name in (value,) if isinstance(value, str) else value:
+            lookup(dict.fromkeys(self.known), name, self.kind)
 
 
 def name_of(registry: Mapping[str, type], part: object) -> str:

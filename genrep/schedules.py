@@ -25,6 +25,7 @@ class Schedule(ABC):
     """
 
     max_logsnr: float = 20.0
+    """Largest size of the log-SNR, nats."""
 
     @abstractmethod
     def alpha(self, t: Float[Tensor, " b"]) -> Float[Tensor, " b"]:

@@ -24,9 +24,13 @@ class DiTConfig:
     """Size of the trunk."""
 
     width: int = 144
+    """Channels of a token."""
     depth: int = 6
+    """Blocks."""
     num_heads: int = 4
+    """Attention heads of a block."""
     mlp_ratio: float = 4.0
+    """Hidden channels of a block's MLP, in units of `width`."""
     stem_width: int = 24
     """Channels of the stem's finest map; doubled at every halving of the resolution."""
     class_blocks: int = 6
@@ -37,6 +41,7 @@ class DiTConfig:
     taps: tuple[int, ...] = (2, 4, 6)
     """After which blocks (counted from 1) features are taken for the heads."""
     max_tokens: int = 192
+    """Tokens of an image at most: the stem's stride is the smallest power of two, from 4 px on, that leaves no more."""
 
     def __post_init__(self) -> None:
         if self.width % math.lcm(8, 4 * self.num_heads):

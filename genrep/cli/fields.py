@@ -13,15 +13,21 @@ from genrep.overrides import describe, hints, part_name
 
 
 def lines_of(config: object, prefix: str = "") -> list[str]:
-    """One line per field, as it would be typed, and its doc below, indented; groups are headed by their name."""
+    """One line per field, as it would be typed, and its doc below, indented; groups are headed by their name, and what they are."""
     lines = []
     for key, hint in hints(type(config)).items():
         value = getattr(config, key)
-        text = as_typed(value)
+        text, doc = as_typed(value), meaning(config, key)
         lines.append(f"\n{prefix}{key}:" if text is None else f"  --{prefix}{key} {text}    ({describe(hint)})")
-        lines += textwrap.wrap(field_docs(type(config)).get(key, ""), 110, initial_indent="      ", subsequent_indent="      ")
+        lines += textwrap.wrap(doc, 110, initial_indent="      ", subsequent_indent="      ")
         lines += lines_of(value, f"{prefix}{key}.") if is_dataclass(value) else []
     return lines
+
+
+def meaning(config: object, key: str) -> str:
+    """What a field means; of a group that says nothing of itself there, the first line of its class."""
+    value = getattr(config, key)
+    return field_docs(type(config)).get(key) or (inspect.getdoc(type(value)) or "").split("\n")[0] * is_dataclass(value)
 
 
 def as_typed(value: Any) -> str | None:

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch
 from jaxtyping import Float
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from genrep.layers import widest
 from genrep.randomness import SampleGenerator
-from genrep.registry import lookup
+from genrep.registry import OneOf, lookup
 from genrep.samplers.grids import GRIDS
 from genrep.schedules import Schedule
 from genrep.types import Denoise
@@ -28,11 +28,11 @@ class Sampler(ABC):
 
     Args:
         num_steps: steps of the time grid, >= 1.
-        grid: where they lie, one of `grids.GRIDS`.
+        grid: where they lie: evenly in t, evenly in log-SNR, or after Karras et al. (`grids.GRIDS`).
     """
 
     num_steps: int = 50
-    grid: str = "uniform"
+    grid: Annotated[str, OneOf(GRIDS, "grid")] = "uniform"
     order: ClassVar[int | None]
     """Order of the global error in 1 / num_steps; None for stochastic samplers, which have a marginal instead."""
 

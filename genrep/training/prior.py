@@ -9,9 +9,9 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from genrep.denoiser import pool
+from genrep.denoiser import draw_times, pool
 from genrep.modulators.prior import SemanticPrior
-from genrep.objective import conditions, draw_times
+from genrep.objective import conditions
 from genrep.processes import gathered
 from genrep.randomness import SampleGenerator
 from genrep.training.confidence import as_in_training

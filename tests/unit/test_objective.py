@@ -12,14 +12,11 @@ from small_models import awake, normal, small_model
 from torch import Tensor
 
 from genrep.augmentation import Augmentation
-from genrep.denoiser import pool
+from genrep.denoiser import T_MAX, T_MIN, draw_times, pool
 from genrep.lessons import Lessons, Located
 from genrep.model import GenRep
 from genrep.objective import (
-    T_MAX,
-    T_MIN,
     ObjectiveConfig,
-    draw_times,
     generation_losses,
     glimpse_loss,
     perception_losses,

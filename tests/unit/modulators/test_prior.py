@@ -6,8 +6,8 @@ import torch
 from small_models import awake, normal
 from torch import Tensor
 
+from genrep.denoiser import draw_times
 from genrep.modulators.prior import SemanticPrior
-from genrep.objective import draw_times
 from genrep.randomness import SampleGenerator
 
 NUM, K = 16, 3
