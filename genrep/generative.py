@@ -205,7 +205,7 @@ class GenerativeModel(nn.Module):
 
     def _calibrated(self) -> Calibration:
         if self.calibration is None:
-            raise ValueError("this model has no calibration, so its likelihoods are no posterior: train it with a posterior, or use `log_likelihood`.")
+            raise ValueError("this model has no calibration: training with a posterior fits one, on labelled pictures of one object; or use `log_likelihood`.")
         return self.calibration
 
     def posterior(

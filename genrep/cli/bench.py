@@ -230,17 +230,19 @@ def _of_specialists(args: argparse.Namespace) -> Sequence[Figure]:
 
 def _of_posteriors(args: argparse.Namespace) -> Sequence[Figure]:
     from genrep.cli.runs import load_model
-    from genrep.datasets import cache_folder, load_dataset
+    from genrep.datasets import FASHION_CLASSES, cache_folder, load_dataset
     from genrep.evaluation.judge import load_judge
     from genrep.evaluation.posterior_bench import posterior_figures
     from genrep.evaluation.posterior_cost import cost_figures
     from genrep.evaluation.posterior_objects import object_figures
     from genrep.evaluation.posterior_uses import prior_figures, stranger_figures, strangers
     from genrep.evaluation.timing import ENOUGH_ROUNDS
-    from genrep.evaluation.trained_posterior import NUM_IMAGES, trained_figures
+    from genrep.evaluation.trained_posterior import NUM_IMAGES, require_posterior, trained_figures
     from genrep.recipes import showcase
 
     model = load_model(args.run) if args.run else None
+    if model:
+        require_posterior(model, "fashion", FASHION_CLASSES)
     figures = posterior_figures(quick=args.quick, progress=_say)
     if model:
         judge = load_judge(load_dataset("fashion", "train"), cache=cache_folder())

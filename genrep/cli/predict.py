@@ -19,7 +19,8 @@ LEAST_PRESENCE = 0.5
 """Probability from which on a class is written below a picture."""
 UNITS = (
     "boxes: (x0, y0, x1, y1) in pixels of the image file; masks: 0 background, c + 1 class c, of the image file's size; presence: that a class is in the image "
-    "at all; divergence: KL(head, posterior) in nats"
+    "at all; divergence: KL(head, posterior) in nats; abstains: whether it is above --abstain-above, so that no class is to be taken: class_probabilities are "
+    "then the head's opinion all the same"
 )
 
 
@@ -32,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--posterior", type=int, metavar="BUDGET", help="also class probabilities from the generative side, with this many evaluations per class; slow"
     )
-    parser.add_argument("--abstain-above", type=float, metavar="NATS", help="with --posterior: no class where the two sides diverge by more")
+    parser.add_argument("--abstain-above", type=float, metavar="NATS", help="with --posterior: abstain where the two sides diverge by more")
     parser.add_argument("--why", action="store_true", help="with --posterior: pictures of what speaks for its first class against its second, NAME_why.png")
     parser.add_argument("--overwrite", action="store_true", help="replace predictions that exist; never a picture that is looked at")
 
@@ -170,18 +171,20 @@ def caption(entry: Mapping[str, Any], class_names: Sequence[str] = ()) -> list[s
     (['none of the classes'], [])
     >>> caption({"class_probabilities": {"boot": 0.88, "bag": 0.12}, "abstains": True})
     ['abstains']
+    >>> caption({"class_probabilities": {"boot": 0.88, "bag": 0.12}, "objects": [], "abstains": True})
+    ['abstains']
     """
     from genrep.evaluation.draw import scored
     from genrep.evaluation.words import legible
 
     drawn = dict(zip(class_names, legible(class_names), strict=True))
+    abstains = ["abstains"] if entry.get("abstains") else []
     if "objects" in entry:
-        return []
+        return abstains
     if "presence" in entry:
-        return [scored(drawn.get(name, name), prob) for name, prob in entry["presence"].items() if prob >= LEAST_PRESENCE] or ["none of the classes"]
-    if entry.get("abstains"):
-        return ["abstains"]
-    return [scored(drawn.get(name, name), prob) for name, prob in list(entry.get("class_probabilities", {}).items())[:1]]
+        there = [scored(drawn.get(name, name), prob) for name, prob in entry["presence"].items() if prob >= LEAST_PRESENCE]
+        return [*abstains, *(there or ["none of the classes"])]
+    return abstains or [scored(drawn.get(name, name), prob) for name, prob in list(entry.get("class_probabilities", {}).items())[:1]]
 
 
 def objects_in_file(known: Mapping[str, Any], picture: Picture, model: GenRep) -> list[dict[str, Any]]:

@@ -43,13 +43,15 @@ def _named(name: str, begun: ModelConfig | None = None) -> Config:
     from genrep.overrides import from_dict
     from genrep.processes import is_first
     from genrep.recipes import RECIPES, own
-    from genrep.registry import lookup
+    from genrep.registry import nearest
     from genrep.storage import read_json
 
     if name.endswith(".json"):
         return from_dict(read_json(Path(name)), Config)
-    if name in RECIPES or not Path(name).is_dir():
-        return lookup(RECIPES, name, "recipe")()
+    if name in RECIPES:
+        return RECIPES[name]()
+    if not Path(name).is_dir():
+        raise ValueError(f"unknown recipe `{name}`, and there is no folder of that name; recipes: {', '.join(sorted(RECIPES))}.{nearest(name, RECIPES)}")
     config, line = own(Path(name).resolve(), begun)
     if is_first():
         print(line, file=sys.stderr)

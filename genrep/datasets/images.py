@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from jaxtyping import UInt8
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, ImageOps
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from genrep.datasets.base import MOST_CLASSES
@@ -68,7 +68,8 @@ def read_picture(file: Path | bytes, size: tuple[int, int], channels: int) -> tu
     except Image.DecompressionBombError as error:
         raise ValueError(f"more than {MAX_PIXELS} pixels") from error
     except Exception as error:  # decoders raise almost anything on damaged files
-        raise ValueError(f"cannot be read as a picture ({' '.join(str(error).split()) or type(error).__name__})") from error
+        known = f"; formats: {', '.join(dict.fromkeys(FORMATS.values()))}" if isinstance(error, UnidentifiedImageError) else ""
+        raise ValueError(f"cannot be read as a picture ({' '.join(str(error).split()) or type(error).__name__}{known})") from error
 
 
 def _read(file: Path | bytes, size: tuple[int, int], channels: int) -> tuple[Tensor, tuple[int, int]]:

@@ -121,9 +121,18 @@ def trained_figures(
     return judged + _grid(shown, rows, how)
 
 
+def require_posterior(model: GenRep, name: str, class_names: tuple[str, ...]) -> None:
+    """Refuse a model that this bench has nothing to ask of a data set.
+
+    Raises:
+        ValueError: no calibration, no classification head, or other classes.
+    """
+    if model.calibration is None or "classification" not in model.heads or class_names != model.class_names:
+        raise ValueError(f"the bench of a trained posterior needs a calibrated model with a classification head and the classes of `{name}`.")
+
+
 def _shown(model: GenRep, test: ArrayDataset, num: int) -> Shown:
-    if model.calibration is None or "classification" not in model.heads or test.class_names != model.class_names:
-        raise ValueError(f"the bench of a trained posterior needs a calibrated model with a classification head and the classes of `{test.name}`.")
+    require_posterior(model, test.name, test.class_names)
     batch = test.batch(torch.arange(min(num, len(test))))
     head = model.perceive(batch.image).class_log_probs
     assert head is not None

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from own_folders import write_boxes, write_photos
+from small_models import small_model
 
 from genrep.cli.bench import MEASURES
 from genrep.cli.catalogue import RECIPES
@@ -126,6 +127,15 @@ def test_bench_measures_what_no_run_holds(tmp_path: Path, capsys: pytest.Capture
         assert main(["bench", "data", run]) == 0 and (tmp_path / folder / "data.json").is_file()
     assert main(["bench", "posterior", str(tmp_path / "absent")]) == 2
     assert "has no model" in capsys.readouterr().err
+
+
+def test_a_model_that_the_posteriors_bench_cannot_ask_is_refused_before_anything_is_computed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small_model().save_pretrained(tmp_path / "model")
+    monkeypatch.setattr(posterior_bench, "posterior_figures", lambda **options: pytest.fail("computed for nothing"))
+    assert main(["bench", "posterior", str(tmp_path), "--quick"]) == 2
+    assert "needs a calibrated model with a classification head and the classes of `fashion`" in " ".join(capsys.readouterr().err.split())
 
 
 def test_the_showcase_may_lose_a_twentieth_of_recall(tmp_path: Path) -> None:

@@ -47,6 +47,11 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
+def height_of(path: Path) -> int:
+    with Image.open(path) as picture:
+        return picture.height
+
+
 @pytest.mark.parametrize("overwrite", [[], ["--overwrite"]])
 def test_a_picture_that_is_looked_at_is_never_overwritten(save: Save, photos: Path, overwrite: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     before = contents(photos)
@@ -97,6 +102,32 @@ def test_abstention_takes_a_class_to_abstain_from(save: Save, photos: Path, tmp_
     abstains = (tmp_path / "seen" / entry["overlay"]).read_bytes()
     assert main([*command[:-3], "--overwrite", "--model", save(tasks=("classification",))]) == 0
     assert (tmp_path / "seen" / entry["overlay"]).read_bytes() != abstains
+
+
+def test_a_model_that_detects_abstains_below_its_boxes(save: Save, photos: Path, tmp_path: Path) -> None:
+    command = ["predict", str(photos / "dog.png"), "--out", str(tmp_path / "seen"), "--model", save(), "--posterior", "2"]
+    assert main(command) == 0
+    plain = height_of(tmp_path / "seen" / "dog_overlay.png")
+    assert main([*command, "--overwrite", "--abstain-above", "-1"]) == 0
+    assert height_of(tmp_path / "seen" / "dog_overlay.png") > plain
+    assert "abstains:" in json.loads((tmp_path / "seen" / "predictions.json").read_text())["units"]
+
+
+def test_a_caption_has_the_number_of_a_class_whose_name_cannot_be_drawn() -> None:
+    entry = {"class_probabilities": {"犬": 0.7, "boot": 0.2, "猫": 0.1}}
+    assert caption(entry, ("猫", "boot", "犬")) == ["class 2 .70"]
+
+
+def test_a_model_without_a_calibration_says_what_one_takes(photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    small_model().save_pretrained(tmp_path / "model")
+    assert main(["predict", str(photos), "--model", str(tmp_path / "model"), "--posterior", "2", "--out", str(tmp_path / "seen")]) == 2
+    assert "on labelled pictures of one object" in " ".join(capsys.readouterr().err.split())
+
+
+def test_a_picture_in_another_format_is_told_which_are_read(save: Save, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Image.new("L", (16, 16), 9).save(tmp_path / "an.gif")
+    assert main(["predict", str(tmp_path / "an.gif"), "--model", save(), "--out", str(tmp_path / "seen")]) == 2
+    assert "formats: JPEG, PNG, WEBP, BMP" in " ".join(capsys.readouterr().err.split())
 
 
 def test_a_likelihood_takes_no_places(save: Save, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -51,6 +51,13 @@ def test_the_packaged_model_has_a_name_that_no_folder_takes(monkeypatch: pytest.
     assert resolve_config("demo", {}, init=Path("packaged")).train.init == str(PACKAGED)
 
 
+def test_a_folder_that_is_not_there_is_said_to_be_missing(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"unknown recipe `.*nodir/`, and there is no folder of that name; recipes: .*demo"):
+        resolve_config(f"{tmp_path}/nodir/", {})
+    with pytest.raises(ValueError, match=r"Did you mean `demo`\?"):
+        resolve_config("dem", {})
+
+
 def test_a_run_is_called_as_what_it_is_trained_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "photos").mkdir()
     monkeypatch.chdir(tmp_path / "photos")
