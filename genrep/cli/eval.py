@@ -74,5 +74,6 @@ def evaluate_run(path: Path, *, allow_network: bool) -> dict[str, float]:
     report = write_report(path)
     for note in read_json(path / DETAILS)["notes"]:
         print(f"note: {note}")
-    print(f"wrote {path / 'eval.json'}\nwrote {path / 'samples'}\nwrote {report}")
+    pictures = f"wrote {path / 'samples'}\n" if any((path / "samples").iterdir()) else ""
+    print(f"wrote {path / 'eval.json'}\n{pictures}wrote {report}")
     return figures

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -12,16 +11,18 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from genrep.config import Config
 from genrep.datasets import ArrayDataset, cache_folder
 from genrep.evaluation.baselines import fit_logistic_regression
-from genrep.evaluation.generation import Samples, Studio, measure_generation, measure_scenes, unlike_samples
+from genrep.evaluation.generation import Samples, Studio, measure_generation, measure_scenes, sampling, unlike_samples
 from genrep.evaluation.judge import holds_several, load_judge
 from genrep.evaluation.perception import MEASURES, Figures, Measured, Seen, Tables, see
-from genrep.evaluation.pictures import draw_film, draw_neighbours, draw_samples, draw_scenes
+from genrep.evaluation.pictures import NUM_FILMS, draw_film, draw_neighbours, draw_samples, draw_scenes
 from genrep.evaluation.sides import measure_sides
+from genrep.evaluation.unjudged import draw_unjudged
 from genrep.metrics.base import wilson
 from genrep.metrics.generation import NUM_NEIGHBOURS
 from genrep.model import GenRep
@@ -134,7 +135,7 @@ def evaluate(run: Path | str, *, allow_network: bool = False, progress: Screen |
         **work.tables,
         "of_val": work.of_val,
         "class_names": list(model.class_names),
-        "gates": _gates(folder.events),
+        "gates": folder.gates(),
         "notes": work.notes,
         "seconds": work.seconds,
     }
@@ -159,12 +160,13 @@ def _measure(work: Evaluation) -> None:
         return
     if len(work.model.class_names) < 2:
         work.notes.append("samples: not measured, a judge that knows one class alone recognises everything.")
-        return
-    if single is None:
+    elif single is None:
         work.notes.append("samples: not measured, no set has one object per image.")
     else:
         _measure_samples(work, single)
-    if work.config.eval.num_scene_samples and (scenes := homes["detection"] or _last(seen, lambda truth: truth.has_classes)):
+    _draw_unjudged(work, seen)
+    scenes = homes["detection"] or _last(seen, lambda truth: truth.has_classes)
+    if scenes and len(work.model.class_names) > 1 and work.config.eval.num_scene_samples:
         _measure_scenes(work, scenes)
 
 
@@ -186,7 +188,7 @@ def _measure_perception(work: Evaluation, seen: list[Seen], homes: Homes) -> Non
     objects = next((one for one in seen if one.name == homes["detection"]), None)
     if is_first() and objects is not None and (objects.perception.detections is not None or objects.perception.semantic_mask is not None):
         with work.part("pictures of scenes"):
-            work.tables["scenes"] = {"set": objects.name, "n": len(objects.truth), "pictures": draw_scenes(objects, work.model.class_names, work.samples)}
+            work.tables["scenes"] = draw_scenes(objects, work.model.class_names, work.samples)
 
 
 def homes_of(seen: list[Seen]) -> Homes:
@@ -236,6 +238,14 @@ def _measure_samples(work: Evaluation, name: str) -> None:
         work.tables["pictures"] = _draw(work, studio, made, work.data.visible(name))
 
 
+def _draw_unjudged(work: Evaluation, seen: list[Seen]) -> None:
+    """Samples that nothing judged are to be looked at all the same."""
+    if is_first() and "pictures" not in work.tables:
+        with work.part("pictures of samples"):
+            settings = work.config.eval
+            work.tables["pictures"] = draw_unjudged(work.model, seen, work.samples, guidance=settings.guidance, options=sampling(settings))
+
+
 def _measure_scenes(work: Evaluation, name: str) -> None:
     """Samples with the objects of the images of a set, where these hold several."""
     train = work.data.split(name, "train")
@@ -268,9 +278,11 @@ def _without_floors(found: Measured) -> Measured:
 
 def _draw(work: Evaluation, studio: Studio, made: Samples, train: ArrayDataset) -> dict[str, Any]:
     features, _ = studio.features(train, len(train))
+    num = len(studio.model.class_names)
+    first = torch.eye(num)[torch.linspace(0, num - 1, min(NUM_FILMS, num)).long()]
     return {
         "samples": draw_samples(made, studio.model.class_names, work.samples),
-        "film": draw_film(studio, work.figures["generation/guidance"], work.samples),
+        "film": draw_film(studio.model, first, work.samples, guidance=work.figures["generation/guidance"], options=studio.options),
         "neighbours": draw_neighbours(made, train, features, work.samples),
         "num_train": len(train),
     }
@@ -283,11 +295,3 @@ def judges_of(run: Path) -> tuple[str, ...]:
     details = read_json(run / DETAILS) if (run / DETAILS).is_file() else {}
     found = [details.get(part, {}).get("judge") for part in ("generation", "generated_scenes")]
     return tuple(name for name in found if name)
-
-
-def _gates(events: Path) -> list[dict[str, Any]]:
-    """Whether generation was allowed to teach, as training recorded it; a resumed run may have recorded a step twice."""
-    if not events.is_file():
-        return []
-    lines = [json.loads(line) for line in events.read_text(encoding="utf-8").splitlines() if line.strip()]
-    return list({(line["step"], line["kind"]): line for line in lines if line.get("event") == "gate"}.values())

@@ -49,6 +49,11 @@ class Samples:
         return int((self.judged == self.label).sum())
 
 
+def sampling(config: EvalConfig) -> dict[str, Any]:
+    """Options of `GenRep.generate`, but for guidance."""
+    return {"sampler": config.sampler, "wishes": Wishes(guidance_interval=config.guidance_interval)}
+
+
 @dataclass(frozen=True)
 class Studio:
     """A model, the judge of its samples, and how samples are drawn."""
@@ -73,7 +78,7 @@ class Studio:
     @property
     def options(self) -> dict[str, Any]:
         """Of `GenRep.generate`, but for guidance."""
-        return {"sampler": self.config.sampler, "wishes": Wishes(guidance_interval=self.config.guidance_interval)}
+        return sampling(self.config)
 
     def features(self, dataset: ArrayDataset, num: int) -> tuple[Tensor, Tensor]:
         """Judge features and classes of the first `num` real images."""

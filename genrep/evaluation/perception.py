@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from genrep.boxes import one_per_place
 from genrep.datasets.base import ArrayDataset
 from genrep.metrics.base import bootstrap, bootstrap_mean, wilson
 from genrep.metrics.classification import confusion_matrix, expected_calibration_error, negative_log_likelihood, reliability, top1
@@ -185,3 +186,14 @@ def agreement(seen: Seen) -> Tensor:
     total = objects.flatten(1).sum(1)
     known = (truth != IGNORE).flatten(1).any(1)
     return torch.where(total > 0, right / total.clamp(min=1), torch.where(known, 1.0, torch.nan))
+
+
+def box_agreement(seen: Seen, *, min_score: float) -> Tensor:
+    """How well each image's objects were seen: F1 of the best class of each place above a score, at IoU .5, [b]; 1 where none are and none is seen; nan: not
+    annotated."""
+    assert seen.perception.detections is not None
+    found = [one_per_place(detections, min_score) for detections in seen.perception.detections]
+    num_true = (seen.truth.object_labels != UNLABELLED).sum(1)
+    num_right = torch.tensor([int(judged([one], seen.truth.rows(torch.tensor([i])))[1].sum()) for i, one in enumerate(found)])
+    total = num_true + torch.tensor([len(one.scores) for one in found])
+    return torch.where(seen.truth.has_objects, torch.where(total > 0, 2 * num_right / total.clamp(min=1), 1.0), torch.nan)

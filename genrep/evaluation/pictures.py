@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from genrep.boxes import one_per_place, to_xyxy_px
 from genrep.datasets import ArrayDataset
 from genrep.evaluation.draw import GROUND, Annotation, Picture, enlarged, grid, nearness, save_png, scale_for, scene, tile, to_picture
-from genrep.evaluation.generation import Samples, Studio, film, nearest
-from genrep.evaluation.perception import Seen, agreement
+from genrep.evaluation.generation import Samples, film, nearest
+from genrep.evaluation.perception import Seen, agreement, box_agreement
 from genrep.evaluation.words import legible
+from genrep.model import GenRep
 from genrep.randomness import permutation
-from genrep.types import UNLABELLED, Batch, Perception
+from genrep.types import IGNORE, UNLABELLED, Batch, Perception
 
 MIN_SCORE = 0.3
 """Detections below are not drawn."""
@@ -26,7 +28,7 @@ MIN_SCORE = 0.3
 NUM_WORST, NUM_FIRST = 4, 8
 """Scenes shown: the worst of all, and the first of the set, which nobody chose."""
 
-PER_CLASS = 10
+PER_CLASS, NUM_FILMS = 10, 3
 
 NUM_LOOKED_AT, MAX_CLASS_ROWS = 8, 20
 """Images of a set, or of each class, in a look at the data, and classes with a row."""
@@ -51,22 +53,34 @@ def draw_samples(made: Samples, class_names: Sequence[str], folder: Path) -> lis
     return strips
 
 
-def draw_film(studio: Studio, guidance: float, folder: Path) -> list[dict[str, Any]]:
-    """Three samples from noise to image: what the sampler holds above what the model expects."""
-    names = studio.model.class_names
-    labels = torch.linspace(0, len(names) - 1, min(3, len(names))).long()
-    held, expected = film(studio.model, labels, guidance=guidance, **studio.options)
+def draw_film(model: GenRep, asked: Float[Tensor, "n k"], folder: Path, *, guidance: float, options: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """A few samples from noise to image: what the sampler holds above what the model expects.
+
+    Args:
+        asked: numbers of objects of each class.
+        options: of `GenRep.generate`.
+    """
+    held, expected = film(model, asked, guidance=guidance, **options)
     num_frames = len(held)
     strips, cells, row_names = [], [], []
-    for i, label in enumerate(labels.tolist()):
+    for i, counts in enumerate(asked):
         both = torch.cat([held[:, i], expected[:, i]])
         file = f"film_{i}.png"
         save_png(grid(both, columns=num_frames, scale=1, gap_px=0), folder / file)
-        strips.append({"class": names[label], "file": file, "num": num_frames})
-        row_names += [legible(names)[label], "expected"]
+        strips.append({"class": said(counts, model.class_names), "file": file, "num": num_frames})
+        row_names += [said(counts, legible(model.class_names)), "expected"]
         cells += [enlarged(to_picture(image), scale_for(both.shape[-2:], 96)) for image in both]
     save_png(tile(cells, columns=num_frames, gap_px=3, row_names=row_names), folder / "denoising.png")
     return strips
+
+
+def said(counts: Float[Tensor, " k"], class_names: Sequence[str]) -> str:
+    """Objects in words.
+
+    >>> said(torch.tensor([1.0, 0.0, 3.0]), ("bag", "boot", "coat"))
+    'bag, 3 x coat'
+    """
+    return ", ".join(name if num == 1 else f"{num:g} x {name}" for num, name in zip(counts.tolist(), class_names, strict=True) if num)
 
 
 def draw_neighbours(made: Samples, train: ArrayDataset, features: Tensor, folder: Path) -> list[dict[str, Any]]:
@@ -86,9 +100,9 @@ def draw_neighbours(made: Samples, train: ArrayDataset, features: Tensor, folder
     return strips
 
 
-def draw_scenes(seen: Seen, class_names: Sequence[str], folder: Path) -> list[dict[str, Any]]:
-    """Truth and prediction of the worst scenes of all and of the first few, each group worst first."""
-    score = torch.full((len(seen.truth),), torch.nan) if seen.perception.semantic_mask is None else agreement(seen)
+def draw_scenes(seen: Seen, class_names: Sequence[str], folder: Path) -> dict[str, Any]:
+    """Truth and prediction of the worst scenes of all and of the first few, each group worst first, as their masks are seen, or where none are, their boxes."""
+    score, scored_by = _scores(seen)
     known = score.isfinite()
     first = range(min(NUM_FIRST, len(seen.truth)))
     order = sorted(first, key=lambda i: float(score[i]) if known[i] else 1.0)
@@ -109,7 +123,18 @@ def draw_scenes(seen: Seen, class_names: Sequence[str], folder: Path) -> list[di
             cells += [*pair.values()] if group == "first" else []
     columns = ("truth", "prediction") if seen.perception.inv_depth is None else ("truth", "prediction", "depth")
     save_png(tile(cells, columns=2 * len(columns), column_names=columns * 2), folder / "scenes.png")
-    return entries
+    tinted = seen.perception.semantic_mask is not None or bool((seen.truth.semantic_mask != IGNORE).any())
+    return {"set": seen.name, "n": len(seen.truth), "scored_by": scored_by, "tinted": tinted, "pictures": entries}
+
+
+def _scores(seen: Seen) -> tuple[Tensor, str | None]:
+    """How well each scene was seen, nan where that is not known, and by what."""
+    none = torch.full((len(seen.truth),), torch.nan)
+    by_mask = none if seen.perception.semantic_mask is None else agreement(seen)
+    if bool(by_mask.isfinite().any()):
+        return by_mask, "masks"
+    by_box = none if seen.perception.detections is None else box_agreement(seen, min_score=MIN_SCORE)
+    return by_box, "boxes" if bool(by_box.isfinite().any()) else None
 
 
 def _truth(batch: Batch, row: int) -> Annotation:

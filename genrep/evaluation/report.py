@@ -44,6 +44,9 @@ class Chart:
     svg: Markup
 
 
+OWN = "own"
+"""The recipe of a user's folder (`recipes/own.py`)."""
+
 _CURVES = {
     "loss/classification": "classification loss",
     "loss/detection": "detection loss",
@@ -92,8 +95,8 @@ def render(folder: RunFolder) -> str:
     pages.filters["picture"] = lambda name: data_uri(folder.samples / name)
     pages.filters["figure"] = number
     return pages.get_template("report.html.jinja").render(
-        name=config.get("name", folder.path.name),
-        folder=folder.path.name,
+        name=title(folder.path.resolve().name, config),
+        folder=folder.path.resolve().name,
         headlines=headlines(figures, details),
         figures=figures,
         details=details,
@@ -111,6 +114,18 @@ def render(folder: RunFolder) -> str:
         command=folder.command.read_text(encoding="utf-8").strip() if folder.command.is_file() else "",
         seed=config.get("train", {}).get("seed", "unknown"),
     )
+
+
+def title(run: str, config: Mapping[str, Any]) -> str:
+    """What a run is called: its recipe; of folders of one's own, whose recipes are all called so, the run and its data.
+
+    >>> title("cells", {"name": "own", "data": {"sets": ["/photos/blood"]}}), title("blood", {"name": "own", "data": {"sets": ["/photos/blood"]}})
+    ('cells: blood', 'blood')
+    """
+    if config.get("name") != OWN:
+        return str(config.get("name", run))
+    data = ", ".join(dict.fromkeys(Path(each).name for each in config.get("data", {}).get("sets", ())))
+    return f"{run}: {data}" if data not in ("", run) else run
 
 
 def data_uri(path: Path) -> str:

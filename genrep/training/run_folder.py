@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -102,3 +103,10 @@ class RunFolder:
             else:
                 return folder, damaged
         return None, damaged
+
+    def gates(self) -> list[dict[str, Any]]:
+        """Whether generation was allowed to teach, as training recorded it; a resumed run may have recorded a step twice."""
+        if not self.events.is_file():
+            return []
+        lines = [json.loads(line) for line in self.events.read_text(encoding="utf-8").splitlines() if line.strip()]
+        return list({(line["step"], line["kind"]): line for line in lines if line.get("event") == "gate"}.values())

@@ -79,6 +79,9 @@ def test_one_task_and_scenes_alone(make_run: MakeRun) -> None:
     notes = " ".join(json.loads((path / "eval_details.json").read_text())["notes"])
     assert "samples: not measured, no set has one object per image." in notes and "detection on fashion-scenes: not measured" in notes
     assert "depth" not in notes, "which nobody asked for"
+    drawn = json.loads((path / "eval_details.json").read_text())["pictures"]
+    assert drawn["guidance"] == 2.0 and len(drawn["film"]) == 3 and all((path / "samples" / strip["file"]).is_file() for strip in drawn["samples"])
+    assert (path / "samples" / "generated.png").is_file() and (path / "samples" / "denoising.png").is_file()
 
 
 def test_single_garments_alone_without_generation(make_run: MakeRun) -> None:
@@ -87,7 +90,9 @@ def test_single_garments_alone_without_generation(make_run: MakeRun) -> None:
     figures = evaluate(path)
     assert "classification/top1" in figures and "classification/logistic_regression_top1" in figures
     assert not any(name.startswith(("generation", "detection")) for name in figures)
-    assert "the run trained no generation" in " ".join(json.loads((path / "eval_details.json").read_text())["notes"])
+    details = json.loads((path / "eval_details.json").read_text())
+    assert "the run trained no generation" in " ".join(details["notes"]) and "pictures" not in details
+    assert not any((path / "samples").iterdir())
 
 
 def test_generation_alone(make_run: MakeRun) -> None:
@@ -131,6 +136,8 @@ def test_pictures_of_several_objects_of_one_class_are_no_single_ones(make_run: M
 def test_of_one_class_and_of_too_few_pictures_samples_are_not_judged(make_run: MakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
     figures, notes = samples_of(make_run, monkeypatch, lambda found: found.first(5))
     assert not figures and "needs more than 5 images of val and of test; fashion has 5 and 5" in notes
+    drawn: list[int] = []
+    monkeypatch.setattr(sys.modules[evaluate.__module__], "draw_unjudged", lambda model, seen, folder, **options: drawn.append(len(seen)) or {})
     monkeypatch.setattr(GenRep, "class_names", ("a",))
     figures, notes = samples_of(make_run, monkeypatch, lambda found: found)
-    assert not figures and "a judge that knows one class alone recognises everything" in notes
+    assert not figures and "a judge that knows one class alone recognises everything" in notes and drawn == [1], "they are shown all the same"

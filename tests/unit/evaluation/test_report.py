@@ -97,8 +97,20 @@ def test_a_run_of_one_task_has_a_report_too(make_run: MakeRun) -> None:
     RunFolder(path).metrics.unlink()
     RunFolder(path).env.unlink()
     found = write_report(path).read_text(encoding="utf-8")
-    assert "What it sees" in found and "What it makes" not in found and "samples: not measured" in found
+    assert "What it sees" in found and "What it makes" in found and "These are not judged" in found and "samples: not measured" in found
+    assert "Agreement is the F1 of the boxes" in found and "Is it memory?" not in found
+    shown = json.loads((path / "eval_details.json").read_text())["scenes"]["pictures"]
+    for group in ("worst", "first"):
+        agreements = [entry["agreement"] for entry in shown if entry["group"] == group]
+        assert agreements == sorted(agreements) and None not in agreements
     Page(found)
+
+
+def test_a_run_on_a_folder_of_ones_own_is_called_by_its_folder_and_its_data(make_run: MakeRun) -> None:
+    path = make_run(name="own", tasks=("segmentation",), data=replace(config().data, sets=("fashion-scenes",)))
+    evaluate(path)
+    found = write_report(path).read_text(encoding="utf-8")
+    assert f"<h1>{path.name}: fashion-scenes</h1>" in found and f"<title>{path.name}: fashion-scenes - GenRep report</title>" in found
 
 
 def test_it_needs_an_evaluation(tmp_path: Path) -> None:
