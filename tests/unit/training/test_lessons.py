@@ -277,7 +277,7 @@ def test_beside_a_shuffled_posterior_the_head_keeps_what_it_knows() -> None:
 
 def test_lessons_are_known_by_name() -> None:
     assert LESSONS == ("posterior", "smoothed", "shuffled", "tempered")
-    with pytest.raises(ValueError, match=r"found `smooth`\. Did you mean `smoothed`?"):
+    with pytest.raises(ValueError, match=r"unknown lesson `smooth`; known: .*\. Did you mean `smoothed`\?"):
         ObjectiveConfig(lesson="smooth")
     with pytest.raises(ValueError, match=r"`pseudo_confidence` must lie between 0 and 1; found 1\.5"):
         ObjectiveConfig(pseudo_confidence=1.5)
