@@ -44,6 +44,7 @@ def run(args: argparse.Namespace) -> int:
     from genrep.cli.runs import load_model, refuse_outputs
     from genrep.cli.wishes import asked_counts, read_rows, read_wishes
     from genrep.evaluation.generation import film
+    from genrep.evaluation.words import legible
     from genrep.registry import lookup
     from genrep.samplers import SAMPLERS
 
@@ -58,19 +59,20 @@ def run(args: argparse.Namespace) -> int:
     if args.seen and not set(model.heads) - {"depth"}:
         raise ValueError(f"`--seen` draws classes, boxes and masks; this model sees {', '.join(model.heads) or 'nothing'}.")
     rows = read_rows(args.classes, model.class_names, model.image_size)
-    names = ["+".join(model.class_names[one.label] for one in row) for row in rows]
+    names, drawn = (["+".join(of[one.label] for one in row) for row in rows] for of in (model.class_names, legible(model.class_names)))
     singles = single_files(names, args) if args.single else []
     refuse_outputs([*sheets, *singles], overwrite=args.overwrite, inputs=given)
     classes, wishes = asked_counts(rows, len(model.class_names)), read_wishes(args, model, rows)
     options: dict[str, Any] = {"sampler": sampler, "guidance": args.guidance, "seed": args.seed}
     images = model.generate(classes.repeat_interleave(args.count, 0), wishes=wishes, **options)
-    write_grid(model, images, names, args)
+    write_grid(model, images, drawn, args)
+    print(f"wrote {args.out}: {len(names)} rows ({', '.join(names)}) of {args.count}")
     if args.single:
         write_single(images, singles)
         print(f"wrote {len(singles)} files in {args.single}")
     if args.film:
         firsts = torch.arange(0, len(images), args.count)
-        write_film(film(model, classes, wishes=wishes.rows(firsts), index=firsts, **options), names, args.film)
+        write_film(film(model, classes, wishes=wishes.rows(firsts), index=firsts, **options), drawn, args.film)
     return 0
 
 
@@ -83,7 +85,6 @@ def write_grid(model: GenRep, images: Tensor, names: Sequence[str], args: argpar
         save_png(tile(seen_cells(model, images), columns=args.count, row_names=names), args.out)
     else:
         save_png(grid(images, columns=args.count, row_names=names), args.out)
-    print(f"wrote {args.out}: {len(names)} rows ({', '.join(names)}) of {args.count}")
 
 
 def seen_cells(model: GenRep, images: Tensor) -> list[Picture]:
@@ -96,7 +97,7 @@ def seen_cells(model: GenRep, images: Tensor) -> list[Picture]:
     cells = [scene(image, seen_in(seen, i), model.class_names) for i, image in enumerate(images)]
     if seen.detections is not None:
         return cells
-    words = [caption(classes_seen(model, seen, i)) for i in range(len(images))]
+    words = [caption(classes_seen(model, seen, i), model.class_names) for i in range(len(images))]
     return levelled([captioned(cell, said) if said else cell for cell, said in zip(cells, words, strict=True)])
 
 
