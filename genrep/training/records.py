@@ -15,7 +15,7 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 
 from genrep.config import Config
-from genrep.overrides import to_dict
+from genrep.overrides import from_dict, to_dict
 from genrep.processes import is_first, meet, world
 from genrep.storage import write_json, write_text
 from genrep.training.run_folder import RunFolder
@@ -185,8 +185,9 @@ def open_run(run: RunFolder, config: Config, *, command: str, device: torch.devi
 
 
 def what(config: dict[str, Any]) -> dict[str, Any]:
-    """Of a plain configuration, what is trained."""
-    return {**config, "train": {name: value for name, value in config["train"].items() if name not in HOW}}
+    """Of a plain configuration, what is trained; fields that it is too old to know have their defaults."""
+    whole = to_dict(from_dict(config, Config))
+    return {**whole, "train": {name: value for name, value in whole["train"].items() if name not in HOW}}
 
 
 def _open(run: RunFolder, config: Config, command: str, device: torch.device) -> None:

@@ -212,6 +212,10 @@ def test_runs_of_other_settings_are_none_of_the_suite(tmp_path: Path) -> None:
         config = override(RECIPES["tiny"](), {**changes, "model.class_names": "a,b", "train.bf16": "true"})
         write_json(tmp_path / f"{arm}-0" / "config.json", to_dict(config))
     runner.check_runs(suite, tmp_path)
+    settings = to_dict(config)
+    settings["objective"]["augment"].pop("zoom")  # by a version that could not do it
+    write_json(tmp_path / f"{arm}-0" / "config.json", settings)
+    runner.check_runs(suite, tmp_path)
     with pytest.raises(ValueError, match=r"old-0 was trained by other settings than the suite's: `train\.lr` is 0\.001 there and 0\.01 here"):
         runner.check_runs(replace(suite, arms={**suite.arms, "old": {"train.lr": "1e-2"}}), tmp_path)
     with pytest.raises(ValueError, match="new-0 was trained by other settings"):
