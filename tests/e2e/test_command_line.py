@@ -183,7 +183,7 @@ def test_a_measured_run_is_packed_into_a_folder_to_share(run: Path, genrep: Genr
     )
     genrep("generate", "--model", "shared", "--classes", "boot", "--count", "1", "--steps", "1", "--out", "from_shared.png")
     assert "shared exists; name another `--out`" in genrep("pack", "runs/tiny", "--out", "shared", code=2)[1]
-    assert "has no eval.json, so its card would have no figures" in genrep("pack", "shared", "--out", "again", code=2)[1]
+    assert "shared is a model folder, not a run" in genrep("pack", "shared", "--out", "again", code=2)[1]
 
 
 def test_without_a_run_the_packaged_model_is_used(genrep: Genrep, work: Path) -> None:
