@@ -38,7 +38,7 @@ class Row:
 
         The errors of both count as independent, which on the same test images asks for more than is needed.
 
-        Source: Zou and Donner 2008, Statistics in Medicine 27, equation (15): of intervals that need not be even.
+        Source: Zou and Donner 2008, Statistics in Medicine 27(10): the difference of two figures whose intervals need not be even.
         """
         difference, one, other = self.differences[i - 1], self.intervals[i], self.intervals[0]
         if difference is None or one is None or other is None:
