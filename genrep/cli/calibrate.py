@@ -53,8 +53,9 @@ def set_aside(run: Path) -> list[Path]:
     """
     figures = [file for file in sorted(run.glob("eval-*.json")) if not (file.stem.startswith("eval-best-") or BEFORE.search(file.stem))]
     files = [file for file in (run / "eval.json", *figures, run / "report.html") if file.is_file()]
-    for number in count(1):
-        after = [file.with_stem(f"{file.stem}-before" if number == 1 else f"{file.stem}-before-{number}") for file in files]
-        if not any(file.exists() for file in after):
-            return [file.rename(new) for file, new in zip(files, after, strict=True)]
-    raise AssertionError("there is always another number")
+
+    def after(number: int) -> list[Path]:
+        return [file.with_stem(f"{file.stem}-before" if number == 1 else f"{file.stem}-before-{number}") for file in files]
+
+    free = next(number for number in count(1) if not any(file.exists() for file in after(number)))
+    return [file.rename(new) for file, new in zip(files, after(free), strict=True)]
