@@ -105,11 +105,11 @@ class Detection(Task[DetectionOutput, list[Detections]]):
         Of each token only its best class counts, of each proposal every class: a token has neighbours that may think otherwise. Where boxes were looked at
         again, tokens speak of the rest alone.
         """
-        dense, regions = output.class_logits.softmax(-1), output.regions
+        dense, regions = (self.confidence.of_object * output.class_logits).softmax(-1), output.regions
         dense = output.objectness.sigmoid()[..., None] * dense * (dense == dense.amax(-1, keepdim=True))
         boxes, scores = output.boxes_xyxy_px, dense
         if regions is not None:
-            again = regions.objectness.sigmoid()[..., None] * regions.class_logits.softmax(-1)
+            again = regions.objectness.sigmoid()[..., None] * (self.confidence.of_object * regions.class_logits).softmax(-1)
             covered = (box_iou(boxes, regions.proposals_xyxy_px) * regions.exists[:, None]).amax(-1) > SAME
             boxes, scores = torch.cat([regions.boxes_xyxy_px, boxes], 1), torch.cat([again, dense.masked_fill(covered[..., None], 0)], 1)
         height, width = self.image_size

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -14,7 +15,9 @@ from genrep.metrics.detection import judged
 from genrep.model import GenRep
 from genrep.posteriors.calibration import minimised, positive
 from genrep.processes import agreed
+from genrep.tasks import run_tasks
 from genrep.tasks.confidence import LEAST_DOUBT, Confidence
+from genrep.tasks.detection import Detection
 from genrep.training.best import FIGURES
 from genrep.types import UNLABELLED, Batch, Perception
 
@@ -85,6 +88,20 @@ def as_in_training(model: GenRep) -> None:
         head.confidence = Confidence()
 
 
+@torch.no_grad()
+def objects_told(model: GenRep, val: Batch, *, batch_size: int = 64) -> tuple[Float[Tensor, "m k"], Int[Tensor, " m"]]:
+    """log-probabilities (nats) that detection gives the classes of annotated objects, and their classes, on the CPU."""
+    told, labels = [], []
+    for rows in torch.arange(len(val)).split(batch_size):
+        batch = val.rows(rows).to(model.device)
+        exists = batch.object_labels != UNLABELLED
+        for _, head, output in run_tasks(model.tasks(), model.clean_features(model.encode(batch.image))):
+            if isinstance(head, Detection):
+                told.append(head.object_logits(output, batch)[exists].log_softmax(-1).cpu())
+                labels.append(batch.object_labels[exists].cpu())
+    return torch.cat(told), torch.cat(labels)
+
+
 def fit_confidence(model: GenRep, val: Batch) -> list[dict[str, Any]]:
     """Give the heads of a trained model the confidence that validation images leave them.
 
@@ -96,11 +113,14 @@ def fit_confidence(model: GenRep, val: Batch) -> list[dict[str, Any]]:
     as_in_training(model)
     heads = dict(model.tasks())
     tasks = [task for task in FITS if task in heads and int(FIGURES[task][0](val).sum()) >= LEAST]
+    if "detection" in tasks:
+        told, labels = objects_told(model, val)
+        heads["detection"].confidence = Confidence(of_object=agreed(fit_classes(told, labels).slope) if len(labels) >= LEAST else 1.0)
     seen, judges, events = model.perceive(val.image) if tasks else None, val.to("cpu"), []
     for task in tasks:
         assert seen is not None
         found, num = FITS[task](seen, judges)
-        found = Confidence(slope=agreed(found.slope), offset=agreed(found.offset))
+        found = replace(heads[task].confidence, slope=agreed(found.slope), offset=agreed(found.offset))
         heads[task].confidence = found
         events.append({"event": "confidence", "task": task, **found.to_dict(), "num": num})
     return events

@@ -63,7 +63,9 @@ def test_each_of_the_two_is_as_sure_as_validation_allows(whole: Path) -> None:
     models = {name: dict(GenRep.from_pretrained(folder).tasks()) for name, folder in folders.items()}
     assert {event["task"] for event in fitted} == {"classification", "detection"} and {event["model"] for event in fitted} <= models.keys()
     for event in fitted:
-        assert models[event["model"]][event["task"]].confidence == Confidence(slope=event["slope"], offset=event["offset"]) != Confidence()
+        assert (
+            models[event["model"]][event["task"]].confidence == Confidence(**{name: event[name] for name in ("slope", "offset", "of_object")}) != Confidence()
+        )
 
 
 @pytest.mark.parametrize("sittings", [(STEPS1 + 3,)], ids=str)

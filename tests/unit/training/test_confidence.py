@@ -11,8 +11,9 @@ from small_models import small_model
 
 from genrep.metrics.classification import expected_calibration_error, negative_log_likelihood
 from genrep.metrics.detection import average_precision, judged, score_calibration_error
+from genrep.tasks import run_tasks
 from genrep.tasks.confidence import Confidence
-from genrep.training.confidence import fit_classes, fit_confidence, fit_scores
+from genrep.training.confidence import fit_classes, fit_confidence, fit_scores, objects_told
 from genrep.types import UNLABELLED, Detections
 
 VAL = rectangles(40, num_objects=1, size=16).batch(torch.arange(40))
@@ -70,16 +71,36 @@ def test_the_order_of_scores_stays_and_with_it_average_precision() -> None:
     assert average_precision(after, [VAL]) == average_precision(before, [VAL])
 
 
+@pytest.mark.parametrize("proposals", [0, 4])
+def test_a_detected_object_s_class_is_as_sure_as_its_slope_allows(proposals: int) -> None:
+    """A score is objectness times the probability of a class: of few labels sharp, so that a second guess is hardly ranked at all."""
+    model = small_model(tasks=("detection",), proposals=proposals)
+    head = model.heads["detection"]
+    *_, (_, _, output) = run_tasks(model.tasks(), model.clean_features(model.encode(VAL.image)))
+    softer = replace(output, class_logits=output.class_logits / 4)
+    if output.regions:
+        softer = replace(softer, regions=replace(output.regions, class_logits=output.regions.class_logits / 4))
+    asked, sharp = head.results(softer, floor=0.0), head.results(output, floor=0.0)
+    head.confidence = Confidence(of_object=0.25)
+    for got, one, other in zip(head.results(output, floor=0.0), asked, sharp, strict=True):
+        assert torch.equal(got.scores, one.scores) and torch.equal(got.labels, one.labels) and torch.equal(got.boxes_xyxy_px, one.boxes_xyxy_px)
+        assert not torch.equal(got.scores, other.scores)
+    told, labels = objects_told(model, VAL)
+    assert float(told.exp().sum(1).sub(1).abs().max()) < 1e-5 and torch.equal(labels, VAL.object_labels[VAL.object_labels != UNLABELLED])
+
+
 def test_a_fitted_model_says_what_validation_allows_however_often_it_is_fitted() -> None:
     model = small_model(tasks=("detection", "classification", "segmentation"))
     truth = rectangles(40, num_objects=1, size=16).batch(torch.arange(40))
     raw = model.perceive(truth.image)
     events = fit_confidence(model, truth)
-    assert [(event["task"], event["num"]) for event in events] == [("classification", 40), ("detection", sum(len(found.scores) for found in raw.detections))]
-    fitted = {name: head.confidence for name, head in model.tasks()}
     seen = model.perceive(truth.image)
+    assert [(event["task"], event["num"]) for event in events] == [("classification", 40), ("detection", sum(len(found.scores) for found in seen.detections))]
+    fitted = {name: head.confidence for name, head in model.tasks()}
     torch.testing.assert_close(seen.class_log_probs, (fitted["classification"].slope * raw.class_log_probs).log_softmax(1))
     assert negative_log_likelihood(seen.class_log_probs, truth.label) < negative_log_likelihood(raw.class_log_probs, truth.label)
+    told, labels = objects_told(model, truth)
+    assert len(labels) == int((truth.object_labels != UNLABELLED).sum()) and fitted["detection"].of_object == fit_classes(told, labels).slope != 1
     scores, right = judged(seen.detections, truth)
     assert float(scores.mean()) == pytest.approx(float(right.float().mean()), abs=0.01)
     assert fit_confidence(model, truth) == events and {name: head.confidence for name, head in model.tasks()} == fitted
