@@ -14,20 +14,21 @@ from torch.nn import functional as F
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """softmax(q k^T / sqrt(d)) v, [b heads n d].
+    """softmax(q k^T) v, [b heads n d].
 
     On a CPU with gradients as two products: there the fused kernel's backward pass takes over six times as long at 64 tokens (torch 2.14, bf16).
     """
     if query.device.type == "cpu" and torch.is_grad_enabled():
-        return (query @ key.transpose(-1, -2) * query.shape[-1] ** -0.5).softmax(-1) @ value
-    return F.scaled_dot_product_attention(query, key, value)
+        return (query @ key.transpose(-1, -2)).softmax(-1) @ value
+    return F.scaled_dot_product_attention(query, key, value, scale=1.0)
 
 
 def attention(projected: Float[Tensor, "b n _"], query_scale: Float[Tensor, "*b h"], num_heads: int) -> Float[Tensor, "b n d"]:
     """Multi-head self-attention of projected tokens, with normalised queries and keys (Dehghani et al. 2023); what the heads found, side by side."""
-    query, key, value = projected.unflatten(-1, (3, num_heads, -1)).permute(2, 0, 3, 1, 4)
-    query = F.layer_norm(query, query.shape[-1:]) * query_scale.to(query.dtype)
-    return attend(query, F.layer_norm(key, key.shape[-1:]), value).transpose(1, 2).flatten(2)
+    each = projected.unflatten(-1, (3, num_heads, -1)).permute(2, 0, 3, 1, 4)
+    query, key = F.layer_norm(each[:2], each.shape[-1:]).unbind()
+    query = query * (query_scale * each.shape[-1] ** -0.5).to(query.dtype)  # divided by sqrt(d) before there are n x n of them
+    return attend(query, key, each[2]).transpose(1, 2).flatten(2)
 
 
 @dataclass(frozen=True)
@@ -73,9 +74,9 @@ class FoldedBlock:
         return tokens + self.fc2(F.gelu(self.fc1(F.layer_norm(tokens, tokens.shape[-1:]))))
 
 
-def modulate(tokens: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
+def modulate(tokens: Float[Tensor, "b n d"], shift: Float[Tensor, "b 1 d"], scale: Float[Tensor, "b 1 d"]) -> Float[Tensor, "b n d"]:
     """norm(tokens) (1 + scale) + shift, of each image its own."""
-    return torch.addcmul(shift[:, None], F.layer_norm(tokens, tokens.shape[-1:]), 1 + scale[:, None])
+    return torch.addcmul(shift, F.layer_norm(tokens, tokens.shape[-1:]), 1 + scale)
 
 
 @runtime_checkable
@@ -98,10 +99,10 @@ class Layers(Protocol):
 
 def through(block: Layers, tokens: Float[Tensor, "b n d"], modulation: Float[Tensor, "b _"]) -> Float[Tensor, "b n d"]:
     """Attention and MLP, each shifted, scaled and gated."""
-    shift1, scale1, gate1, shift2, scale2, gate2 = modulation.chunk(6, dim=1)
+    shift1, scale1, gate1, shift2, scale2, gate2 = modulation.unflatten(1, (6, 1, -1)).unbind(1)
     found = block.proj(attention(block.qkv(modulate(tokens, shift1, scale1)), block.query_scale, block.num_heads))
-    tokens = tokens + gate1[:, None] * found
-    return tokens + gate2[:, None] * block.fc2(F.gelu(block.fc1(modulate(tokens, shift2, scale2))))
+    tokens = torch.addcmul(tokens, gate1, found)
+    return torch.addcmul(tokens, gate2, block.fc2(F.gelu(block.fc1(modulate(tokens, shift2, scale2)))))
 
 
 class Block(nn.Module):

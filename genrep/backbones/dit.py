@@ -239,7 +239,7 @@ class DiT(Backbone):
         final = hidden.modulations[-1] if hidden.modulations else self.final_modulation(F.silu(hidden.conditioning))
         if self.config.class_rank:
             return torch.einsum("br,brchw->bchw", final, self._maps(hidden))
-        shift, scale = final.chunk(2, dim=1)
+        shift, scale = final.unflatten(1, (2, 1, -1)).unbind(1)
         tokens = modulate(hidden.tokens, shift, scale).transpose(1, 2).unflatten(2, self.grid)
         return self.read_out(tokens, hidden.features.stem[0])
 

@@ -30,9 +30,10 @@ SMALLEST_SCALE = 1e-4
 
 def bases(logsnr: Float[Tensor, " b"]) -> Float[Tensor, "b j"]:
     """phi_j(logsnr): eight smooth bumps that sum to one, evenly spaced over `LOGSNR_RANGE`."""
-    centres = torch.linspace(*LOGSNR_RANGE, NUM_BASES, device=logsnr.device)
-    width = centres[1] - centres[0]
-    return torch.softmax(-(((wide(logsnr)[:, None] - centres) / width) ** 2), dim=1)
+    low, high = LOGSNR_RANGE
+    width = (high - low) / (NUM_BASES - 1)
+    away = (wide(logsnr)[:, None] - low) / width - torch.arange(NUM_BASES, device=logsnr.device)
+    return torch.softmax(-away.square(), dim=1)
 
 
 class SemanticModulation(Modulator):
@@ -73,10 +74,9 @@ class SemanticModulation(Modulator):
         """Of x0_hat."""
         noise_share = torch.sigmoid(-logsnr).sqrt()
         tokens = F.pixel_unshuffle(xt, self.patch).flatten(2).transpose(1, 2)
-        of_token, of_sem = self.mean.split([tokens.shape[-1], sem.shape[-1]], dim=-1)
-        weight = torch.einsum("bj,jos->bos", phi, of_token)
-        constant = torch.einsum("bj,jos,bs->bo", phi, of_sem, sem)
-        shift = noise_share[:, None, None] * (torch.einsum("bos,bns->bno", weight, tokens) + constant[:, None])
+        weight = noise_share[:, None, None] * (phi @ self.mean.flatten(1)).unflatten(1, self.mean.shape[1:])
+        of_token, of_sem = weight.split([tokens.shape[-1], sem.shape[-1]], dim=-1)
+        shift = torch.baddbmm((of_sem @ sem[..., None]).mT, tokens, of_token.mT)
         grid = (xt.shape[-2] // self.patch, xt.shape[-1] // self.patch)
         return F.pixel_shuffle(shift.transpose(1, 2).unflatten(2, grid), self.patch)
 

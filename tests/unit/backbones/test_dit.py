@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from genrep.backbones import DiT, DiTConfig
-from genrep.backbones.blocks import attend
+from genrep.backbones.blocks import attention
 from genrep.backbones.dit import ClassEmbedding, position_codes, stride_for
 from genrep.layers import StandardConv2d, time_codes
 
@@ -127,11 +127,13 @@ def test_semantics_behind_the_classes_are_added() -> None:
 
 
 def test_attention_is_the_reference() -> None:
-    query, key, value = normal(3, 2, 4, 16, 8).double()
-    expected = F.scaled_dot_product_attention(query, key, value)
-    torch.testing.assert_close(attend(query, key, value), expected)
+    projected, query_scale = normal(2, 16, 3 * 4 * 8).double(), 1 + normal(8, seed=1).double()
+    query, key, value = (each.unflatten(-1, (4, 8)).transpose(1, 2) for each in projected.chunk(3, -1))
+    query, key = F.layer_norm(query, (8,)) * query_scale, F.layer_norm(key, (8,))
+    expected = F.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2)
+    torch.testing.assert_close(attention(projected, query_scale, 4), expected)
     with torch.no_grad():
-        torch.testing.assert_close(attend(query, key, value), expected)
+        torch.testing.assert_close(attention(projected, query_scale, 4), expected)
 
 
 def test_maps_are_channels_last_all_the_way() -> None:
