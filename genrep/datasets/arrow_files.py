@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from genrep.datasets.images import ALSO_SPLITS, SPLITS
+from genrep.datasets.images import TOLD_SPLITS
 from genrep.datasets.problems import Problems
 
 AT_ONCE = 64
@@ -55,10 +55,9 @@ def files_of(path: Path) -> dict[str, list[Path]]:
     """Parquet and Arrow files by split, a word of their path below the folder (`data/train-00000-of-00002.parquet`, `validation/data-00000.arrow`), the last
     that is one; those that name none are train."""
     found: dict[str, list[Path]] = {}
-    known = SPLITS | {name: meant[0] for name, meant in ALSO_SPLITS.items()}
     for file in sorted(file for suffix in ("parquet", "arrow") for file in path.rglob(f"*.{suffix}") if not file.name.startswith(("cache-", "."))):
         words = re.findall("[a-z]+", str(file.relative_to(path)).lower())
-        found.setdefault(next((known[word] for word in reversed(words) if word in known), "train"), []).append(file)
+        found.setdefault(next((TOLD_SPLITS[word] for word in reversed(words) if word in TOLD_SPLITS), "train"), []).append(file)
     return found
 
 

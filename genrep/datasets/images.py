@@ -33,6 +33,8 @@ SPLITS = {"train": "train", "training": "train", "val": "val", "valid": "val", "
 """Names of splits as folders and annotation files write them."""
 ALSO_SPLITS = {"dev": ("val", "test"), "eval": ("test", "val"), "evaluation": ("test", "val")}
 """Names that mean a split beside train: the first of two that nothing else is called."""
+TOLD_SPLITS = SPLITS | {name: meant[0] for name, meant in ALSO_SPLITS.items()}
+"""What a column or a file name says, which nothing else can be meant by."""
 
 BACKGROUND = ("background", "_background_", "__background__")
 """Names of index 0 in lists of classes."""

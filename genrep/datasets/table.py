@@ -15,7 +15,7 @@ from jaxtyping import UInt8
 from torch import Tensor
 
 from genrep.datasets.base import ArrayDataset, of_class_sets
-from genrep.datasets.images import SPLITS, existing_folder, inside, of_split_by_class, read_names, read_picture, with_val
+from genrep.datasets.images import TOLD_SPLITS, existing_folder, inside, of_split_by_class, read_names, read_picture, with_val
 from genrep.datasets.problems import Problem, Problems
 from genrep.registry import lookup
 
@@ -161,8 +161,8 @@ def _listed(path: Path, where: str, header: _Header, cells: list[str], given: li
     if len(cells) != header.num:
         raise ValueError(f"has {len(cells)} cells; the first line has {header.num}")
     name, told = cells[header.file].strip(), "train" if header.split is None else cells[header.split].strip()
-    if told.lower() not in SPLITS:
-        raise ValueError(f"unknown split `{told[:20]}`; known: {', '.join(SPLITS)}")
+    if told.lower() not in TOLD_SPLITS:
+        raise ValueError(f"unknown split `{told[:20]}`; known: {', '.join(TOLD_SPLITS)}")
     file = inside(path, _place(path, name))
     if not os.path.isfile(file):
         raise ValueError(f"{name[:100]} is missing")
@@ -170,7 +170,7 @@ def _listed(path: Path, where: str, header: _Header, cells: list[str], given: li
     strange = next((each for each in sorted(held or ()) if given and each not in given), None)
     if strange is not None:
         raise ValueError(f"unknown class `{strange[:20]}`; known: {', '.join(given)[:200]}")
-    return _Listed(where, file, SPLITS[told.lower()], held)
+    return _Listed(where, file, TOLD_SPLITS[told.lower()], held)
 
 
 def _place(path: Path, name: str) -> str:

@@ -53,6 +53,11 @@ def test_however_it_is_written_it_says_the_same(tmp_path: Path, rows: tuple[str,
     assert data.annotated.tolist() == [True, True, False, True]
 
 
+def test_a_split_may_be_called_as_a_folder_or_a_file_may(tmp_path: Path) -> None:
+    root = fill(tmp_path, 4, "file,label,split", "0.png,cat,train", "1.png,dog,dev", "2.png,cat,Eval", "3.png,dog,evaluation")
+    assert [sets(root, split) for split in ("train", "val", "test")] == [[{"cat"}], [{"dog"}], [{"cat"}, {"dog"}]]
+
+
 def test_zeros_throughout_are_known_to_be_none(tmp_path: Path) -> None:
     root = fill(tmp_path, 2, "file,cat,dog,split", "0.png,0,0,test", "1.png,1,0,test")
     assert sets(root) == [set(), {"cat"}]
@@ -89,7 +94,7 @@ def test_what_is_wrong_is_said_by_row_and_counted_by_picture(tmp_path: Path) -> 
             "labels.csv row 3: 0.png is of test in labels.csv row 2, and of val here",
             "labels.csv row 4: missing.png is missing; left out",
             "labels.csv row 5: has 2 cells; the first line has 3; left out",
-            "labels.csv row 6: unknown split `tst`; known: train, training, val, valid, validation, test, testing; left out",
+            "labels.csv row 6: unknown split `tst`; known: train, training, val, valid, validation, test, testing, dev, eval, evaluation; left out",
             "labels.csv row 7: `'../x.png'` is not a plain path below the data folder; refused; left out",
             "labels.csv row 8: cannot be read as a picture",
         ),
@@ -116,7 +121,7 @@ def test_a_picture_is_one_however_it_is_called(tmp_path: Path) -> None:
     assert data.pixels[:, 0, 0, 0].tolist() == [16]
     assert [str(problem) for problem in problems] == [
         "labels.csv row 3: 0.png is of train in labels.csv row 2, and of test here",
-        "labels.csv row 7: unknown split `tst`; known: train, training, val, valid, validation, test, testing",
+        "labels.csv row 7: unknown split `tst`; known: train, training, val, valid, validation, test, testing, dev, eval, evaluation",
     ]
     assert sum(problem.num_dropped for problem in problems) == 0, "both pictures are there"
     assert sorted(read_folder(root, "train", image_size=(4, 6))[0].pixels[:, 0, 0, 0].tolist()) == [0, 8]
