@@ -176,6 +176,10 @@ class EvalConfig:
     """Samples made at each scale for that."""
     num_posterior: int = 500
     """Test images of which the generative side is asked, too, beside the head and together with it, where the model knows what either weighs; 0: none."""
+    num_robust: int = 300
+    """Test images per set that are seen again under noise and corruptions; 0: none."""
+    num_likelihood: int = 200
+    """Test images per set whose likelihood is measured, where generation was trained; 0: none."""
     imagenet: bool = False
     """Distances of samples in ImageNet's features, too; needs `pip install 'genrep[imagenet]'` and minutes on a CPU."""
     batch_size: int = 250

@@ -30,7 +30,7 @@ def run(args: argparse.Namespace) -> int:
 
     from genrep.cli.runs import refuse_existing
     from genrep.evaluation.comparison import figures_of_runs, sets_of, settings_of_runs
-    from genrep.evaluation.evaluate import judges_of
+    from genrep.evaluation.kept import judges_of
     from genrep.storage import write_json
 
     if args.out:

@@ -27,7 +27,7 @@ def run(args: argparse.Namespace) -> int:
     from genrep.cli.runs import model_folder
     from genrep.cli.screen import say_environment
     from genrep.evaluation import evaluate, evaluate_elsewhere
-    from genrep.evaluation.evaluate import DETAILS
+    from genrep.evaluation.kept import DETAILS
     from genrep.processes import is_first, joined
     from genrep.storage import read_json
 
@@ -66,7 +66,7 @@ def evaluate_run(path: Path, *, allow_network: bool) -> dict[str, float]:
     """Figures of a run; its report is written too, and every file named."""
     from genrep.cli.screen import make_progress
     from genrep.evaluation import evaluate, write_report
-    from genrep.evaluation.evaluate import DETAILS
+    from genrep.evaluation.kept import DETAILS
     from genrep.storage import read_json
 
     with make_progress() as progress:

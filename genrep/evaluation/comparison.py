@@ -11,7 +11,7 @@ from typing import Any
 from genrep.storage import read_json
 from genrep.training.run_folder import RunFolder
 
-LESS_IS_BETTER = {"ece", "nll", "kid", "fid", "rmse", "rel"}
+LESS_IS_BETTER = {"ece", "nll", "kid", "fid", "rmse", "rel", "bits"}
 """Words of the names of figures."""
 NOT_OF_THE_MODEL = ("_real", "_baseline", "/n", "/guidance", "/judge_accuracy", "logistic_regression_top1")
 """Figures of the data, the judge or the choice made: neither better nor worse."""

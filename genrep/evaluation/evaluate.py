@@ -17,10 +17,12 @@ from torch import Tensor
 from genrep.config import Config
 from genrep.datasets import ArrayDataset, cache_folder
 from genrep.evaluation.baselines import fit_logistic_regression
-from genrep.evaluation.generation import Samples, Studio, measure_generation, measure_scenes, sampling, unlike_samples
+from genrep.evaluation.generation import Samples, Studio, measure_generation, measure_likelihood, measure_scenes, sampling, unlike_samples
 from genrep.evaluation.judge import holds_several, load_judge
+from genrep.evaluation.kept import DETAILS
 from genrep.evaluation.perception import MEASURES, Figures, Measured, Seen, Tables, see
 from genrep.evaluation.pictures import NUM_FILMS, draw_film, draw_neighbours, draw_samples, draw_scenes
+from genrep.evaluation.robustness import measure_robustness
 from genrep.evaluation.sides import measure_sides
 from genrep.evaluation.unjudged import draw_unjudged
 from genrep.metrics.base import wilson
@@ -35,9 +37,6 @@ from genrep.training import RunFolder, Screen, agreed_bf16, computes_in_bf16, de
 from genrep.training.data import RunData
 from genrep.training.records import Silent
 from genrep.types import IGNORE, UNLABELLED, Batch
-
-DETAILS, RECORD = "eval_details.json", "run.json"
-"""What is measured besides figures; and what a page of results keeps of it."""
 
 Homes = dict[str, str | None]
 """The set that the unprefixed figures of each task come from."""
@@ -152,12 +151,18 @@ def _measure(work: Evaluation) -> None:
     homes, jobs = homes_of(seen), work.config.objective.jobs
     if "perception" in jobs:
         _measure_perception(work, seen, homes)
+        with work.part("noise and corruptions"):
+            work.add("robustness", measure_robustness(work.model, test, work.config.eval.num_robust))
     else:
         work.notes.append("perception: not measured, the run trained none.")
     single = next((one.name for one in seen if bool(one.truth.single.all())), None)
     if "generation" not in jobs:
         work.notes.append("samples: not measured, the run trained no generation.")
         return
+    with work.part("likelihood"):
+        for one in test:
+            at_home = one.name == (single or test[-1].name)
+            work.add("likelihood" if at_home else f"{one.name}/likelihood", measure_likelihood(work.model, one, work.config.eval.num_likelihood))
     if len(work.model.class_names) < 2:
         work.notes.append("samples: not measured, a judge that knows one class alone recognises everything.")
     elif single is None:
@@ -286,12 +291,3 @@ def _draw(work: Evaluation, studio: Studio, made: Samples, train: ArrayDataset) 
         "neighbours": draw_neighbours(made, train, features, work.samples),
         "num_train": len(train),
     }
-
-
-def judges_of(run: Path) -> tuple[str, ...]:
-    """The networks that judged the samples of an evaluated run, or of one that a page of results keeps, by name; none where that is not recorded."""
-    if (run / RECORD).is_file():
-        return tuple(read_json(run / RECORD).get("judges", ()))
-    details = read_json(run / DETAILS) if (run / DETAILS).is_file() else {}
-    found = [details.get(part, {}).get("judge") for part in ("generation", "generated_scenes")]
-    return tuple(name for name in found if name)

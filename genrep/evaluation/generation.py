@@ -30,6 +30,9 @@ RECALL_TOLERANCE = 0.03
 choice needs a margin for the noise of its samples."""
 
 
+LIKELIHOOD_DRAWS = 16
+"""Pairs of evaluations per image."""
+
 UNLIKE = 0.1
 """Total variation between the shares of the classes in real images and equal ones, above which it is worth a note."""
 
@@ -222,3 +225,18 @@ def film(
     picks = torch.linspace(0, len(held) - 1, num_frames - 1).round().long().unique().tolist()
     first, second = (torch.stack([*(sequence[i] for i in picks), last]) for sequence in (held, expected))
     return first, second
+
+
+def measure_likelihood(model: GenRep, test: ArrayDataset, num: int) -> Measured:
+    """Bits per dimension of the first `num` test images given their classes, an upper bound, with the interval of images like these; of 0 nothing.
+
+    All models are asked about the same images with the same noise. Under several processes each asks about its part.
+
+    Source: Kingma et al. 2021, arXiv:2107.00630 (`posteriors/likelihood.py`).
+    """
+    if not num:
+        return Measured()
+    truth = test.batch(torch.arange(min(len(test), num)))
+    mine = truth.rows(part(len(truth)))
+    bits, _ = model.nll(mine.image, mine.classes, num_draws=LIKELIHOOD_DRAWS, index=mine.index).bits_per_dimension()
+    return Measured(bootstrap_mean(gathered(bits).double()).named("bits_per_dim"), {"n": len(truth), "set": test.name})

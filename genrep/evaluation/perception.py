@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from genrep.boxes import one_per_place
@@ -51,9 +52,14 @@ class Seen:
 def see(model: GenRep, dataset: ArrayDataset, *, batch_size: int = 250) -> Seen:
     """Every image of a set through the heads; each process looks at its part of them, and knows all."""
     truth = dataset.batch(torch.arange(len(dataset)))
-    mine = model.perceive(truth.image[part(len(truth))], batch_size=batch_size)
-    seen = of_all(mine) if together() else mine
+    seen = look(model, truth.image, batch_size=batch_size)
     return Seen(dataset.name, truth, seen, layered=dataset.layered, relative=model.config.depth == "relative")
+
+
+def look(model: GenRep, image: Float[Tensor, "b 3 h w"], *, batch_size: int = 250) -> Perception:
+    """What the heads see in images, of which each process looks at its part."""
+    mine = model.perceive(image[part(len(image))], batch_size=batch_size)
+    return of_all(mine) if together() else mine
 
 
 def of_all(mine: Perception) -> Perception:

@@ -15,8 +15,9 @@ from markupsafe import Markup
 
 from genrep import __version__
 from genrep.evaluation.charts import confusion_chart, curve, precision_recall_curve, reliability_diagram
-from genrep.evaluation.evaluate import DETAILS
 from genrep.evaluation.generation import RECALL_TOLERANCE
+from genrep.evaluation.kept import DETAILS
+from genrep.evaluation.robustness import TITLES
 from genrep.storage import read_json, write_text
 from genrep.training import RunFolder
 from genrep.training.step_report import PART_COLUMN
@@ -103,6 +104,7 @@ def render(folder: RunFolder) -> str:
         of_val=details.get("of_val", ()),
         tolerance=RECALL_TOLERANCE,
         per_class=per_class(details),
+        robustness=robustness(figures),
         charts=_evaluation_charts(details),
         losses=_curves(rows, {key: (title, None) for key, title in _CURVES.items()}),
         alignment=_curves(rows, {**_ALIGNMENT, **_parts(rows)}),
@@ -188,6 +190,7 @@ def headlines(figures: Mapping[str, float], details: Details) -> list[Headline]:
         ("Depth within 25 %", "depth/delta1", beside("depth/abs_rel", "relative error"), on("depth", "test images of")),
         ("Samples recognised", "generation/sample_accuracy", beside("generation/judge_accuracy", "real images"), judged),
         ("KID", "generation/kid", beside("generation/kid_real", "real against real"), judged),
+        ("Bits per dimension", "likelihood/bits_per_dim", "an upper bound, without semantics", on("likelihood", "test images of")),
         ("Recall", "generation/recall", beside("generation/recall_unguided", "unguided"), judged),
         ("FID", "generation/fid", beside("generation/fid_real", "real against real"), judged),
         (
@@ -224,6 +227,15 @@ def per_class(details: Details) -> list[dict[str, Any]]:
             "samples": cell("generation", name, "accuracy"),
         }
         for name in details["class_names"]
+    ]
+
+
+def robustness(figures: Mapping[str, float]) -> list[dict[str, Any]]:
+    """One row per figure that was also measured on worse images."""
+    return [
+        {"name": title, **{kind: figures[f"robustness/{kind}_{key}"] for kind in ("clean", "noise", "corruptions")}}
+        for key, title in TITLES.items()
+        if f"robustness/clean_{key}" in figures
     ]
 
 

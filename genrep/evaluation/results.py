@@ -13,8 +13,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from PIL import Image
 
 from genrep.evaluation.dots import dot_plots
-from genrep.evaluation.evaluate import DETAILS, RECORD, judges_of
 from genrep.evaluation.figures import Figure
+from genrep.evaluation.kept import DETAILS, RECORD, judges_of
 from genrep.evaluation.report import duration, number
 from genrep.evaluation.suite import Suite, arm_of, finished, seeds_of, suite_figures
 from genrep.evaluation.suites import SUITES

@@ -15,7 +15,7 @@ from torchvision.transforms.v2 import functional as tv
 
 from genrep.datasets import ArrayDataset
 from genrep.evaluation.figures import Figure, plain
-from genrep.evaluation.perception import MEASURES, Seen, see
+from genrep.evaluation.perception import MEASURES, Measured, Seen, look, see
 from genrep.evaluation.timing import Progress, silent
 from genrep.metrics.base import Estimate
 from genrep.model import GenRep
@@ -23,6 +23,15 @@ from genrep.randomness import SampleGenerator
 
 HEADLINES = {"top1": "classification", "map": "multilabel", "ap50": "detection", "miou_foreground": "segmentation", "order": "depth", "delta1": "depth"}
 """The figures that are followed, and their tasks; of depth the one that its data allow."""
+TITLES = {
+    "top1": "Top-1",
+    "map": "mAP of class sets",
+    "ap50": "AP50",
+    "miou_foreground": "mIoU of objects",
+    "order": "Pairs in order of depth",
+    "delta1": "Depth within 25 %",
+}
+"""What a page calls them."""
 
 
 @dataclass(frozen=True)
@@ -110,9 +119,32 @@ def robustness_figures(model: GenRep, sets: Sequence[ArrayDataset], *, quick: bo
     return figures
 
 
+def measure_robustness(model: GenRep, sets: Sequence[ArrayDataset], num: int) -> Measured:
+    """What `genrep eval` tells of the first `num` images of each set; of 0 nothing.
+
+    Returns:
+        the headline figure of each task, `clean_KEY`; under noise, `noise_KEY`, the mean over its strengths; and under the other corruptions,
+        `corruptions_KEY`, the mean over them at their middle strength.
+    """
+    if not num:
+        return Measured()
+    seen = [see(model, data.first(min(len(data), num))) for data in sets]
+    each = {
+        "noise": [("noise", strength) for strength in CORRUPTIONS["noise"].strengths],
+        "corruptions": [(kind, one.strengths[len(one.strengths) // 2]) for kind, one in CORRUPTIONS.items() if kind != "noise"],
+    }
+    figures = {f"clean_{key}": value.value for key, value in _headlines(model, seen).items()}
+    if not figures:
+        return Measured()
+    for name, ways in each.items():
+        found = [_headlines(model, [_spoilt(model, one, *way) for one in seen]) for way in ways]
+        figures |= {f"{name}_{key}": sum(of[key].value for of in found) / len(found) for key in found[0]}
+    return Measured(figures, {"n": len(seen[-1].truth), "set": seen[-1].name})
+
+
 def _spoilt(model: GenRep, seen: Seen, kind: str, strength: float) -> Seen:
     image = corrupted(seen.truth.image, kind, strength)
-    return replace(seen, truth=replace(seen.truth, image=image), perception=model.perceive(image))
+    return replace(seen, truth=replace(seen.truth, image=image), perception=look(model, image))
 
 
 def _headlines(model: GenRep, seen: Sequence[Seen]) -> dict[str, Estimate]:

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from genrep.evaluation.evaluate import judges_of
 from genrep.evaluation.figures import Figure, plain
 from genrep.evaluation.front import Front
+from genrep.evaluation.kept import judges_of
 from genrep.metrics.base import Estimate, mean_of_repetitions
 from genrep.storage import read_json
 

@@ -136,6 +136,14 @@ def tiny() -> Config:
         objective=ObjectiveConfig(gate_images=16, distil_images=4, prior_steps=4),
         train=TrainConfig(stage1_images=64, stage2_images=128, stage1_batch_size=16, batch_size=8, stage1_glimpses=4, glimpses=4, log_every=1),
         eval=EvalConfig(
-            num_test=16, num_samples=20, num_guidance_samples=10, num_posterior=8, guidance_grid=(1.0, 2.0), sampler=Euler(num_steps=3), batch_size=16
+            num_test=16,
+            num_samples=20,
+            num_guidance_samples=10,
+            num_posterior=8,
+            num_robust=8,
+            num_likelihood=4,
+            guidance_grid=(1.0, 2.0),
+            sampler=Euler(num_steps=3),
+            batch_size=16,
         ),
     )

@@ -28,6 +28,9 @@ SINGLE = (
     *(f"detection/{name}" for name in ("ap", "ap50")),
     *(f"posterior/{side}{name}" for side in ("", "head_", "combined_") for name in ("top1", "ece", "nll")),
     *(f"segmentation/{name}" for name in ("miou", "miou_foreground")),
+    *(f"robustness/{kind}_{name}" for kind in ("clean", "noise", "corruptions") for name in ("top1", "ap50", "miou_foreground")),
+    "likelihood/bits_per_dim",
+    "fashion-scenes/likelihood/bits_per_dim",
     *(f"generation/{name}" for name in ("fid", "fid_real", "precision", "recall", "recall_unguided", "recall_real", "judge_accuracy", "guidance", "n")),
 )
 
@@ -72,7 +75,7 @@ def test_one_task_and_scenes_alone(make_run: MakeRun) -> None:
     base = config()
     path = make_run(tasks=("segmentation",), data=replace(base.data, sets=("fashion-scenes",)))
     figures = evaluate(path)
-    assert {name.split("/")[0] for name in figures} == {"segmentation", "generation"}
+    assert {name.split("/")[0] for name in figures} == {"segmentation", "robustness", "generation", "likelihood"}
     assert {name.split("/")[1] for name in figures if name.startswith("generation")} == {
         f"scenes_{kind}{real}{end}" for kind in ("f1", "kid") for real in ("", "_real") for end in ("", "_low", "_high")
     }
@@ -98,7 +101,7 @@ def test_single_garments_alone_without_generation(make_run: MakeRun) -> None:
 def test_generation_alone(make_run: MakeRun) -> None:
     path = make_run(objective=ObjectiveConfig(jobs=("generation",)))
     figures = evaluate(path)
-    assert {name.split("/")[0] for name in figures} == {"generation"}
+    assert {name.rsplit("/", 2)[-2] for name in figures} == {"generation", "likelihood"}
     assert "perception: not measured, the run trained none." in json.loads((path / "eval_details.json").read_text())["notes"]
 
 
@@ -111,7 +114,9 @@ def samples_of(make_run: MakeRun, monkeypatch: pytest.MonkeyPatch, change: Calla
     """Figures and notes of generation alone, where garments are changed first."""
     monkeypatch.setattr(data, "load_dataset", lambda name, split, **options: change(load_rectangles(name, split, **options)))
     base = config()
-    path = make_run(objective=ObjectiveConfig(jobs=("generation",)), data=replace(base.data, sets=("fashion",)), eval=replace(base.eval, guidance=2.0))
+    path = make_run(
+        objective=ObjectiveConfig(jobs=("generation",)), data=replace(base.data, sets=("fashion",)), eval=replace(base.eval, guidance=2.0, num_likelihood=0)
+    )
     return evaluate(path), " ".join(json.loads((path / "eval_details.json").read_text())["notes"])
 
 

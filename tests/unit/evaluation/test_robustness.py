@@ -8,7 +8,7 @@ from rectangles import rectangles
 from small_models import small_model
 from torch import Tensor
 
-from genrep.evaluation.robustness import CORRUPTIONS, HEADLINES, corrupted, robustness_figures
+from genrep.evaluation.robustness import CORRUPTIONS, HEADLINES, TITLES, corrupted, measure_robustness, robustness_figures
 from genrep.tasks import TASKS
 
 
@@ -64,3 +64,17 @@ def test_every_task_is_followed_through_every_corruption(quick: bool) -> None:
         values = [figures[f"blur {strength:g}: top1"].value for strength in CORRUPTIONS["blur"].strengths]
         assert figures["blur, mean: top1"].value == pytest.approx(sum(values) / 5)  # type: ignore[arg-type]
         assert figures["clean: top1"].interval and figures["blur, mean: top1"].interval is None
+
+
+def test_an_evaluation_tells_the_same_in_short() -> None:
+    sets = [rectangles(6, num_objects=num, size=16, name=name) for num, name in ((1, "one"), (2, "two"))]
+    model = small_model(tasks=("classification", "detection"))
+    figures = {figure.name: figure.value for figure in robustness_figures(model, sets)}
+    found = measure_robustness(model, [rectangles(9, num_objects=1, size=16, name="one"), sets[1]], 6).figures
+    assert set(found) == {f"{kind}_{key}" for kind in ("clean", "noise", "corruptions") for key in ("top1", "ap50")}
+    middle = [f"{kind} {each.strengths[2]:g}" for kind, each in CORRUPTIONS.items() if kind != "noise"]
+    for key in ("top1", "ap50"):
+        assert found[f"clean_{key}"] == figures[f"clean: {key}"]
+        assert found[f"noise_{key}"] == pytest.approx(figures[f"noise, mean: {key}"])
+        assert found[f"corruptions_{key}"] == pytest.approx(sum(figures[f"{row}: {key}"] or 0 for row in middle) / len(middle))
+    assert not measure_robustness(model, sets, 0).figures and TITLES.keys() == HEADLINES.keys()
