@@ -55,10 +55,11 @@ SUITES = {
         front=Front(perception=_OF_SCENES, generation="generation/scenes_kid"),
         claims=(
             *(Claim(figure="both/gain", arm="balanced", against=other) for other in (*_SUMS, *_RULES) if other != "balanced"),
-            *(Claim(figure=f"robustness/noise_{figure}", arm="balanced", against="seen") for figure in ("miou_foreground", "ap50", "map")),
+            *(Claim(figure=f"robustness/noise_{figure}", arm="balanced", against="seen") for figure in ("map", "ap50", "miou_foreground")),
         ),
         shown=(
-            *("both/gain", "both/hyper_volume", *_OF_SCENES, "robustness/noise_miou_foreground"),
+            *("both/gain", "both/hyper_volume", *_OF_SCENES),
+            *("robustness/noise_map", "robustness/noise_ap50", "robustness/noise_miou_foreground"),
             *("generation/scenes_kid", "generation/scenes_f1", "likelihood/bits_per_dim"),
         ),
         num_seeds=3,
