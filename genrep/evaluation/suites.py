@@ -19,6 +19,11 @@ _OF_LABELS = (
     *(Claim(figure="generation/class_kid", arm="taught", against=other, less=True) for other in ("made", "made-from-labels")),
 )
 """One model against two, and against placebos, where labels are few."""
+_INTERACTION = (
+    Claim(figure="classification/top1", arm="taught", against="untaught", beside=("taught-plain", "plain")),
+    Claim(figure="generation/kid", arm="taught", against="untaught", beside=("taught-plain", "plain"), less=True),
+)
+"""Distillation and semantics do more for each other than for themselves."""
 _OF_BOTH_JOBS = (
     "classification/top1",
     "classification/ece",
@@ -81,8 +86,7 @@ SUITES = {
         labelled_by={"made-from-labels": "self-trained"},
         claims=(
             *_OF_LABELS,
-            Claim(figure="classification/top1", arm="taught", against="untaught", beside=("taught-plain", "plain")),
-            Claim(figure="generation/kid", arm="taught", against="untaught", beside=("taught-plain", "plain"), less=True),
+            *_INTERACTION,
         ),
         shown=_OF_BOTH_JOBS,
     ),
@@ -95,6 +99,8 @@ SUITES = {
             "drawn-from-labels": {"objective.jobs": "generation", "objective.posterior": "none"},
             "tempered": {"objective.lesson": "tempered"},
             "untaught": {"objective.posterior": "none"},
+            "taught-plain": _PLAIN,
+            "plain": {**_PLAIN, "objective.posterior": "none"},
             "smoothed": {"objective.lesson": "smoothed"},
             "shuffled": {"objective.lesson": "shuffled"},
             "made": _PLAIN_ALONE,
@@ -105,6 +111,7 @@ SUITES = {
             Claim(figure="generation/sample_accuracy", arm="taught", against="drawn-from-labels"),
             Claim(figure="generation/class_kid", arm="taught", against="drawn-from-labels", less=True),
             *(Claim(figure="generation/fid", arm="taught", against=other, less=True) for other in ("made", "made-from-labels", "drawn-from-labels")),
+            *_INTERACTION,
         ),
         shown=(*_OF_BOTH_JOBS, "generation/fid", "posterior/head_top1", "posterior/combined_top1"),
     ),
