@@ -5,17 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+import torch
 from torch import Tensor
 
 from genrep.parametrization import reverse_kernel
 from genrep.randomness import SampleGenerator
-from genrep.samplers.base import SingleStep
+from genrep.samplers.base import Sampler
 from genrep.schedules import Schedule, expand
 from genrep.types import Denoise
 
 
 @dataclass(frozen=True, kw_only=True)
-class Ancestral(SingleStep):
+class Ancestral(Sampler):
     """Stochastic sampler: draws xs from the reverse kernel with x0_hat in place of x0.
 
         xs = mu(xt, x0_hat) + std * noise,   std = sqrt(var_base) * exp(log_std_scale)
@@ -29,9 +30,13 @@ class Ancestral(SingleStep):
 
     order: ClassVar[int | None] = None
 
-    def step(self, denoise: Denoise, xt: Tensor, t: Tensor, s: Tensor, *, y: Tensor, schedule: Schedule, generator: SampleGenerator) -> Tensor:
-        denoised = denoise(xt, t, y)
-        kernel = reverse_kernel(schedule, t, s)
-        std = kernel.var.sqrt() * denoised.log_std_scale.exp()
-        noise = generator.normal(*xt.shape[1:]).to(xt.dtype)
-        return kernel.mean(xt, denoised.x0_hat) + expand(std, xt) * noise
+    def __call__(self, denoise: Denoise, xt: Tensor, y: Tensor, *, schedule: Schedule, generator: SampleGenerator, start: float = 1.0) -> Tensor:
+        times = self.times(schedule, start)
+        at, kernel = times.to(xt).unbind(), reverse_kernel(schedule, times[:-1], times[1:])
+        steps = zip(at[:-1], kernel.of_xt.tolist(), kernel.of_x0.tolist(), kernel.var.sqrt().tolist(), strict=True)
+        for t, of_xt, of_x0, std in steps:
+            denoised = denoise(xt, t.expand(len(xt)), y)
+            noise = generator.normal(*xt.shape[1:]).to(xt.dtype)
+            mean = (of_xt * xt).add_(denoised.x0_hat, alpha=of_x0)
+            xt = torch.addcmul(mean, expand(denoised.log_std_scale.exp(), xt).to(xt.dtype), noise, value=std)
+        return xt

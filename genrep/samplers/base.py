@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Annotated, ClassVar
 
 import torch
@@ -51,10 +49,6 @@ class Sampler(ABC):
             raise ValueError(f"`start` must lie in (0, 1]; found {start}. 1 is pure noise.")
         return lookup(GRIDS, self.grid, "grid")(schedule, self.num_steps, start).to(device, widest(device))
 
-    def spans(self, schedule: Schedule, start: float, device: torch.device) -> Iterator[tuple[Float[Tensor, "1"], Float[Tensor, "1"]]]:
-        """(t, s) of each step."""
-        return pairwise(self.times(schedule, start, device).split(1))
-
     @abstractmethod
     def __call__(
         self, denoise: Denoise, xt: Float[Tensor, "b c h w"], y: Float[Tensor, "b k"], *, schedule: Schedule, generator: SampleGenerator, start: float = 1.0
@@ -65,18 +59,3 @@ class Sampler(ABC):
             y: condition, zeros = null.
             generator: one stream per image, of length b; deterministic samplers leave it alone.
         """
-
-
-@dataclass(frozen=True, kw_only=True)
-class SingleStep(Sampler):
-    """A sampler whose steps remember nothing of the steps before."""
-
-    def __call__(self, denoise: Denoise, xt: Tensor, y: Tensor, *, schedule: Schedule, generator: SampleGenerator, start: float = 1.0) -> Tensor:
-        for now, then in self.spans(schedule, start, xt.device):
-            t, s = (time.to(xt.dtype).expand(len(xt)) for time in (now, then))
-            xt = self.step(denoise, xt, t, s, y=y, schedule=schedule, generator=generator)
-        return xt
-
-    @abstractmethod
-    def step(self, denoise: Denoise, xt: Tensor, t: Tensor, s: Tensor, *, y: Tensor, schedule: Schedule, generator: SampleGenerator) -> Tensor:
-        """xs from xt, for times s < t, [b]; s may be 0."""

@@ -7,15 +7,14 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from genrep.parametrization import eps_from_x0
 from genrep.randomness import SampleGenerator
-from genrep.samplers.base import SingleStep
+from genrep.samplers.base import Sampler
 from genrep.schedules import Schedule
 from genrep.types import Denoise
 
 
 @dataclass(frozen=True, kw_only=True)
-class Euler(SingleStep):
+class Euler(Sampler):
     """Deterministic first-order sampler (DDIM).
 
         xs = alpha(s) * x0_hat + sigma(s) * eps_hat,   eps_hat = (xt - alpha(t) * x0_hat) / sigma(t)
@@ -27,6 +26,11 @@ class Euler(SingleStep):
 
     order: ClassVar[int | None] = 1
 
-    def step(self, denoise: Denoise, xt: Tensor, t: Tensor, s: Tensor, *, y: Tensor, schedule: Schedule, generator: SampleGenerator) -> Tensor:
-        x0_hat = denoise(xt, t, y).x0_hat
-        return schedule.noised(x0_hat, s, eps_from_x0(x0_hat, xt, t, schedule))
+    def __call__(self, denoise: Denoise, xt: Tensor, y: Tensor, *, schedule: Schedule, generator: SampleGenerator, start: float = 1.0) -> Tensor:
+        times = self.times(schedule, start)
+        at, alpha, sigma = times.to(xt).unbind(), schedule.alpha(times).tolist(), schedule.sigma(times).tolist()
+        for i in range(len(at) - 1):
+            x0_hat = denoise(xt, at[i].expand(len(xt)), y).x0_hat
+            shrink = sigma[i + 1] / sigma[i]
+            xt = (shrink * xt).add_(x0_hat, alpha=alpha[i + 1] - alpha[i] * shrink)
+        return xt
