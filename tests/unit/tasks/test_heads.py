@@ -21,7 +21,7 @@ from genrep.tasks.base import Fuse, mean_where, shortlist_kl
 from genrep.tasks.regions import RegionOutput
 from genrep.types import IGNORE, UNLABELLED, Batch, Features, FeatureSpec
 
-NUM_STEPS = 160
+NUM_STEPS = 240
 SPEC = FeatureSpec(image_size=(32, 32), taps=(6, 6), tap_stride=4, stem=(4, 8), stem_strides=(1, 2))
 FEATURES = Features(taps=(normal(6, 6, 8, 8), normal(6, 6, 8, 8, seed=1)), stem=(normal(6, 4, 32, 32), normal(6, 8, 16, 16)))
 
@@ -71,7 +71,7 @@ class Learnt:
 
 @pytest.fixture(scope="module", params=[0, 8], ids=["one look", "two looks"])
 def learnt(request: pytest.FixtureRequest) -> Iterator[Learnt]:
-    """A small trunk with all three heads, after a hundred steps on one batch of single and of several objects."""
+    """A small trunk with all three heads, after `NUM_STEPS` on one batch of single and of several objects."""
     single, several = rectangles(6, colour=True), rectangles(6, num_objects=3, colour=True, seed=1)
     batch = Batch.cat([single.batch(torch.arange(6)), several.batch(torch.arange(6))])
     with torch.random.fork_rng(devices=[]):
