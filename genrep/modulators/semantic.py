@@ -72,7 +72,7 @@ class SemanticModulation(Modulator):
 
     def shift(self, xt: Tensor, logsnr: Tensor, phi: Float[Tensor, "b j"], sem: Float[Tensor, "b s"]) -> Float[Tensor, "b c h w"]:
         """Of x0_hat."""
-        noise_share = torch.sigmoid(-logsnr).sqrt()
+        noise_share = torch.sigmoid(-logsnr).sqrt().to(phi.dtype)
         tokens = F.pixel_unshuffle(xt, self.patch).flatten(2).transpose(1, 2)
         weight = noise_share[:, None, None] * (phi @ self.mean.flatten(1)).unflatten(1, self.mean.shape[1:])
         of_token, of_sem = weight.split([tokens.shape[-1], sem.shape[-1]], dim=-1)

@@ -20,6 +20,16 @@ from genrep.types import Denoise
 CPU = torch.device("cpu")
 
 
+def carried(xt: Tensor, x0_hat: Tensor, *, alpha: tuple[float, float], sigma: tuple[float, float]) -> Tensor:
+    """xs = alpha_s x0_hat + sigma_s (xt - alpha_t x0_hat) / sigma_t: the probability-flow ODE where x0_hat is constant.
+
+    Args:
+        alpha, sigma: at t and at s, as plain numbers, so that a step costs few operations beside the network.
+    """
+    shrink = sigma[1] / sigma[0]
+    return (shrink * xt).add_(x0_hat, alpha=alpha[1] - alpha[0] * shrink)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Sampler(ABC):
     """Carries xt at time `start` (default 1: pure noise) to x0.

@@ -8,7 +8,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from genrep.randomness import SampleGenerator
-from genrep.samplers.base import Sampler
+from genrep.samplers.base import Sampler, carried
 from genrep.schedules import Schedule
 from genrep.types import Denoise
 
@@ -31,6 +31,5 @@ class Euler(Sampler):
         at, alpha, sigma = times.to(xt).unbind(), schedule.alpha(times).tolist(), schedule.sigma(times).tolist()
         for i in range(len(at) - 1):
             x0_hat = denoise(xt, at[i].expand(len(xt)), y).x0_hat
-            shrink = sigma[i + 1] / sigma[i]
-            xt = (shrink * xt).add_(x0_hat, alpha=alpha[i + 1] - alpha[i] * shrink)
+            xt = carried(xt, x0_hat, alpha=(alpha[i], alpha[i + 1]), sigma=(sigma[i], sigma[i + 1]))
         return xt

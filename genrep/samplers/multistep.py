@@ -16,7 +16,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from genrep.randomness import SampleGenerator
-from genrep.samplers.base import Sampler
+from genrep.samplers.base import Sampler, carried
 from genrep.schedules import Schedule
 from genrep.types import Denoise
 
@@ -114,9 +114,8 @@ class _Step:
 
     def _carried(self, x0_hat: Tensor) -> Tensor:
         """xs where x0_hat is constant."""
-        now = self.here.level
-        shrink = self.then.sigma / now.sigma
-        return (shrink * self.xt).add(x0_hat, alpha=self.then.alpha - now.alpha * shrink)
+        now, then = self.here.level, self.then
+        return carried(self.xt, x0_hat, alpha=(now.alpha, then.alpha), sigma=(now.sigma, then.sigma))
 
     @property
     def _length(self) -> float:
