@@ -151,18 +151,20 @@ def _measure(work: Evaluation) -> None:
     homes, jobs = homes_of(seen), work.config.objective.jobs
     if "perception" in jobs:
         _measure_perception(work, seen, homes)
-        with work.part("noise and corruptions"):
-            work.add("robustness", measure_robustness(work.model, test, work.config.eval.num_robust))
+        if num := work.config.eval.num_robust:
+            with work.part("noise and corruptions"):
+                work.add("robustness", measure_robustness(work.model, [one.first(num) for one in seen]))
     else:
         work.notes.append("perception: not measured, the run trained none.")
     single = next((one.name for one in seen if bool(one.truth.single.all())), None)
     if "generation" not in jobs:
         work.notes.append("samples: not measured, the run trained no generation.")
         return
-    with work.part("likelihood"):
-        for one in test:
-            at_home = one.name == (single or test[-1].name)
-            work.add("likelihood" if at_home else f"{one.name}/likelihood", measure_likelihood(work.model, one, work.config.eval.num_likelihood))
+    if num := work.config.eval.num_likelihood:
+        with work.part("likelihood"):
+            for one in seen:
+                at_home = one.name == (single or seen[-1].name)
+                work.add("likelihood" if at_home else f"{one.name}/likelihood", measure_likelihood(work.model, one.first(num)))
     if len(work.model.class_names) < 2:
         work.notes.append("samples: not measured, a judge that knows one class alone recognises everything.")
     elif single is None:

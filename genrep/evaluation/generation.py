@@ -15,7 +15,7 @@ from genrep.datasets.base import ArrayDataset
 from genrep.drawing import Wishes
 from genrep.evaluation.imagenet import NAME, imagenet_figures
 from genrep.evaluation.judge import Judge
-from genrep.evaluation.perception import Measured, accuracy_of_row
+from genrep.evaluation.perception import Measured, Seen, accuracy_of_row
 from genrep.metrics.base import bootstrap_mean, wilson
 from genrep.metrics.classification import confusion_matrix
 from genrep.metrics.generation import density_coverage, fid, kid, precision_recall
@@ -227,16 +227,13 @@ def film(
     return first, second
 
 
-def measure_likelihood(model: GenRep, test: ArrayDataset, num: int) -> Measured:
-    """Bits per dimension of the first `num` test images given their classes, an upper bound, with the interval of images like these; of 0 nothing.
+def measure_likelihood(model: GenRep, seen: Seen) -> Measured:
+    """Bits per dimension of test images given their classes, an upper bound, with the interval of images like these.
 
     All models are asked about the same images with the same noise. Under several processes each asks about its part.
 
     Source: Kingma et al. 2021, arXiv:2107.00630 (`posteriors/likelihood.py`).
     """
-    if not num:
-        return Measured()
-    truth = test.batch(torch.arange(min(len(test), num)))
-    mine = truth.rows(part(len(truth)))
+    mine = seen.truth.rows(part(len(seen.truth)))
     bits, _ = model.nll(mine.image, mine.classes, num_draws=LIKELIHOOD_DRAWS, index=mine.index).bits_per_dimension()
-    return Measured(bootstrap_mean(gathered(bits).double()).named("bits_per_dim"), {"n": len(truth), "set": test.name})
+    return Measured(bootstrap_mean(gathered(bits).double()).named("bits_per_dim"), {"n": len(seen.truth), "set": seen.name})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 import torch
@@ -47,6 +47,12 @@ class Seen:
     """Whether its depth is the order of its objects."""
     relative: bool = False
     """Whether depth is seen without scale and origin."""
+
+    def first(self, num: int) -> Seen:
+        """The first `num` images, or all of fewer."""
+        each = {of.name: getattr(self.perception, of.name) for of in fields(self.perception)}
+        perception = Perception(**{name: None if found is None else found[:num] for name, found in each.items()})
+        return replace(self, truth=self.truth.rows(slice(num)), perception=perception)
 
 
 def see(model: GenRep, dataset: ArrayDataset, *, batch_size: int = 250) -> Seen:

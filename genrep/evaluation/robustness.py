@@ -119,16 +119,15 @@ def robustness_figures(model: GenRep, sets: Sequence[ArrayDataset], *, quick: bo
     return figures
 
 
-def measure_robustness(model: GenRep, sets: Sequence[ArrayDataset], num: int) -> Measured:
-    """What `genrep eval` tells of the first `num` images of each set; of 0 nothing.
+def measure_robustness(model: GenRep, seen: Sequence[Seen]) -> Measured:
+    """What `genrep eval` tells.
 
+    Args:
+        seen: clean test images; a task is measured on the last set that is annotated for it.
     Returns:
         the headline figure of each task, `clean_KEY`; under noise, `noise_KEY`, the mean over its strengths; and under the other corruptions,
         `corruptions_KEY`, the mean over them at their middle strength.
     """
-    if not num:
-        return Measured()
-    seen = [see(model, data.first(min(len(data), num))) for data in sets]
     each = {
         "noise": [("noise", strength) for strength in CORRUPTIONS["noise"].strengths],
         "corruptions": [(kind, one.strengths[len(one.strengths) // 2]) for kind, one in CORRUPTIONS.items() if kind != "noise"],

@@ -12,8 +12,19 @@ from small_models import small_model
 from torch import Tensor
 
 from genrep.config import EvalConfig
-from genrep.evaluation.generation import RECALL_TOLERANCE, Studio, choose_guidance, film, measure_generation, nearest, unlike_samples
+from genrep.evaluation.generation import (
+    LIKELIHOOD_DRAWS,
+    RECALL_TOLERANCE,
+    Studio,
+    choose_guidance,
+    film,
+    measure_generation,
+    measure_likelihood,
+    nearest,
+    unlike_samples,
+)
 from genrep.evaluation.judge import Judge
+from genrep.evaluation.perception import see
 from genrep.model import GenRep
 from genrep.samplers import Euler
 
@@ -96,3 +107,15 @@ def test_classes_in_other_shares_are_worth_a_note() -> None:
     assert list(unlike_samples(TEST)) == []
     (note,) = unlike_samples(TEST.rows((TEST.label == 0) | (torch.arange(200) < 40)))
     assert "equal shares of the classes" in note and "from 12% to 62%" in note
+
+
+def test_likelihood_is_of_the_first_images_given_their_classes() -> None:
+    model, seen = small_model(), see(small_model(), TEST)
+    found = measure_likelihood(model, seen.first(5))
+    truth = TEST.batch(torch.arange(5))
+    bits, _ = model.nll(truth.image, truth.label, num_draws=LIKELIHOOD_DRAWS, index=truth.index).bits_per_dimension()
+    figure = found.figures["bits_per_dim"]
+    assert found.tables == {"n": 5, "set": TEST.name} and figure == pytest.approx(float(bits.mean()))
+    assert found.figures["bits_per_dim_low"] <= figure <= found.figures["bits_per_dim_high"]
+    unconditional, _ = model.nll(truth.image, num_draws=LIKELIHOOD_DRAWS, index=truth.index).bits_per_dimension()
+    assert figure != pytest.approx(float(unconditional.mean())), "it is told the classes"

@@ -61,6 +61,13 @@ def test_it_loads_nothing(text: str) -> None:
     assert "url(" not in text and "@import" not in text and len(text) < 5 * 2**20
 
 
+def test_it_says_what_is_left_in_worse_images_and_how_likely_images_are(run: Path, text: str) -> None:
+    figures = json.loads((run / "eval.json").read_text())
+    row = "".join(f'<td class="num">{figures[f"robustness/{kind}_ap50"]:.3f}</td>' for kind in ("clean", "noise", "corruptions"))
+    assert f"<tr><td>AP50</td>{row}</tr>" in text and "The first 8 test images" in text
+    assert f'<dt>Bits per dimension</dt><dd class="value">{figures["likelihood/bits_per_dim"]:.3f}</dd>' in text
+
+
 def test_names_are_escaped(text: str) -> None:
     assert "script" not in Page(text).tags
     assert "&lt;script&gt;alert(1)" in text and "&lt;b&gt;&amp;" in text
