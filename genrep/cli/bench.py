@@ -90,8 +90,8 @@ def _of_run(name: str, run: Path) -> Sequence[Figure]:
 def _of_suite(name: str, folder: Path, *, at_once: int, arms: Sequence[str], page: Path | None) -> Sequence[Figure]:
     """Figures of a suite whose missing runs, of these arms or of all, are trained first, `at_once` at a time; 0: of the finished ones."""
     from genrep.cli.suites import check_runs, train_suite
+    from genrep.evaluation.outcome import suite_figures
     from genrep.evaluation.results import keep_runs, write_page
-    from genrep.evaluation.suite import suite_figures
     from genrep.evaluation.suites import SUITES
     from genrep.registry import lookup
 

@@ -1,4 +1,4 @@
-"""What a suite is: one recipe trained in several arms and seeds, and what is claimed of the arms, by paired differences between finished runs."""
+"""What a suite is: one recipe trained in several arms and seeds, and what is claimed of the arms."""
 
 from __future__ import annotations
 
@@ -6,11 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from genrep.evaluation.figures import Figure, plain
 from genrep.evaluation.front import Front
-from genrep.evaluation.kept import judges_of
-from genrep.metrics.base import Estimate, mean_of_repetitions
-from genrep.storage import read_json
+from genrep.evaluation.published import Published
 
 ENOUGH_SEEDS = 5
 """Of a suite, where it does not say another number."""
@@ -67,6 +64,8 @@ class Suite:
     """With fewer finished, an interval is shown and nothing is judged."""
     front: Front | None = None
     """Adds what a run is in both jobs, beside two models, to its figures."""
+    published: Published | None = None
+    """What a paper says of such arms, to stand beside them."""
     labelled_by: Mapping[str, str] = field(default_factory=dict)
     """Arms whose generation is told by another arm's model of the same seed what images without labels show: the other arm, which comes before."""
 
@@ -112,77 +111,3 @@ def seed_of(run: str) -> str:
 def finished(folder: Path, run: str) -> bool:
     """Whether a run of a suite was trained and measured."""
     return (folder / run / "eval.json").is_file()
-
-
-def suite_figures(name: str, suite: Suite, folder: Path) -> list[Figure]:
-    """The claims, then every arm's figures, from the runs that are finished.
-
-    Raises:
-        ValueError: none is.
-    """
-    measured = _measured(suite, folder)
-    if not measured:
-        raise ValueError(f"{folder} has no finished run of the suite `{name}`; without `--quick` they are trained.")
-    judges = {run: judges_of(folder / run) for run in measured}
-    claims = [_judged(suite, claim, measured, judges) for claim in suite.claims]
-    return claims + [figure for arm in suite.arms for key in suite.shown if (figure := _shown(suite, arm, key, measured))]
-
-
-def seeds_of(suite: Suite, folder: Path) -> dict[str, dict[str, list[float]]]:
-    """Of each shown figure that any finished run has, of each arm, a number for each finished seed."""
-    measured = _measured(suite, folder)
-    found = {key: {arm: list(_values(suite, arm, key, measured).values()) for arm in suite.arms} for key in suite.shown}
-    return {key: of_arms for key, of_arms in found.items() if any(of_arms.values())}
-
-
-def _measured(suite: Suite, folder: Path) -> dict[str, dict[str, float]]:
-    found: dict[str, dict[str, float]] = {run: read_json(folder / run / "eval.json") for run in suite.runs(folder) if finished(folder, run)}
-    if suite.front:
-        for run in found:
-            seen, made = (found.get(f"{arm}-{seed_of(run)}") for arm in (suite.front.seen, suite.front.made))
-            if seen and made:
-                found[run] |= suite.front.of(found[run], seen, made)
-    return found
-
-
-def _values(suite: Suite, arm: str, key: str, measured: Mapping[str, Mapping[str, float]]) -> dict[int, float]:
-    """A figure of an arm by seed."""
-    found = {seed: measured.get(f"{arm}-{seed}", {}).get(key) for seed in range(suite.num_seeds)}
-    return {seed: value for seed, value in found.items() if value is not None}
-
-
-def _judged(suite: Suite, claim: Claim, measured: Mapping[str, Mapping[str, float]], judges: Mapping[str, tuple[str, ...]]) -> Figure:
-    values = [_values(suite, arm, claim.figure, measured) for arm in claim.arms]
-    theirs, seeds = values[1], sorted(set.intersection(*map(set, values)))
-    gains = [sum(s * of[seed] for s, of in zip((1, -1, -1, 1), values, strict=False)) for seed in seeds]
-    found = _mean(gains)
-    doubt = "" if len(gains) >= suite.num_seeds else "; too few to judge"
-    if claim.of_samples and len({judges[f"{arm}-{seed}"] for arm in suite.arms_of(claim) for seed in seeds}) > 1:
-        doubt += "; not judged, as not one network judged all samples"
-    sign = -1 if claim.less else 1
-    target = sign * (claim.share * sum(theirs.values()) / max(len(theirs), 1) + claim.by - claim.allowed) + 0.0  # never -0
-    worst = None if found is None else sign * (found.high if claim.less else found.low)
-    better = found is not None and worst is not None and worst > -claim.allowed and sign * found.value >= sign * target
-    return Figure(
-        name=claim.name,
-        value=found.value if found else None,
-        interval=(found.low, found.high) if found and len(gains) > 1 else None,
-        unit="difference",
-        target=target,
-        at_most=claim.less,
-        met=None if doubt else better,
-        how=f"{len(gains)} seeds, paired, Student's t; met where the interval is off {-sign * claim.allowed + 0.0:g}{doubt}",
-    )
-
-
-def _shown(suite: Suite, arm: str, key: str, measured: Mapping[str, Mapping[str, float]]) -> Figure | None:
-    values = list(_values(suite, arm, key, measured).values())
-    found = _mean(values)
-    return plain(f"{arm}: {key}", found, "as in eval.json", f"mean over {len(values)} seeds, Student's t") if found else None
-
-
-def _mean(values: Sequence[float]) -> Estimate | None:
-    """With an interval where there are two values or more; None where there is none."""
-    if len(values) > 1:
-        return mean_of_repetitions(values)
-    return Estimate(values[0], float("nan"), float("nan")) if values else None

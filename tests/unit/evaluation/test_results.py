@@ -12,8 +12,10 @@ import torch
 
 from genrep.evaluation import results
 from genrep.evaluation.draw import grid, save_png
+from genrep.evaluation.outcome import suite_figures
+from genrep.evaluation.published import Effect, Published, Row
 from genrep.evaluation.results import keep_runs, write_page
-from genrep.evaluation.suite import Claim, Suite, suite_figures
+from genrep.evaluation.suite import Claim, Suite
 from genrep.storage import read_json, write_json
 
 SUITE = Suite(
@@ -31,15 +33,16 @@ def only_this_suite(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     yield
 
 
-def runs(folder: Path) -> Path:
-    for seed in range(2):
-        for arm, figures in {"new": {"kid": 0.02 + 0.01 * seed, "top1": 0.9}, "old": {"kid": 0.05 + 0.01 * seed}}.items():
+def runs(folder: Path, *, num_seeds: int = 2, worse: float = 0.0) -> Path:
+    """Of two arms, the new one `worse` by so much than .03 below the old one, not by as much in every seed."""
+    for seed in range(num_seeds):
+        for arm, figures in {"new": {"kid": 0.02 + worse * (1 + 0.1 * seed) + 0.01 * seed, "top1": 0.9}, "old": {"kid": 0.05 + 0.01 * seed}}.items():
             run = folder / f"{arm}-{seed}"
-            (run / "samples").mkdir(parents=True)
+            (run / "samples").mkdir(parents=True, exist_ok=True)
             write_json(run / "eval.json", figures)
             write_json(run / "eval_details.json", {"seconds": {"perception": 2.0, "samples": 3.0}, "generation": {"judge": "mine-1"}})
             write_json(run / "env.json", {"device": "cpu", "threads": 1, "commit": "abc"})
-            (run / "metrics.csv").write_text(f"step,seconds\n1,10\n2,{61 + seed}\n")
+            (run / "metrics.csv").write_text(f"step,seconds,memory_gb\n1,10,0.5\n2,{61 + seed},0.{6 + seed}\n")
             for k in range(3):
                 save_png(grid(torch.full((12, 3, 8, 8), k - 1.0), columns=12, scale=1, gap_px=0), run / "samples" / f"class_{k:02d}.png")
     return folder
@@ -53,9 +56,32 @@ def test_the_page_says_what_the_runs_say(tmp_path: Path) -> None:
     assert "| kid, new - old | \u22120.0300 | \u22120.0300 to \u22120.0300 | <= 0 | yes |" in text
     assert "never |" not in text.split("| claim |")[1] and "## Suite `other`" not in text
     assert "compare with each other alone: mine-1." in text
-    assert "4 runs, 1 min 1 s to 1 min 2 s of training each; device cpu" in text and "commit abc" in text and "Python not recorded" in text
+    assert (
+        "4 runs, 1 min 1 s to 1 min 2 s of training each, peak memory 0.60 to 0.70 GB; device cpu" in text
+        and "commit abc" in text
+        and "Python not recorded" in text
+    )
     assert "![old](results/runs/mine/old-0/samples.png)" in text and "old-1/samples.png" not in text
     assert read_json(page / "runs/mine/new-1/run.json")["seconds"] == {"training": 62.0, "evaluation": 5.0}
+
+
+def test_a_papers_ablation_stands_beside_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Row by row, as far as there are runs; an effect agrees only where its interval is off zero and there are seeds enough."""
+    published = Published(
+        source="Nobody 2026",
+        rows=(Row("alone", "old", {"kid": 9.0, "top1": 0.5}), Row("+ it", "new", {"kid": 7.0, "top1": 0.6}), Row("+ more", "never", {"kid": 8.0, "top1": 0.7})),
+        effects=(Effect("it", (1, 0), ("new", "old")), Effect("more", (2, 1), ("never", "new")), Effect("all", (2, 1, 1, 0), ("never", "new", "new", "old"))),
+    )
+    page, folder = tmp_path / "results", tmp_path / "runs"
+    for num_seeds, worse, agrees in ((2, 0.0, "open"), (3, 0.0, "yes"), (3, 0.08, "no"), (3, 0.03, "open")):
+        suite = replace(SUITE, published=published, num_seeds=num_seeds)
+        monkeypatch.setattr(results, "SUITES", {"mine": suite})
+        keep_runs("mine", suite, runs(folder, num_seeds=num_seeds, worse=worse), page)
+        text = write_page(page).read_text()
+        assert "beside ours. There: Nobody 2026." in text and "| + more | never | 8.0000 | \u2013 | 0.7000 | \u2013 |" in text
+        (row,) = (line for line in text.splitlines() if line.startswith("| it |"))
+        assert row.startswith("| it | new - old | \u22122.0000 | ") and row.split(" | ")[4] == agrees and row.endswith("| 0.1000 | \u2013 | not run |")
+        assert "| all | (never - new) - (new - old) | 3.0000 | \u2013 | not run | 0.0000 | \u2013 | not run |" in text
 
 
 def test_every_seed_is_a_dot(tmp_path: Path) -> None:

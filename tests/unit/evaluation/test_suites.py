@@ -13,7 +13,8 @@ from genrep.cli import suites as runner
 from genrep.config import Config
 from genrep.evaluation.figures import Figure
 from genrep.evaluation.front import Front
-from genrep.evaluation.suite import Claim, Suite, finished, suite_figures
+from genrep.evaluation.outcome import suite_figures
+from genrep.evaluation.suite import Claim, Suite, finished
 from genrep.evaluation.suites import SUITES
 from genrep.metrics.base import mean_of_repetitions
 from genrep.overrides import override, to_dict
@@ -185,6 +186,9 @@ def test_arms_are_configurations_and_claims_are_about_them(name: str) -> None:
     arms = list(suite.arms)
     assert all(arms.index(first) < arms.index(arm) for arm, first in suite.labelled_by.items())
     assert all(set(claim.arms) <= set(suite.arms) and claim.figure in suite.shown for claim in suite.claims)
+    if published := suite.published:
+        assert {row.arm for row in published.rows} | {arm for effect in published.effects for arm in effect.arms} <= set(suite.arms)
+        assert set(published.figures) <= set(suite.shown) and all(set(row.figures) == set(published.figures) for row in published.rows)
 
 
 def test_claims_about_samples_ask_for_one_judge(tmp_path: Path) -> None:
