@@ -144,6 +144,11 @@ class ObjectiveConfig:
         """The jobs in the order of `JOBS`."""
         return tuple(job for job in JOBS if job in self.jobs)
 
+    @property
+    def learns_from_unannotated(self) -> bool:
+        """Whether images without annotations teach anything in stage 2: generation, or perception by lessons."""
+        return "generation" in self.jobs or self.self_training or self.posterior is not None
+
     def lesson_size(self, step: int) -> int:
         """Images that may be taught something new in a step."""
         return 0 if step % self.distil_every else self.distil_images

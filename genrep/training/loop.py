@@ -34,7 +34,6 @@ from genrep.training.runtime import Interrupted, check_processes, check_steps, d
 from genrep.training.step_losses import Drawn, StepLosses, Terms, autocast
 from genrep.training.step_report import PART_COLUMN, StepReport, parts_of
 from genrep.training.stream import Ahead, Stream, annotated, by_objects, with_annotated
-from genrep.types import Batch
 
 
 def train(
@@ -89,7 +88,8 @@ class Session:
         check_processes(config)
         lines = [*data.lines(sets), *left_out(given, config)]
         (known, shares), self.unrepeated = annotated(sets, data.shares), Stream(sets, seed=config.train.seed, shares=data.shares)
-        self.streams = [Ahead(some, seed=config.train.seed, shares=parts) for some, parts in ((known, shares), with_annotated(sets, self.data.shares))]
+        stage2 = with_annotated(sets, data.shares) if config.objective.learns_from_unannotated else (known, shares)
+        self.streams = [Ahead(some, seed=config.train.seed, shares=parts) for some, parts in ((known, shares), stage2)]
         self.glimpsed = Ahead(known, seed=config.train.seed + 1, shares=by_objects(known, shares))
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.train.seed)
@@ -99,7 +99,9 @@ class Session:
         self.model.to(self.device)
         self.progress, self.best = Progress(), Best(config.train)
         if config.train.best_by:
-            lines += self.best.settle(config.model.tasks if "perception" in config.objective.jobs else (), self._val())
+            lines += self.best.settle(
+                config.model.tasks if "perception" in config.objective.jobs else (), data.first_validation(config.train.validation_images)
+            )
         parts = parts_of(self.model, lookup(ALIGNED_SETS, config.train.aligned_set, "aligned set"))
         self.teacher = Teacher(make_teacher(self.model), config.objective, seed=config.train.seed, bf16=bool(config.train.bf16))
         open_run(run, config, command=command, device=self.device)
@@ -186,7 +188,7 @@ class Session:
             if row:
                 self.records.row({**row, "seconds": round(self.progress.seconds, 3)})
             if self.best.is_due(self.progress.step - self.steps1, self.steps2):
-                self.records.event(self.best.look(self.teacher.model, self._val(), self.progress.step))
+                self.records.event(self.best.look(self.teacher.model, self.data.first_validation(train.validation_images), self.progress.step))
             due = is_first() and (time.monotonic() - saved > train.checkpoint_every_s or self.progress.step == self.steps1 + self.steps2)
             stopped, due = map(bool, total(torch.tensor([stop(), due], dtype=torch.float, device=self.device)).tolist())
             if stopped or due:
@@ -240,9 +242,6 @@ class Session:
             progress=self.progress,
             keep=self.config.train.keep_checkpoints,
         )
-
-    def _val(self) -> Batch:
-        return self.data.first_validation(self.config.train.validation_images)
 
     def _maybe_fit(self) -> None:
         """Calibrate and gate at the configured moments of stage 2."""

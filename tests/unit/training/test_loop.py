@@ -129,6 +129,17 @@ def test_one_job_alone_is_a_run_too(tmp_path: Path, jobs: tuple[str, ...]) -> No
     assert all(row[f"loss/{other}"] == "" and row[f"loss/{jobs[0]}"] != "" for row in rows(run))
 
 
+@pytest.mark.parametrize(
+    ("changes", "all_of_them"),
+    [({"jobs": ("perception",)}, False), ({"jobs": ("perception",), "self_training": True}, True), ({"jobs": ("generation",)}, True), ({}, True)],
+)
+def test_images_that_teach_nothing_take_no_place(tmp_path: Path, changes: dict[str, Any], all_of_them: bool) -> None:
+    """Of perception alone, without lessons: those without annotations."""
+    few = replace(config(), data=replace(config().data, labelled_fraction=0.5), objective=replace(config().objective, posterior=None, **changes))
+    stage1, stage2 = session(tmp_path / "run", few).streams
+    assert len(stage2) == (3 if all_of_them else 1) * len(stage1) and bool(stage2.batch(0, 60)[0].unannotated.any()) == all_of_them
+
+
 @pytest.mark.parametrize("aligned_set", ["attention", "blocks"])
 def test_narrower_aligned_sets_train(tmp_path: Path, aligned_set: str) -> None:
     narrow = replace(config(), train=replace(config().train, aligned_set=aligned_set, stage1_images=8, stage2_images=12))
