@@ -42,6 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="folder for NAME.json (default: the run; runs/bench where none is named, or a model alone)")
     parser.add_argument("--suite", default="few-labels", metavar="SUITE", help=SUITE_HELP)
     parser.add_argument("--arms", metavar="ARM,...", help="of a suite: only these are trained (default: all)")
+    parser.add_argument("--data", type=Path, metavar="FOLDER", help="of a suite on a folder of your own, such as `photos`: that folder")
     parser.add_argument("--keep", type=Path, metavar="PAGE", help="of a suite: its finished runs' figures go into PAGE/runs, and all suites' onto PAGE.md")
     parser.add_argument("--at-once", type=int, default=1, metavar="N", help="runs of a suite at a time, a thread each (default: 1)")
     parser.add_argument("--most", type=int, default=128, metavar="N", help="of `posterior` with RUN: evaluations per class at the most (default: 128)")
@@ -58,7 +59,8 @@ def run(args: argparse.Namespace) -> int:
     lookup({**TARGETS, **OWN, EVIDENCE: None}, args.name, "bench")
     run = args.run or Path("runs") / (args.suite if args.name == EVIDENCE else args.name)
     if args.name == EVIDENCE:
-        figures = _of_suite(args.suite, run, at_once=0 if args.quick else args.at_once, arms=tuple(args.arms.split(",")) if args.arms else (), page=args.keep)
+        arms, at_once = tuple(args.arms.split(",")) if args.arms else (), 0 if args.quick else args.at_once
+        figures = _of_suite(args.suite, run, at_once=at_once, arms=arms, data=args.data, page=args.keep)
     else:
         figures = MEASURES[args.name](args) if args.name in OWN else _of_run(args.name, run)
     is_run = args.name not in OWN or (args.run and (args.run / "model").is_dir())
@@ -87,7 +89,7 @@ def _of_run(name: str, run: Path) -> Sequence[Figure]:
     return figures_of(name, read_json(results))
 
 
-def _of_suite(name: str, folder: Path, *, at_once: int, arms: Sequence[str], page: Path | None) -> Sequence[Figure]:
+def _of_suite(name: str, folder: Path, *, at_once: int, arms: Sequence[str], data: Path | None, page: Path | None) -> Sequence[Figure]:
     """Figures of a suite whose missing runs, of these arms or of all, are trained first, `at_once` at a time; 0: of the finished ones."""
     from genrep.cli.suites import check_runs, train_suite
     from genrep.evaluation.outcome import suite_figures
@@ -98,9 +100,11 @@ def _of_suite(name: str, folder: Path, *, at_once: int, arms: Sequence[str], pag
     suite = lookup(SUITES, name, "suite")
     for arm in arms:
         lookup(suite.arms, arm, "arm")
-    check_runs(suite, folder)
+    if data and not suite.data:
+        raise ValueError(f"--data is of suites on a folder of your own, such as `photos`; `{name}` has its own data. Leave it out.")
+    check_runs(suite, folder, data)
     if at_once:
-        train_suite(suite, folder, at_once=at_once, arms=arms)
+        train_suite(suite, folder, at_once=at_once, arms=arms, data=data)
     figures = suite_figures(name, suite, folder)
     if page:
         keep_runs(name, suite, folder, page)

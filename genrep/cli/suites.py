@@ -14,16 +14,20 @@ if TYPE_CHECKING:
     from genrep.evaluation.suite import Suite
 
 
-def train_suite(suite: Suite, folder: Path, *, at_once: int, arms: Sequence[str] = ()) -> None:
+def train_suite(suite: Suite, folder: Path, *, at_once: int, arms: Sequence[str] = (), data: Path | None = None) -> None:
     """Train and measure what is not finished; what a run prints goes to FOLDER/RUN.txt. A stopped suite continues where it was.
 
     Args:
         arms: only these; none: all.
+        data: the folder, of a suite on one's own.
     Raises:
-        ValueError: a run needs another that is neither finished nor asked for; or a run failed, and the others are finished first.
+        ValueError: that is missing; a run needs another that is neither finished nor asked for; or a run failed, and the others are finished first.
     """
     from genrep.evaluation.suite import finished
 
+    if suite.data and data is None:
+        raise ValueError(f"this suite trains on a folder of your own; name it with --data. The runs that are kept are of {suite.data}.")
+    recipe = str(data) if suite.data else suite.recipe
     runs = {name: changes for name, changes in suite.runs(folder, arms).items() if not finished(folder, name)}
     lacking = next((name for name in runs if (first := suite.first(name)) and first not in runs and not finished(folder, first)), None)
     if lacking:
@@ -35,7 +39,7 @@ def train_suite(suite: Suite, folder: Path, *, at_once: int, arms: Sequence[str]
         first = suite.first(name)
         if first in codes and codes[first].result():  # begun before, so that no worker waits for one that has none
             return 1
-        return _run(suite.recipe, runs[name], folder / name)
+        return _run(recipe, runs[name], folder / name)
 
     with ThreadPoolExecutor(at_once) as pool:
         for name in runs:
@@ -46,23 +50,28 @@ def train_suite(suite: Suite, folder: Path, *, at_once: int, arms: Sequence[str]
         )
 
 
-def check_runs(suite: Suite, folder: Path) -> None:
+def check_runs(suite: Suite, folder: Path, data: Path | None = None) -> None:
     """Whether what lies in a folder as a suite's finished runs was trained as the suite says; what it leaves to data and machine may be anything.
 
+    Args:
+        data: the folder, of a suite on one's own; where it is not named everything may be.
     Raises:
         ValueError: a run was not; the first field that differs is named.
     """
     from genrep.evaluation.suite import finished
     from genrep.overrides import override, to_dict
-    from genrep.recipes import RECIPES
+    from genrep.recipes import RECIPES, own
     from genrep.storage import read_json
     from genrep.training.records import first_difference, what
 
+    if suite.data and data is None:
+        return
+    begun = own(data.resolve())[0] if suite.data and data else RECIPES[suite.recipe]()
     for name, changes in suite.runs(folder).items():
         config = folder / name / "config.json"
         if not finished(folder, name) or not config.is_file():
             continue
-        found, wanted = what(read_json(config)), what(to_dict(override(RECIPES[suite.recipe](), changes)))
+        found, wanted = what(read_json(config)), what(to_dict(override(begun, changes)))
         if difference := first_difference(_as_far_as_asked(found, wanted), wanted):
             raise ValueError(f"{folder / name} was trained by other settings than the suite's: {difference}. Move it away; the same command trains it anew.")
 

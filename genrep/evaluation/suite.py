@@ -60,6 +60,10 @@ class Suite:
     claims: tuple[Claim, ...]
     shown: tuple[str, ...]
     """Figures of every arm."""
+    settings: Mapping[str, str] = field(default_factory=dict)
+    """Overrides of every arm, before its own."""
+    data: str = ""
+    """Of a suite on a folder of one's own, which is named to train it and looked at to choose a recipe: what the runs that are kept were trained on."""
     num_seeds: int = ENOUGH_SEEDS
     """With fewer finished, an interval is shown and nothing is judged."""
     front: Front | None = None
@@ -80,7 +84,7 @@ class Suite:
             for arm in (arm for arm in self.arms if arm in arms or not arms):
                 other = self.labelled_by.get(arm)
                 labeller = {"objective.labeller": str(folder.resolve() / f"{other}-{seed}" / "model")} if other else {}
-                found[f"{arm}-{seed}"] = {**self.arms[arm], **labeller, "train.seed": str(seed)}
+                found[f"{arm}-{seed}"] = {**self.settings, **self.arms[arm], **labeller, "train.seed": str(seed)}
         return found
 
     def arms_of(self, claim: Claim) -> tuple[str, ...]:

@@ -53,6 +53,7 @@ _OF_BOTH_JOBS = (
     "generation/recall",
 )
 
+_OF_PHOTOS = ("classification/top1", "detection/ap", "segmentation/miou_foreground")
 _OF_SCENES = ("multilabel/map", "detection/ap50", "segmentation/miou_foreground")
 _SUMS = {f"sum-{times}": {"aligner": "weighted_sum", "train.perception_weight": f"{1 / (1 + times):.4g}"} for times in (1, 4, 16, 64, 256)}
 """Generation's gradient counts so many times; perception's is some 15 times as long."""
@@ -135,6 +136,26 @@ SUITES = {
             *_INTERACTION,
         ),
         shown=(*_OF_BOTH_JOBS, "generation/fid", "posterior/head_top1", "posterior/combined_top1"),
+    ),
+    "photos": Suite(
+        recipe="own",
+        data="ETH-80 (B. Leibe, B. Schiele, CVPR 2003), reduced: 1,968 photos of 96 x 96 px, objects 1 to 6 of 8 classes, and 656 of objects 7 and 8",
+        settings={
+            "data.labelled_fraction": "0.1",
+            "train.stage1_images": "800",
+            "train.stage2_images": "3200",
+            "train.stage1_glimpses": "8",
+            "train.glimpses": "4",
+            "objective.posterior": "none",
+            "objective.prior_steps": "10",
+        },
+        arms={
+            "joint": {},
+            "alone": {"objective.jobs": "perception"},
+            "self-trained": {"objective.jobs": "perception", "objective.self_training": "true"},
+        },
+        claims=tuple(Claim(figure=figure, arm="joint", against=other) for other in ("alone", "self-trained") for figure in _OF_PHOTOS),
+        shown=(*_OF_PHOTOS, "classification/nll", "classification/ece", "robustness/noise_top1", "robustness/noise_ap50", "robustness/noise_miou_foreground"),
     ),
     "generation": Suite(
         recipe="all-labels",

@@ -119,6 +119,16 @@ def test_runs_of_before_a_suite_was_changed_are_said_to_be(tmp_path: Path, monke
     assert "Of what is below, old-0, old-1 were made before the suite was changed, by `train.lr 1e-3`." in text and "below, new" not in text
 
 
+def test_a_suite_on_photos_says_what_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = tmp_path / "results"
+    keep_runs("mine", SUITE, runs(tmp_path / "runs"), page)
+    assert "--data" not in write_page(page).read_text()
+    monkeypatch.setattr(results, "SUITES", {"mine": replace(SUITE, data="photos of cups", settings={"train.lr": "1e-2", "train.seed": "3"})})
+    text = write_page(page).read_text()
+    assert "genrep bench evidence runs/mine --suite mine --data FOLDER --at-once 2" in text
+    assert "What is below is of photos of cups. Every arm has `train.lr 1e-2`, `train.seed 3`." in text
+
+
 def test_a_page_about_nothing_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"results/runs has no finished run of any suite; `genrep bench evidence RUNS --suite NAME --keep"):
         write_page(tmp_path / "results")

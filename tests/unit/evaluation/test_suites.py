@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import argparse
 import time
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from own_folders import write_photos
 
+from genrep.cli import bench
 from genrep.cli import suites as runner
 from genrep.config import Config
 from genrep.evaluation.figures import Figure
@@ -18,7 +21,7 @@ from genrep.evaluation.suite import Claim, Suite, finished
 from genrep.evaluation.suites import SUITES
 from genrep.metrics.base import mean_of_repetitions
 from genrep.overrides import override, to_dict
-from genrep.recipes import RECIPES
+from genrep.recipes import RECIPES, own
 from genrep.storage import write_json
 
 CLAIMS = (Claim(figure="top1", arm="new", against="old"), Claim(figure="ece", arm="new", against="old", less=True))
@@ -148,6 +151,39 @@ def test_every_run_is_trained_then_measured_and_a_failure_is_named_at_the_end(tm
     assert sum(words[0] == "train" for words in asked) == 2 and not any("old" in str(words) for words in asked)
 
 
+def test_a_suite_on_a_folder_of_ones_own_is_trained_on_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the recipe that looking at it gives, with the suite's settings and then the arm's; runs of another folder's are none of it."""
+    asked: list[list[str]] = []
+
+    def genrep(arguments: list[str], log: int) -> int:
+        asked.append(arguments)
+        return 0
+
+    monkeypatch.setattr(runner, "_genrep", genrep)
+    photos = write_photos(tmp_path / "photos", 4)
+    suite = replace(SUITE, recipe="own", data="kept photos", settings={"train.lr": "2e-3", "train.batch_size": "4"}, num_seeds=1)
+    with pytest.raises(ValueError, match=r"name it with --data\. The runs that are kept are of kept photos"):
+        runner.train_suite(suite, tmp_path / "suite", at_once=1)
+    runner.train_suite(suite, tmp_path / "suite", at_once=1, data=photos)
+    assert [words[1:2] + words[4:] for words in asked if words[0] == "train"] == [
+        [str(photos), "--train.lr", "2e-3", "--train.batch_size", "4", "--train.seed", "0"],
+        [str(photos), "--train.lr", "1e-3", "--train.batch_size", "4", "--train.seed", "0"],
+    ]
+    measure(tmp_path / "suite", "old-0", {"top1": 0.5})
+    write_json(tmp_path / "suite/old-0/config.json", to_dict(override(own(photos)[0], suite.runs(tmp_path)["old-0"])))
+    runner.check_runs(suite, tmp_path / "suite", photos)
+    runner.check_runs(suite, tmp_path / "suite")
+    with pytest.raises(ValueError, match="old-0 was trained by other settings"):
+        runner.check_runs(suite, tmp_path / "suite", write_photos(tmp_path / "others", 4))
+
+
+def test_a_suite_that_has_data_is_given_none(tmp_path: Path) -> None:
+    parser = argparse.ArgumentParser()
+    bench.add_arguments(parser)
+    with pytest.raises(ValueError, match="--data is of suites on a folder of your own, such as `photos`; `aligners` has its own data"):
+        bench.run(parser.parse_args(["evidence", str(tmp_path), "--suite", "aligners", "--data", str(tmp_path)]))
+
+
 LABELLED = replace(SUITE, num_seeds=1, arms={"sees": {}, "makes": {"objective.jobs": "generation"}}, claims=(), labelled_by={"makes": "sees"})
 
 
@@ -181,7 +217,8 @@ def test_an_arm_cannot_do_without_the_one_that_labels_for_it(tmp_path: Path) -> 
 @pytest.mark.parametrize("name", SUITES)
 def test_arms_are_configurations_and_claims_are_about_them(name: str) -> None:
     suite = SUITES[name]
-    configs = [override(RECIPES[suite.recipe](), changes) for changes in suite.runs(Path()).values()]
+    begun = Config() if suite.data else RECIPES[suite.recipe]()
+    configs = [override(begun, changes) for changes in suite.runs(Path()).values()]
     assert all(isinstance(config, Config) for config in configs) and len(set(map(repr, configs))) == len(configs)
     arms = list(suite.arms)
     assert all(arms.index(first) < arms.index(arm) for arm, first in suite.labelled_by.items())
