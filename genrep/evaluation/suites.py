@@ -26,7 +26,7 @@ _INTERACTION = (
 )
 """Distillation and semantics do more for each other than for themselves."""
 _THE_PAPERS = Published(
-    source="L. Li, Y. Yang, W. Wang, ICLR 2026; ImageNet, one seed",
+    source="L. Li, Y. Yang, W. Wang, ICLR 2026; ImageNet, one seed, without alignment but in the last row, where here every arm has it but `taught-summed`",
     rows=(
         Row("diffusion backbone alone", "plain", {"classification/top1": 0.454, "generation/fid": 13.27}),
         Row("+ generative perception learning", "taught-plain", {"classification/top1": 0.478, "generation/fid": 12.96}),
@@ -42,7 +42,6 @@ _THE_PAPERS = Published(
         Effect("alignment, beside both", (4, 3), ("taught", "taught-summed")),
     ),
 )
-"""Its first four rows are without alignment; of our arms only `taught-summed` is."""
 _OF_BOTH_JOBS = (
     "classification/top1",
     "classification/ece",
