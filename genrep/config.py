@@ -31,7 +31,8 @@ class DataConfig:
     """The first so many training images of each set, or all of one that has fewer; None: as many as a set comes with. Scenes (`fashion-scenes`) come 60,000 at
     a time and are composed in any number: more of them, seen less often each, are not learnt by heart."""
     labelled_fraction: float = 1.0
-    """Share of the training images whose labels training may see, in (0, 1]. Below 1, these alone are seen in stage 1 and fill half of stage 2."""
+    """Share of the training images whose labels training may see, in (0, 1]. Below 1, these alone are seen in stage 1 and fill half of stage 2,
+    or all of it where the others teach nothing."""
     strict: bool = False
     """Stop at the first thing wrong with a folder; otherwise what cannot be used is named and left out."""
 

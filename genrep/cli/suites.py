@@ -27,7 +27,7 @@ def train_suite(suite: Suite, folder: Path, *, at_once: int, arms: Sequence[str]
 
     if suite.data and data is None:
         raise ValueError(f"this suite trains on a folder of your own; name it with --data. The runs that are kept are of {suite.data}.")
-    recipe = str(data) if suite.data else suite.recipe
+    recipe = str(data or suite.recipe)
     runs = {name: changes for name, changes in suite.runs(folder, arms).items() if not finished(folder, name)}
     lacking = next((name for name in runs if (first := suite.first(name)) and first not in runs and not finished(folder, first)), None)
     if lacking:
@@ -66,7 +66,7 @@ def check_runs(suite: Suite, folder: Path, data: Path | None = None) -> None:
 
     if suite.data and data is None:
         return
-    begun = own(data.resolve())[0] if suite.data and data else RECIPES[suite.recipe]()
+    begun = own(data.resolve())[0] if data else RECIPES[suite.recipe]()
     for name, changes in suite.runs(folder).items():
         config = folder / name / "config.json"
         if not finished(folder, name) or not config.is_file():

@@ -106,7 +106,13 @@ def keep_runs(name: str, suite: Suite, folder: Path, page: Path) -> None:
         with source.metrics.open(newline="", encoding="utf-8") as file:
             training, memory = map(max, zip(*((float(row["seconds"]), float(row["memory_gb"])) for row in csv.DictReader(file)), strict=True))
         seconds = {"training": training, "evaluation": sum(read_json(source.path / DETAILS)["seconds"].values())}
-        record = {"seconds": seconds, "memory_gb": memory, "env": read_json(source.env), "changes": suite.arms[arm_of(run)], "judges": judges_of(source.path)}
+        record = {
+            "seconds": seconds,
+            "memory_gb": memory,
+            "env": read_json(source.env),
+            "changes": suite.changes(arm_of(run)),
+            "judges": judges_of(source.path),
+        }
         write_json(kept / RECORD, record)
         strips = sorted(source.samples.glob("class_*.png"))
         if strips and run.endswith("-0"):
@@ -152,7 +158,7 @@ def _made_earlier(suite: Suite, records: Mapping[str, Mapping[str, Any]]) -> dic
     """Runs, those of equal changes together, that were made by others than the suite makes now."""
     found: dict[tuple[tuple[str, str], ...], list[str]] = {}
     for run, record in records.items():
-        if record.get("changes", suite.arms[arm_of(run)]) != suite.arms[arm_of(run)]:
+        if record.get("changes", now := suite.changes(arm_of(run))) != now:
             found.setdefault(tuple(record["changes"].items()), []).append(run)
     return {", ".join(runs): dict(changes) for changes, runs in found.items()}
 

@@ -84,8 +84,12 @@ class Suite:
             for arm in (arm for arm in self.arms if arm in arms or not arms):
                 other = self.labelled_by.get(arm)
                 labeller = {"objective.labeller": str(folder.resolve() / f"{other}-{seed}" / "model")} if other else {}
-                found[f"{arm}-{seed}"] = {**self.settings, **self.arms[arm], **labeller, "train.seed": str(seed)}
+                found[f"{arm}-{seed}"] = {**self.changes(arm), **labeller, "train.seed": str(seed)}
         return found
+
+    def changes(self, arm: str) -> dict[str, str]:
+        """Overrides of an arm."""
+        return {**self.settings, **self.arms[arm]}
 
     def arms_of(self, claim: Claim) -> tuple[str, ...]:
         """All whose samples a claim is about."""

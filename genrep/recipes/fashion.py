@@ -22,7 +22,7 @@ SMALL_STEPS = TrainConfig(stage1_batch_size=8, batch_size=8, stage1_glimpses=32,
 def demo() -> Config:
     """The whole method on one sitting's compute.
 
-    `make demo`: 15 to 25 min on two CPU cores, set-up, evaluation and report included. On test, seed 0: top-1 .889, AP50 .753,
+    `make demo`: 16 to 30 min on two CPU cores, set-up, evaluation and report included. On test, seed 0: top-1 .889, AP50 .753,
     mIoU without background .522, samples recognised .804.
     """
     return Config(

@@ -117,6 +117,10 @@ def test_runs_of_before_a_suite_was_changed_are_said_to_be(tmp_path: Path, monke
     monkeypatch.setattr(results, "SUITES", {"mine": replace(SUITE, arms={**SUITE.arms, "old": {"train.lr": "1e-2"}})})
     text = write_page(page).read_text()
     assert "Of what is below, old-0, old-1 were made before the suite was changed, by `train.lr 1e-3`." in text and "below, new" not in text
+    monkeypatch.setattr(results, "SUITES", {"mine": replace(SUITE, settings={"train.batch_size": "4"})})
+    text = write_page(page).read_text()
+    assert "old-0, old-1 were made before the suite was changed, by `train.lr 1e-3`." in text
+    assert "new-0, new-1 were made before the suite was changed, by the recipe as it is." in text
 
 
 def test_a_suite_on_photos_says_what_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
