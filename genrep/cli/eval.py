@@ -15,7 +15,9 @@ TAKES_OVERRIDES = False
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What `eval` accepts."""
     parser.add_argument("run", type=Path, metavar="RUN", help="folder of a finished run")
-    parser.add_argument("--data", metavar="SET,FOLDER,...", help="other data of the same classes: perception alone, written into RUN/eval-DATA.json")
+    parser.add_argument(
+        "--data", metavar="SET,FOLDER,...", help="other data, of the same classes or some of them: perception alone, written into RUN/eval-DATA.json"
+    )
     parser.add_argument(
         "--weights", default="last", metavar="last|best", help="best: the model that saw validation images best; perception alone, into RUN/eval-best-DATA.json"
     )

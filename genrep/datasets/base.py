@@ -166,12 +166,16 @@ class ArrayDataset(Dataset):
 
     def in_order(self, class_names: tuple[str, ...]) -> ArrayDataset:
         """The same set with its classes numbered in this order, if they are these; as it is, if not."""
-        if self.class_names == class_names or sorted(self.class_names) != sorted(class_names):
+        return self.among(class_names) if sorted(self.class_names) == sorted(class_names) else self
+
+    def among(self, class_names: tuple[str, ...]) -> ArrayDataset:
+        """The same set with its classes numbered as in these, of which no image has the others; as it is, if it has one that is not among them."""
+        if self.class_names == class_names or not set(self.class_names) <= set(class_names):
             return self
         to = torch.tensor([class_names.index(name) for name in self.class_names])
         of_label = torch.cat([to, torch.tensor([UNLABELLED])])  # -1, the last, stays
         of_pixel = torch.arange(IGNORE + 1, dtype=torch.uint8)
-        if len(to) <= MOST_CLASSES:
+        if len(class_names) <= MOST_CLASSES:
             of_pixel[1 : 1 + len(to)] = (1 + to).to(torch.uint8)
         return replace(
             self,
@@ -180,7 +184,7 @@ class ArrayDataset(Dataset):
             object_labels=of_label[self.object_labels.long()].to(self.object_labels.dtype),
             ignored_labels=None if self.ignored_labels is None else of_label[self.ignored_labels.long()].to(self.ignored_labels.dtype),
             semantic_mask=of_pixel[self.semantic_mask.long()],
-            classes=None if self.classes is None else self.classes[:, to.argsort()],
+            classes=None if self.classes is None else self.classes.new_zeros(len(self), len(class_names)).index_copy(1, to, self.classes),
         )
 
     def with_labels_for(self, labelled: Bool[Tensor, " n"]) -> ArrayDataset:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from genrep.datasets import arrow, cifar, coco, depth_pairs, idx_folder, image_folder, image_masks, pets, plain, table, voc
 from genrep.datasets.base import ArrayDataset
 from genrep.datasets.coco_json import class_names, read_contents
-from genrep.datasets.images import existing_folder, is_picture
+from genrep.datasets.images import NothingToHoldOut, existing_folder, is_picture
 from genrep.datasets.objects import Contents
 from genrep.datasets.problems import Problem, Problems
 
@@ -96,4 +96,7 @@ def read_folder(
     path: Path, split: str, *, image_size: tuple[int, int], channels: int = 3, max_objects: int = 16, strict: bool = False
 ) -> tuple[ArrayDataset, list[Problem]]:
     """A split of a user's folder in whichever layout it has; the arguments are those of `read_coco` and `read_image_folder`."""
-    return LAYOUTS[recognise(path)].read(path, split, image_size=image_size, channels=channels, max_objects=max_objects, strict=strict)
+    try:
+        return LAYOUTS[recognise(path)].read(path, split, image_size=image_size, channels=channels, max_objects=max_objects, strict=strict)
+    except NothingToHoldOut as error:
+        raise NothingToHoldOut(f"{path} has {error}") from None

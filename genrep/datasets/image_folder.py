@@ -69,8 +69,6 @@ def read_image_folder(
                 labels.append(layout.class_names.index(name))
             except ValueError as error:
                 problems.drop(str(file.relative_to(path)), str(error))
-    if not pixels and split == "val" and "val" not in layout.files:
-        raise ValueError(f"{path} has no split `val`, and too few pictures to hold any out of train: a class needs two at least, unlike each other. Add some.")
     if not pixels:
         raise ValueError(f"{path} has no readable picture in split `{split}`; expected {', '.join(FORMATS)} files in class folders.")
     return unlocated(path.name, layout.class_names, torch.stack(pixels), torch.tensor(labels), max_objects), problems.found

@@ -242,17 +242,27 @@ def with_val(found: Mapping[str, Item]) -> dict[str, Item]:
     return {split: every[split] for split in ("train", "val", "test") if split in every}
 
 
+class NothingToHoldOut(ValueError):
+    """Of the training pictures none can be val."""
+
+
 def of_split(items: Sequence[Item], split: str, file: Callable[[Item], Path | bytes]) -> list[Item]:
     """What of the training pictures is train, or val: about VAL_SHARE, one of two at least, by the files' content, copies together; all of another split."""
     return of_split_by_class([items], split, file)[0]
 
 
 def of_split_by_class(classes: Sequence[Sequence[Item]], split: str, file: Callable[[Item], Path | bytes]) -> list[list[Item]]:
-    """As `of_split` the pictures of each class; one with copies in several classes is val in all of them if it is so in one."""
+    """As `of_split` the pictures of each class; one with copies in several classes is val in all of them if it is so in one.
+
+    Raises:
+        NothingToHoldOut: val of pictures of which no class has two that differ.
+    """
     if split not in ("train", "val"):
         return [list(items) for items in classes]
     digests = [[_digest(file(item)) for item in items] for items in classes]
     val = {digest for some in digests for digest in _lowest(some)}
+    if split == "val" and not val and any(digests):
+        raise NothingToHoldOut("no split `val`, and too few pictures to hold any out of train: a class needs two at least, unlike each other. Add some.")
     return [
         [item for item, digest in zip(items, some, strict=True) if (digest in val) == (split == "val")] for items, some in zip(classes, digests, strict=True)
     ]
@@ -263,4 +273,4 @@ def _digest(file: Path | bytes) -> str:
 
 
 def _lowest(digests: list[str]) -> list[str]:
-    return sorted(digests)[: max(1, round(VAL_SHARE * len(digests)))] if len(digests) > 1 else []
+    return sorted(digests)[: max(1, round(VAL_SHARE * len(digests)))] if len(set(digests)) > 1 else []

@@ -7,6 +7,7 @@ import zlib
 from dataclasses import replace
 from pathlib import Path
 
+from genrep.datasets import ArrayDataset
 from genrep.evaluation.evaluate import finished_run
 from genrep.evaluation.perception import MEASURES, Figures, Seen, see
 from genrep.model import GenRep
@@ -24,29 +25,28 @@ def evaluate_elsewhere(
     """What a run's model sees in other sets: their test split, or all of a folder that has none; of one that it was trained on, then, val.
 
     Args:
-        sets: embedded ones or folders, with the classes that the model knows; none: those of the run that are annotated.
+        sets: embedded ones or folders, with all or some of the classes that the model knows; none: those of the run that are annotated.
         weights: the `last` of the run, or the `best` on validation images.
     Returns:
         the file that was written, RUN/eval-SETS.json (of the best RUN/eval-best-SETS.json; with a number behind it where that is of other folders of the
         same names), and the figures in it by name, `photos/classification/top1`, how many images each set has, `photos/n`, and how many of them are of
         val, `photos/n_val`. The file also says where a folder is, `photos/folder`.
     Raises:
-        ValueError: the run has no finished model, a set cannot be read, has other classes, or says nothing of what the model sees.
+        ValueError: the run has no finished model, a set cannot be read, has classes that the model does not know, or says nothing of what it sees.
     """
     folder, config, model = finished_run(run, weights=weights)
-    data = RunData(replace(config, data=replace(config.data, sets=sets or config.data.sets)), allow_network=allow_network)
+    data = RunData(replace(config, data=replace(config.data, sets=sets or config.data.sets)), allow_network=allow_network, some_classes=True)
     figures: Figures = {}
     trained_on, asked = {Path(each).expanduser().resolve() for each in config.data.sets}, folders_of(sets or config.data.sets)
     for name in data.names:
-        splits = _splits(data, name, known=asked[name] in trained_on)
-        (progress or Silent()).on_event({"event": "evaluation", "part": f"perception of {name}, {' and '.join(splits)}"})
-        seen = _seen(model, data, name, splits, config.eval.batch_size)
+        parts = data.to_be_seen(name, known=asked[name] in trained_on)
+        (progress or Silent()).on_event({"event": "evaluation", "part": f"perception of {name}, {' and '.join(parts)}"})
+        seen = _seen(model, list(parts.values()), config.eval.batch_size)
         found = {f"{name}/{task}/{key}": value for task, measure in MEASURES.items() for key, value in measure(seen, model.class_names).figures.items()}
         if not found and sets:
             raise ValueError(f"`{name}` has no annotations of what this model sees ({', '.join(model.heads)}); there is nothing to measure.")
         if found:
-            num_val = len(data.split(name, "val")) if "val" in splits else 0
-            figures |= {**found, f"{name}/n": len(seen.truth), **({f"{name}/n_val": num_val} if num_val else {})}
+            figures |= {**found, f"{name}/n": len(seen.truth), **({f"{name}/n_val": len(parts["val"])} if "val" in parts else {})}
     best = "best-" if weights == "best" else ""
     where = {f"{name}/folder": str(asked[name]) for name in data.names if asked[name] is not None}
     path = _path(folder.path / f"eval-{best}{'+'.join(data.names)}.json", where)
@@ -62,20 +62,8 @@ def _path(path: Path, where: dict[str, str]) -> Path:
     return path.with_stem(f"{path.stem}-{zlib.crc32(json.dumps(where).encode()):08x}")
 
 
-def _splits(data: RunData, name: str, *, known: bool) -> tuple[str, ...]:
-    """What of a set is looked at.
-
-    Args:
-        known: the model was trained on it.
-    """
-    if data.stand_in(name, "test") == "test":
-        return ("test",)
-    return ("val",) if known else ("train", "val")
-
-
-def _seen(model: GenRep, data: RunData, name: str, splits: tuple[str, ...], batch_size: int) -> Seen:
-    """All that the model sees of a set."""
-    sets = [data.split(name, split) for split in splits]
+def _seen(model: GenRep, sets: list[ArrayDataset], batch_size: int) -> Seen:
+    """All that the model sees of the parts of a set."""
     slots = max(each.object_labels.shape[1] for each in sets)
     parts = [see(model, each.with_slots(slots), batch_size=batch_size) for each in sets]
     return replace(parts[0], truth=Batch.cat([part.truth for part in parts]), perception=Perception.cat([part.perception for part in parts]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from genrep.codecs import CODECS
 from genrep.config import Config
 from genrep.datasets import DATASETS, ArrayDataset, Problem, labelled_rows, load_dataset, read_folder, splits_of
 from genrep.datasets.folders import own_classes_of
+from genrep.datasets.images import NothingToHoldOut
 from genrep.datasets.problems import merged
 from genrep.randomness import permutation
 from genrep.registry import lookup, nearest
@@ -20,6 +22,7 @@ MOST_OBJECTS = IGNORE - 1
 """Objects of a picture that a mask can tell apart."""
 
 NUM_PROBLEMS_SHOWN = 3
+SAME_CLASSES = "They must be the same, by name."
 EXPECTED_CLASSES = "pictures without any labels train beside a set that has some; put them into class folders, or name such a set, too."
 
 
@@ -31,12 +34,13 @@ class RunData:
 
     Args:
         allow_network: whether missing embedded data may be fetched.
+        some_classes: whether a set may lack some of the model's classes, as one to be looked at may, and one to be learnt from may not.
     Raises:
         ValueError: no set, two different ones of one name, or a set that is neither embedded nor a folder.
     """
 
-    def __init__(self, config: Config, *, allow_network: bool = False) -> None:
-        self.config, self._allow_network = config, allow_network
+    def __init__(self, config: Config, *, allow_network: bool = False, some_classes: bool = False) -> None:
+        self.config, self._allow_network, self._some_classes = config, allow_network, some_classes
         self._folders = folders_of(config.data.sets)
         self._read: dict[tuple[str, str], ArrayDataset] = {}
         self.problems: dict[str, list[Problem]] = {}
@@ -70,9 +74,25 @@ class RunData:
         else:
             root = Path(self.config.data.root) if self.config.data.root else None
             data = load_dataset(name, split, num=num, root=root, allow_network=self._allow_network, verify=root is None)
-        data = data.in_order(self.config.model.class_names)
+        classes = self.config.model.class_names
+        data = data.among(classes) if self._some_classes else data.in_order(classes)
         self._check(data, split)
         return data if data.class_names else replace(data, class_names=self.config.model.class_names)
+
+    def to_be_seen(self, name: str, *, known: bool) -> dict[str, ArrayDataset]:
+        """What of a set a finished model is to be measured by, by split: test; of a folder that has none val, and train too where it is not known.
+
+        Args:
+            known: the model was trained on it.
+        Raises:
+            ValueError: as of `split`.
+        """
+        if (split := self.stand_in(name, "test")) == "test" or known:
+            return {split: self.split(name, split)}
+        train = {"train": self.split(name, "train")}
+        with contextlib.suppress(NothingToHoldOut):  # then all of it is in train
+            return {**train, "val": self.split(name, "val")}
+        return train
 
     def stand_in(self, name: str, split: str) -> str:
         """The split that is read for `split`: val for test where a folder has no test."""
@@ -115,7 +135,7 @@ class RunData:
         if self.stand_in(name, "test") != "test":
             lines.append(f"{name} has no test split: evaluation will use val, on which guidance, calibration and gates are chosen")
         elif (folder := self._folders[name]) is not None and (own := own_classes_of(folder, "test")):
-            _check_classes(name, own, "test", train.class_names)
+            _check_classes(name, own, "test", train.class_names, SAME_CLASSES)
         problems = self.problems[name]
         lines += [f"{name}: {problem}" for problem in problems[:NUM_PROBLEMS_SHOWN]]
         rest = len(problems) - NUM_PROBLEMS_SHOWN
@@ -147,12 +167,13 @@ class RunData:
             size, wanted = (",".join(map(str, of)) for of in (data.image_size, model.image_size))
             raise ValueError(f"`{data.name}` has images of {size} (height, width) px; `model.image_size` is {wanted}. Set it to {size}.")
         if model.class_names and data.class_names:
-            _check_classes(data.name, data.class_names, split, model.class_names)
+            demand = "All must be among the model's, by name." if self._some_classes else SAME_CLASSES
+            _check_classes(data.name, data.class_names, split, model.class_names, demand)
 
 
-def _check_classes(name: str, found: tuple[str, ...], split: str, wanted: tuple[str, ...]) -> None:
+def _check_classes(name: str, found: tuple[str, ...], split: str, wanted: tuple[str, ...], demand: str) -> None:
     if sorted(found) != sorted(wanted):
-        raise ValueError(f"`{name}` has the classes {', '.join(found)} in {split}; the model has {', '.join(wanted)}. They must be the same, by name.")
+        raise ValueError(f"`{name}` has the classes {', '.join(found)} in {split}; the model has {', '.join(wanted)}. {demand}")
 
 
 def folders_of(sets: tuple[str, ...]) -> dict[str, Path | None]:

@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from genrep.datasets.images import inside, of_split, of_split_by_class, read_picture
+from genrep.datasets.images import NothingToHoldOut, inside, of_split, of_split_by_class, read_picture
 
 
 def _halves(top: tuple[int, ...], bottom: tuple[int, ...], mode: str = "RGB") -> Image.Image:
@@ -144,4 +144,8 @@ def test_held_out_files_follow_their_content(tmp_path: Path) -> None:
     assert apart == [of_split(some, "val", lambda file: file) for some in (files[:20], files[20:])], "without copies each class is as if alone"
     both = of_split_by_class([files[:4], files], "val", lambda file: file)
     assert both[0] == [file for file in files[:4] if file in both[1]] != [] and set(val) <= set(both[1])
-    assert of_split(files[:1], "val", lambda file: file) == [] and len(of_split(files[1:3], "val", lambda file: file)) == 1
+    assert len(of_split(files[1:3], "val", lambda file: file)) == 1 and of_split([], "val", lambda file: file) == []
+    for alike in (files[:1], files[:2]):
+        assert of_split(alike, "train", lambda file: file) == alike
+        with pytest.raises(NothingToHoldOut):
+            of_split(alike, "val", lambda file: file)

@@ -15,6 +15,7 @@ from PIL import ExifTags, Image
 from genrep.datasets import check_data, read_folder, splits_of
 from genrep.datasets.folders import recognise
 from genrep.datasets.glance import glance
+from genrep.datasets.images import NothingToHoldOut
 
 SIZE = (24, 32)
 MARK = b"\xef\xbb\xbf"
@@ -180,8 +181,19 @@ def test_too_few_pictures_to_hold_any_out_are_said(tmp_path: Path) -> None:
     for file in sorted(root.rglob("*.png")):
         if file.name != "0.png":
             file.unlink()
-    with pytest.raises(ValueError, match="too few pictures to hold any out of train: a class needs two at least"):
-        read_folder(root, "val", image_size=SIZE)
+    for _ in ("alone", "beside a copy of itself"):
+        with pytest.raises(NothingToHoldOut, match=f"^{root} has no split `val`, and too few pictures to hold any out of train: a class needs two at least"):
+            read_folder(root, "val", image_size=SIZE)
+        files = sorted(root.rglob("*.png"))
+        assert len(read_folder(root, "train", image_size=SIZE)[0]) == len(files)
+        shutil.copy(files[0], files[0].with_name("copy.png"))
+
+
+def test_of_layouts_without_classes_too(tmp_path: Path) -> None:
+    Image.new("RGB", (20, 20)).save(tmp_path / "alone.png")
+    with pytest.raises(NothingToHoldOut):
+        read_folder(tmp_path, "val", image_size=SIZE)
+    assert len(read_folder(tmp_path, "train", image_size=SIZE)[0]) == 1
 
 
 def test_json_of_another_program_is_no_annotation(tmp_path: Path) -> None:

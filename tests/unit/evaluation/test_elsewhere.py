@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -61,6 +62,26 @@ def test_of_a_folder_without_splits_every_picture_counts(of_colours: Path, tmp_p
     assert json.loads((of_colours / "eval-photos.json").read_text())["photos/n"] == 21
 
 
+def test_a_picture_of_some_classes_is_enough(of_colours: Path, tmp_path: Path) -> None:
+    """The other classes can be seen in it, and count as errors."""
+    photos = write_photos(tmp_path / "photos", 7)
+    whole = evaluate_elsewhere(of_colours, (str(photos),))[1]
+    right, num = 0.0, 0
+    for name in ("blue", "red"):
+        few = tmp_path / name / "photos"
+        shutil.copytree(photos / name, few / name)
+        figures = evaluate_elsewhere(of_colours, (str(few),))[1]
+        right, num = right + 7 * figures["photos/classification/top1"], num + 7
+        for file in sorted((few / name).iterdir())[1:]:
+            file.unlink()
+        one = evaluate_elsewhere(of_colours, (str(few),))[1]
+        assert figures["photos/n"] == 7 and one["photos/n"] == 1 and "photos/n_val" not in one and one["photos/classification/top1"] in (0, 1)
+    shutil.rmtree(photos / "blue")
+    shutil.rmtree(photos / "red")
+    of_green = evaluate_elsewhere(of_colours, (str(photos),))[1]["photos/classification/top1"]
+    assert whole["photos/classification/top1"] == pytest.approx((right + 7 * of_green) / 21)
+
+
 def test_folders_of_one_name_have_a_file_each(of_colours: Path, tmp_path: Path) -> None:
     here, there = (write_photos(tmp_path / site / "photos", num) for site, num in (("here", 7), ("there", 5)))
     first, second = (evaluate_elsewhere(of_colours, (str(each),))[0] for each in (here, there))
@@ -88,7 +109,7 @@ def test_other_classes_are_named(of_colours: Path, tmp_path: Path, capsys: pytes
         for i in range(8):
             Image.new("RGB", (16, 16), (30 * i,) * 3).save(tmp_path / "pets" / name / f"{i}.png")
     assert main(["eval", str(of_colours), "--data", str(tmp_path / "pets")]) == 2
-    assert "`pets` has the classes cat, dog" in capsys.readouterr().err
+    assert "`pets` has the classes cat, dog in train; the model has blue, green, red. All must be among the model's" in capsys.readouterr().err
 
 
 def test_nothing_to_measure_and_no_run(make_run: MakeRun, tmp_path: Path) -> None:
