@@ -14,7 +14,7 @@ from torch import Tensor
 from genrep.boxes import one_per_place
 from genrep.datasets.base import ArrayDataset
 from genrep.metrics.base import bootstrap, bootstrap_mean, wilson
-from genrep.metrics.classification import confusion_matrix, expected_calibration_error, negative_log_likelihood, reliability, top1
+from genrep.metrics.classification import confidence_auroc, confusion_matrix, expected_calibration_error, negative_log_likelihood, reliability, top1
 from genrep.metrics.depth import depth_errors, fitted, right_order
 from genrep.metrics.detection import average_precision, judged, score_calibration_error
 from genrep.metrics.multilabel import average_precisions, mean_average_precision, set_f1
@@ -82,7 +82,7 @@ def _objects_of_all(mine: list[Detections]) -> list[Detections]:
 
 
 def measure_classification(seen: Seen, class_names: Sequence[str]) -> Measured:
-    """Top-1 with its interval, calibration error, likelihood; accuracy by class, confusion, reliability bins."""
+    """Top-1 with its interval, calibration error, likelihood, how well confidence tells right from wrong; accuracy by class, confusion, reliability bins."""
     if len(class_names) < 2:
         return Measured(notes=[f"classification on {seen.name}: not measured, there is one class only."])
     known = seen.truth.label != UNLABELLED
@@ -92,6 +92,7 @@ def measure_classification(seen: Seen, class_names: Sequence[str]) -> Measured:
     figures = top1(log_probs, labels).named("top1") | {
         "ece": expected_calibration_error(log_probs, labels),
         "nll": negative_log_likelihood(log_probs, labels),
+        "auroc": confidence_auroc(log_probs, labels),
     }
     confusion = confusion_matrix(log_probs.argmax(1), labels, num_classes=len(class_names))
     tables = {
@@ -101,7 +102,7 @@ def measure_classification(seen: Seen, class_names: Sequence[str]) -> Measured:
         "per_class": {name: accuracy_of_row(confusion, k) for k, name in enumerate(class_names)},
         "reliability": asdict(reliability(log_probs, labels)),
     }
-    return Measured(figures, tables)
+    return Measured(_finite(figures), tables)
 
 
 def accuracy_of_row(confusion: Tensor, row: int) -> dict[str, float] | None:

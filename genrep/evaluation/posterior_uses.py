@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
-from torchmetrics.functional.classification import binary_auroc
 
 from genrep.datasets import ArrayDataset
 from genrep.evaluation.figures import Figure, plain
 from genrep.metrics.base import bootstrap, bootstrap_mean
+from genrep.metrics.classification import auroc
 from genrep.model import GenRep
 from genrep.posteriors.prior import estimate_prior
 
@@ -104,20 +104,14 @@ def stranger_figures(model: GenRep, test: ArrayDataset, others: Mapping[str, Flo
         theirs = _suspicions(model, images[:num])
         for kind in own:
             score = torch.cat([own[kind], theirs[kind]])
-            is_stranger = torch.cat([torch.zeros(len(own[kind])), torch.ones(len(theirs[kind]))]).long()
-            area = bootstrap(_area(score, is_stranger), len(score), num_resamples=200)
+            area = bootstrap(_area(score, torch.arange(len(score)) >= len(own[kind])), len(score), num_resamples=200)
             how = f"{len(own[kind])} test images against {len(theirs[kind])} of {name}; bootstrap interval"
             figures.append(plain(f"AUROC against {name}: {kind}", area, "0 to 1", how))
     return figures
 
 
-def _area(score: Float[Tensor, " n"], is_stranger: Int[Tensor, " n"]) -> Callable[[Int[Tensor, " n"]], float]:
-    return lambda rows: float(binary_auroc(_ranks(score)[rows], is_stranger[rows]))
-
-
-def _ranks(score: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
-    """In [0, 1], in the order of the scores, ties alike: what lies outside would be squashed by a sigmoid first."""
-    return torch.searchsorted(score.sort().values, score).float() / len(score)
+def _area(score: Float[Tensor, " n"], is_stranger: Bool[Tensor, " n"]) -> Callable[[Int[Tensor, " n"]], float]:
+    return lambda rows: auroc(score[rows], is_stranger[rows])
 
 
 def _suspicions(model: GenRep, image: Float[Tensor, "n 3 h w"]) -> dict[str, Float[Tensor, " n"]]:

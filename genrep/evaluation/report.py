@@ -182,6 +182,7 @@ def headlines(figures: Mapping[str, float], details: Details) -> list[Headline]:
             on("posterior", "test images of"),
         ),
         ("Calibration error", "classification/ece", beside("classification/nll", "log-loss, nats,"), on("classification", "test images of")),
+        ("Right told from wrong", "classification/auroc", "by confidence, AUROC; chance: .5", on("classification", "test images of")),
         ("mAP of class sets", "multilabel/map", beside("multilabel/f1", "F1"), on("multilabel", "test images of")),
         ("AP50", "detection/ap50", beside("detection/ap", "AP"), on("detection", "test images of")),
         ("Calibration error of scores", "detection/ece", "against the share that is right at IoU .5", on("detection", "test images of")),

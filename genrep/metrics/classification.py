@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from genrep.metrics.base import Estimate, wilson
@@ -29,6 +30,25 @@ def expected_calibration_error(log_probs: Float[Tensor, "n k"], labels: Int[Tens
     from torchmetrics.functional.classification import multiclass_calibration_error
 
     return float(multiclass_calibration_error(log_probs.exp(), labels, num_classes=log_probs.shape[1], n_bins=num_bins, norm="l1"))
+
+
+def auroc(score: Float[Tensor, " n"], positive: Bool[Tensor, " n"]) -> float:
+    """Share of the pairs of a positive and a negative in which the positive has the higher score, ties half; .5 is chance, nan without a pair."""
+    from torchmetrics.functional.classification import binary_auroc
+
+    if bool(positive.all()) or not bool(positive.any()):
+        return math.nan
+    ranks = torch.searchsorted(score.sort().values, score).float() / len(score)  # scores outside [0, 1] would be squashed by a sigmoid, ties apart
+    return float(binary_auroc(ranks, positive.long()))
+
+
+def confidence_auroc(log_probs: Float[Tensor, "n k"], labels: Int[Tensor, " n"]) -> float:
+    """How well confidence, the highest probability, tells right answers from wrong ones: `auroc`; nan where all are right, or none.
+
+    Source: Hendrycks and Gimpel 2017, arXiv:1610.02136.
+    """
+    confidence, predicted = log_probs.max(1)
+    return auroc(confidence, predicted == labels)
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ MakeRun = Callable[..., Path]
 INTERVALS = ("classification/top1", "classification/logistic_regression_top1", "generation/kid", "generation/kid_real", "generation/sample_accuracy")
 SINGLE = (
     *INTERVALS,
-    *(f"classification/{name}" for name in ("ece", "nll")),
+    *(f"classification/{name}" for name in ("ece", "nll", "auroc")),
     *(f"detection/{name}" for name in ("ap", "ap50")),
     *(f"posterior/{side}{name}" for side in ("", "head_", "combined_") for name in ("top1", "ece", "nll")),
     *(f"segmentation/{name}" for name in ("miou", "miou_foreground")),

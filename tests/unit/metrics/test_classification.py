@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 import torch
 from sklearn.metrics import confusion_matrix as sklearn_confusion
+from sklearn.metrics import roc_auc_score
 from torchmetrics.functional.classification import multiclass_accuracy
 
 from genrep.metrics.base import bootstrap, mean_of_repetitions, wilson
-from genrep.metrics.classification import confusion_matrix, expected_calibration_error, negative_log_likelihood, reliability, top1
+from genrep.metrics.classification import auroc, confidence_auroc, confusion_matrix, expected_calibration_error, negative_log_likelihood, reliability, top1
 
 
 def _random(num: int = 400, num_classes: int = 5) -> tuple[torch.Tensor, torch.Tensor]:
@@ -51,6 +52,17 @@ def test_confusion_matrix_is_sklearns() -> None:
     log_probs, labels = _random()
     found = confusion_matrix(log_probs.argmax(1), labels, num_classes=5)
     np.testing.assert_array_equal(found.numpy(), sklearn_confusion(labels.numpy(), log_probs.argmax(1).numpy()))
+
+
+def test_area_under_the_curve_is_sklearns() -> None:
+    """Scores near 1 that differ by less than a float of 32 bits can tell there are still told apart, and ties are halves."""
+    log_probs, labels = _random()
+    right = log_probs.argmax(1) == labels
+    assert confidence_auroc(log_probs, labels) == pytest.approx(roc_auc_score(right, log_probs.max(1).values))
+    coarse = log_probs.max(1).values.mul(3).round()
+    assert auroc(coarse, right) == pytest.approx(roc_auc_score(right, coarse)) and len(coarse.unique()) < 12
+    assert auroc(torch.tensor([-1e-9, -2e-9, -3e-9]), torch.tensor([True, False, False])) == 1
+    assert math.isnan(auroc(coarse, torch.ones(400, dtype=torch.bool))) and math.isnan(auroc(coarse, torch.zeros(400, dtype=torch.bool)))
 
 
 def test_a_mean_has_students_interval() -> None:
