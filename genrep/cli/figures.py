@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from genrep.cli.arguments import program
 from genrep.evaluation.figures import Figure
@@ -27,6 +27,12 @@ class Target:
     slack: float = 0.0
     """How far below it the figure may stay."""
 
+
+BORDER = 3
+"""What a column of a table needs beside its text."""
+
+LONG = 12
+"""What is longer in a heading is broken."""
 
 REACHED = {True: "yes", False: "no", None: "not judged"}
 
@@ -88,7 +94,7 @@ def print_figures(figures: Mapping[str, float], *, title: str = "on test") -> No
 
 def print_targets(figures: Sequence[Figure]) -> None:
     """Figures beside their targets, then how each was measured."""
-    table = Table("figure", "measured", "95 % interval", "target", "reached", title="targets")
+    table = Table(Column("figure", overflow="fold"), "measured", "95 % interval", "target", "reached", title="targets")
     for figure in figures:
         table.add_row(figure.name, _number(figure.value), _interval(*(figure.interval or (None, None))), figure.bound, REACHED[figure.met])
     Console().print(table)
@@ -99,17 +105,49 @@ def print_targets(figures: Sequence[Figure]) -> None:
 
 
 def print_grid(figures: Sequence[Figure]) -> None:
-    """Figures named `of what: which`, a row for each of the first and a column for each of the second."""
+    """Figures named `of what: which`, a row for each of the first and a column for each of the second, in as many tables as the screen is too narrow for."""
     rows: dict[str, dict[str, str]] = {}
     for figure in figures:
         of_what, which = figure.name.split(": ")
         spread = "" if figure.interval is None else f" ± {_number((figure.interval[1] - figure.interval[0]) / 2)}"
         rows.setdefault(of_what, {})[which] = _number(figure.value) + spread
-    columns = list(dict.fromkeys(which for row in rows.values() for which in row))
-    table = Table("", *columns, title="all of them")
-    for of_what, row in rows.items():
-        table.add_row(of_what, *(row.get(which, "") for which in columns))
-    Console().print(table)
+    columns = {which: _broken(which) for row in rows.values() for which in row}
+    console, widths = Console(), {which: max(map(len, [*name.split("\n"), *(row.get(which, "") for row in rows.values())])) for which, name in columns.items()}
+    title: str | None = "all of them"
+    for some in _side_by_side(widths, console.width - max(map(len, rows), default=0) - BORDER - 1):
+        table = Table("", *(columns[which] for which in some), title=title)
+        for of_what, row in rows.items():
+            table.add_row(of_what, *(row.get(which, "") for which in some))
+        console.print(table)
+        title = None
+
+
+def _broken(name: str) -> str:
+    """A figure's name in short lines.
+
+    >>> _broken("detection/ap50"), _broken("segmentation/miou_foreground")
+    ('detection/\\nap50', 'segmentation/\\nmiou_\\nforeground')
+    """
+    *group, name = name.split("/")
+    cut = name.rfind("_") + 1 if len(name) > LONG else 0
+    return "\n".join([*(f"{part}/" for part in group), *filter(None, (name[:cut], name[cut:]))])
+
+
+def _side_by_side(widths: Mapping[str, int], most: int) -> list[list[str]]:
+    """Columns in their order, in lines of at most so many characters, borders included; one at least in each.
+
+    >>> _side_by_side({"a": 3, "b": 3, "c": 9}, 12)
+    [['a', 'b'], ['c']]
+    """
+    lines: list[list[str]] = []
+    left = 0
+    for name, width in widths.items():
+        left -= width + BORDER
+        if left < 0 or not lines:
+            lines.append([])
+            left = most - width - BORDER
+        lines[-1].append(name)
+    return lines
 
 
 def _number(value: float | None) -> str:

@@ -9,9 +9,11 @@ import pytest
 from rich.console import Console
 from rich.live import Live
 
-from genrep.cli.figures import figures_of, print_figures, print_targets
+from genrep.cli.figures import figures_of, print_figures, print_grid, print_targets
 from genrep.cli.screen import LiveProgress, PlainProgress, Row, duration, event_text, make_progress
 from genrep.cli.stopping import stop_on_signal
+from genrep.evaluation.figures import plain
+from genrep.metrics.base import Estimate
 
 GATE = {
     "event": "gate",
@@ -82,6 +84,19 @@ def test_targets_are_set_beside_the_figures(capsys: pytest.CaptureFixture[str]) 
     assert "yes" in first and "0.84" in first
     assert "no" in second
     assert "0.88 to 0.92" in out
+
+
+@pytest.mark.parametrize(("width", "num_tables"), [(200, 1), (80, 2), (30, 8)])
+def test_a_grid_is_cut_between_columns(width: int, num_tables: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """No name and no number is cut, however narrow the screen."""
+    monkeypatch.setenv("COLUMNS", str(width))
+    noisy = (f"robustness/noise_{name}" for name in ("map", "ap50", "top1", "miou_foreground"))
+    names = ["classification/top1", "segmentation/miou_foreground", *noisy, "a", "b"]
+    estimates = [plain(f"{arm}: {name}", Estimate(0.5, 0.25, 0.75), "0 to 1", "") for arm in ("joint", "alone") for name in names]
+    print_grid([each for each in estimates if each.name != "alone: a"])
+    out = capsys.readouterr().out
+    assert out.count("joint") == out.count("alone") == num_tables and out.count("0.5 ± 0.25") == 2 * len(names) - 1 and "…" not in out
+    assert all(word in out for word in ("classification/", "miou_", "foreground", "noise_map", "noise_ap50", "noise_miou_"))
 
 
 def test_the_first_signal_asks_and_the_second_insists(capsys: pytest.CaptureFixture[str]) -> None:
