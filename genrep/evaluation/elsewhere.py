@@ -29,8 +29,8 @@ def evaluate_elsewhere(
         weights: the `last` of the run, or the `best` on validation images.
     Returns:
         the file that was written, RUN/eval-SETS.json (of the best RUN/eval-best-SETS.json; with a number behind it where that is of other folders of the
-        same names), and the figures in it by name, `photos/classification/top1`, how many images each set has, `photos/n`, and how many of them are of
-        val, `photos/n_val`. The file also says where a folder is, `photos/folder`.
+        same names), and the figures in it by name, `photos/classification/top1`, how many images each set has, `photos/n`, and how many of them
+        are of val, `photos/n_val`, where the model was trained on it. The file also says where a folder is, `photos/folder`.
     Raises:
         ValueError: the run has no finished model, a set cannot be read, has classes that the model does not know, or says nothing of what it sees.
     """
@@ -39,14 +39,15 @@ def evaluate_elsewhere(
     figures: Figures = {}
     trained_on, asked = {Path(each).expanduser().resolve() for each in config.data.sets}, folders_of(sets or config.data.sets)
     for name in data.names:
-        parts = data.to_be_seen(name, known=asked[name] in trained_on)
-        (progress or Silent()).on_event({"event": "evaluation", "part": f"perception of {name}, {' and '.join(parts)}"})
+        known = asked[name] in trained_on
+        parts = data.to_be_seen(name, known=known)
+        (progress or Silent()).on_event({"event": "evaluation", "part": f"perception of {name}, {'all of it' if 'train' in parts else ' and '.join(parts)}"})
         seen = _seen(model, list(parts.values()), config.eval.batch_size)
         found = {f"{name}/{task}/{key}": value for task, measure in MEASURES.items() for key, value in measure(seen, model.class_names).figures.items()}
         if not found and sets:
             raise ValueError(f"`{name}` has no annotations of what this model sees ({', '.join(model.heads)}); there is nothing to measure.")
         if found:
-            figures |= {**found, f"{name}/n": len(seen.truth), **({f"{name}/n_val": len(parts["val"])} if "val" in parts else {})}
+            figures |= {**found, f"{name}/n": len(seen.truth), **({f"{name}/n_val": len(parts["val"])} if known and "val" in parts else {})}
     best = "best-" if weights == "best" else ""
     where = {f"{name}/folder": str(asked[name]) for name in data.names if asked[name] is not None}
     path = _path(folder.path / f"eval-{best}{'+'.join(data.names)}.json", where)

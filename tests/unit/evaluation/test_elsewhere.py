@@ -59,7 +59,8 @@ def test_of_a_folder_without_splits_every_picture_counts(of_colours: Path, tmp_p
     assert main(["eval", str(of_colours), "--data", str(photos)]) == 0
     out = capsys.readouterr().out
     assert "photos/classification/top1" in out and f"wrote {of_colours / 'eval-photos.json'}" in out
-    assert json.loads((of_colours / "eval-photos.json").read_text())["photos/n"] == 21
+    figures = json.loads((of_colours / "eval-photos.json").read_text())
+    assert figures["photos/n"] == 21 and "photos/n_val" not in figures and "perception of photos, all of it" in out
 
 
 def test_a_picture_of_some_classes_is_enough(of_colours: Path, tmp_path: Path) -> None:
