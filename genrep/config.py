@@ -162,7 +162,7 @@ class EvalConfig:
     num_test: int = 2_000
     """Test images per set."""
     num_samples: int = 1_000
-    """Class-conditional samples, equal shares of the classes."""
+    """Class-conditional samples, equal shares of the classes; 0: none are judged, a few are drawn."""
     num_scene_samples: int = 0
     """Samples with the objects of test scenes, where images hold several classes; 0: none."""
     sampler: Sampler = field(default_factory=lambda: Ancestral(num_steps=25))

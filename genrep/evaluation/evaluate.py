@@ -169,6 +169,8 @@ def _measure(work: Evaluation) -> None:
         work.notes.append("samples: not measured, a judge that knows one class alone recognises everything.")
     elif single is None:
         work.notes.append("samples: not measured, no set has one object per image.")
+    elif not work.config.eval.num_samples:
+        work.notes.append("samples: not measured, `eval.num_samples` is 0.")
     else:
         _measure_samples(work, single)
     _draw_unjudged(work, seen)

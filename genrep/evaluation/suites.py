@@ -147,6 +147,7 @@ SUITES = {
             "train.glimpses": "4",
             "objective.posterior": "none",
             "objective.prior_steps": "10",
+            "eval.num_samples": "0",
         },
         arms={
             "joint": {},

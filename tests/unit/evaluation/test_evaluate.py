@@ -105,6 +105,12 @@ def test_generation_alone(make_run: MakeRun) -> None:
     assert "perception: not measured, the run trained none." in json.loads((path / "eval_details.json").read_text())["notes"]
 
 
+def test_samples_are_left_unjudged_where_none_are_asked_for(make_run: MakeRun) -> None:
+    path = make_run(objective=ObjectiveConfig(jobs=("generation",)), eval=replace(config().eval, num_samples=0, num_scene_samples=0))
+    assert {name.rsplit("/", 2)[-2] for name in evaluate(path)} == {"likelihood"} and (path / "samples" / "generated.png").is_file()
+    assert "samples: not measured, `eval.num_samples` is 0." in json.loads((path / "eval_details.json").read_text())["notes"]
+
+
 def test_an_unfinished_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="not a finished run"):
         evaluate(tmp_path)
