@@ -155,7 +155,10 @@ SUITES = {
             "self-trained": {"objective.jobs": "perception", "objective.self_training": "true"},
         },
         claims=tuple(Claim(figure=figure, arm="joint", against=other) for other in ("alone", "self-trained") for figure in _OF_PHOTOS),
-        shown=(*_OF_PHOTOS, "classification/nll", "classification/ece", "robustness/noise_top1", "robustness/noise_ap50", "robustness/noise_miou_foreground"),
+        shown=(
+            *(*_OF_PHOTOS, "classification/nll", "classification/ece"),
+            *(f"robustness/{kind}_{figure}" for kind in ("noise", "corruptions") for figure in ("top1", "ap50", "miou_foreground")),
+        ),
     ),
     "generation": Suite(
         recipe="all-labels",

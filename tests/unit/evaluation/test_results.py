@@ -65,6 +65,14 @@ def test_the_page_says_what_the_runs_say(tmp_path: Path) -> None:
     assert read_json(page / "runs/mine/new-1/run.json")["seconds"] == {"training": 62.0, "evaluation": 5.0}
 
 
+def test_without_samples_no_judge_is_spoken_of(tmp_path: Path) -> None:
+    folder, page = runs(tmp_path / "runs"), tmp_path / "results"
+    for details in folder.rglob("eval_details.json"):
+        write_json(details, {"seconds": {"perception": 2.0}})
+    keep_runs("mine", SUITE, folder, page)
+    assert "Judges" not in write_page(page).read_text()
+
+
 def test_a_papers_ablation_stands_beside_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Row by row, as far as there are runs; an effect agrees only where its interval is off zero and there are seeds enough."""
     published = Published(
