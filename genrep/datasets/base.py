@@ -172,7 +172,7 @@ class ArrayDataset(Dataset):
         """The same set with its classes numbered as in these, of which no image has the others; as it is, if it has one that is not among them."""
         if self.class_names == class_names or not set(self.class_names) <= set(class_names):
             return self
-        to = torch.tensor([class_names.index(name) for name in self.class_names])
+        to = torch.tensor([class_names.index(name) for name in self.class_names], dtype=torch.int64)
         of_label = torch.cat([to, torch.tensor([UNLABELLED])])  # -1, the last, stays
         of_pixel = torch.arange(IGNORE + 1, dtype=torch.uint8)
         if len(class_names) <= MOST_CLASSES:

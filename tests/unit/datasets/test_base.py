@@ -81,6 +81,8 @@ def test_classes_may_be_numbered_in_another_order() -> None:
     sets = of_class_sets("sets", data.class_names, data.pixels[:2], [{0, 2}, {1}], 2)
     assert sets.in_order(other.class_names).classes.tolist() == [[0, 1, 0, 1], [0, 0, 1, 0]] and sets.in_order(other.class_names).label.tolist() == [-1, 2]
     more = ("x", *other.class_names, "y")
+    bare = replace(of_class_sets("bare", (), data.pixels[:2], [None, None], 2), classes=torch.zeros(2, 0, dtype=torch.uint8))
+    assert bare.among(more).label.tolist() == [-1, -1] and bare.among(more).classes.shape == (2, 6)
     wide = data.among(more)
     assert wide.class_names == more and named(wide) == named(data) and data.in_order(more) is data and data.among(more[2:]) is data
     assert sets.among(more).classes.tolist() == [[0, 0, 1, 0, 1, 0], [0, 0, 0, 1, 0, 0]] and data.among(other.class_names).label.equal(other.label)
