@@ -7,7 +7,8 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -140,6 +141,41 @@ def verify_folder(path: Path) -> None:
             raise ValueError(f"{file} is missing, though {MANIFEST} lists it; the folder is refused.")
         if sha256_of(file) != expected:
             raise ValueError(f"{file} is damaged: its sha256 is not the one in {MANIFEST}; the folder is refused.")
+
+
+@contextmanager
+def claimed(path: Path) -> Iterator[int | None]:
+    """Have a place to oneself for as long as the block lasts, without waiting: its handle, or None where someone else has it.
+
+    The place is an empty file, gone afterwards, with a lock of the operating system's, which whoever dies lets go of. A child process that is given the
+    handle holds it, too, and keeps the place if its parent dies. Between machines it is as good as the locks of the file system that they share; where there
+    are none at all, everyone is told that it is theirs.
+    """
+    handle = _locked(path)
+    try:
+        yield handle
+    finally:
+        if handle is not None:
+            path.unlink(missing_ok=True)  # still locked: who has opened it meanwhile finds that it is no longer there, and opens another
+            os.close(handle)
+
+
+def _locked(path: Path) -> int | None:
+    import fcntl
+
+    while True:
+        handle = os.open(path, os.O_CREAT | os.O_RDWR)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(handle)
+            return None
+        except OSError:  # no locks here
+            return handle
+        with suppress(FileNotFoundError):  # whoever had it has just left
+            if os.path.samestat(os.fstat(handle), path.stat()):
+                return handle
+        os.close(handle)
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:

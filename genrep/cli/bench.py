@@ -44,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--arms", metavar="ARM,...", help="of a suite: only these are trained (default: all)")
     parser.add_argument("--data", type=Path, metavar="FOLDER", help="of a suite on a folder of your own, such as `photos`: that folder")
     parser.add_argument("--keep", type=Path, metavar="PAGE", help="of a suite: its finished runs' figures go into PAGE/runs, and all suites' onto PAGE.md")
-    parser.add_argument("--at-once", type=int, default=1, metavar="N", help="runs of a suite at a time, a thread each (default: 1)")
+    parser.add_argument("--at-once", type=int, metavar="N", help="runs of a suite at a time, a thread each (default: one for each GPU, without any one)")
     parser.add_argument("--most", type=int, default=128, metavar="N", help="of `posterior` with RUN: evaluations per class at the most (default: 128)")
     parser.add_argument("--quick", action="store_true", help="within a minute; what that cannot judge says so")
     parser.add_argument("--check", action="store_true", help="exit with 1 where a target is missed")
@@ -59,10 +59,11 @@ def run(args: argparse.Namespace) -> int:
     lookup({**TARGETS, **OWN, EVIDENCE: None}, args.name, "bench")
     run = args.run or Path("runs") / (args.suite if args.name == EVIDENCE else args.name)
     if args.name == EVIDENCE:
-        arms, at_once = tuple(args.arms.split(",")) if args.arms else (), 0 if args.quick else args.at_once
-        figures = _of_suite(args.suite, run, at_once=at_once, arms=arms, data=args.data, page=args.keep)
+        figures = _of_suite(args.suite, run, args)
+    elif args.name in OWN:
+        figures = MEASURES[args.name](args)
     else:
-        figures = MEASURES[args.name](args) if args.name in OWN else _of_run(args.name, run)
+        figures = _of_run(args.name, run)
     is_run = args.name not in OWN or (args.run and (args.run / "model").is_dir())
     folder = args.out or (run if is_run else Path("runs") / "bench")
     folder.mkdir(parents=True, exist_ok=True)
@@ -89,26 +90,29 @@ def _of_run(name: str, run: Path) -> Sequence[Figure]:
     return figures_of(name, read_json(results))
 
 
-def _of_suite(name: str, folder: Path, *, at_once: int, arms: Sequence[str], data: Path | None, page: Path | None) -> Sequence[Figure]:
-    """Figures of a suite whose missing runs, of these arms or of all, are trained first, `at_once` at a time; 0: of the finished ones."""
+def _of_suite(name: str, folder: Path, args: argparse.Namespace) -> Sequence[Figure]:
+    """Figures of a suite whose missing runs, of the arms that are named or of all, are trained first, unless that is to be quick."""
     from genrep.cli.suites import check_runs, train_suite
     from genrep.evaluation.outcome import suite_figures
     from genrep.evaluation.results import keep_runs, write_page
     from genrep.evaluation.suites import SUITES
     from genrep.registry import lookup
 
-    suite = lookup(SUITES, name, "suite")
+    suite, data = lookup(SUITES, name, "suite"), args.data
+    arms = tuple(args.arms.split(",")) if args.arms else ()
     for arm in arms:
         lookup(suite.arms, arm, "arm")
+    if args.at_once is not None and args.at_once < 1:
+        raise ValueError(f"`--at-once` must be at least 1; found {args.at_once}. `--quick` trains nothing.")
     if data and not suite.data:
         raise ValueError(f"--data is of suites on a folder of your own, such as `photos`; `{name}` has its own data. Leave it out.")
     check_runs(suite, folder, data)
-    if at_once:
-        train_suite(suite, folder, at_once=at_once, arms=arms, data=data)
+    if not args.quick:
+        train_suite(suite, folder, at_once=args.at_once, arms=arms, data=data)
     figures = suite_figures(name, suite, folder)
-    if page:
-        keep_runs(name, suite, folder, page)
-        print(f"wrote {write_page(page)}")
+    if args.keep:
+        keep_runs(name, suite, folder, args.keep)
+        print(f"wrote {write_page(args.keep)}")
     return figures
 
 

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM as a polite request: finish the step, save, leave. A second one leaves at once."""
+"""Ctrl-C and SIGTERM as a polite request: finish what is being done, save, leave. A second one leaves at once."""
 
 from __future__ import annotations
 
@@ -9,11 +9,16 @@ from contextlib import contextmanager
 from types import FrameType
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+OF_TRAINING = "finishing the step and saving; once more to leave at once."
 
 
 @contextmanager
-def stop_on_signal() -> Iterator[Callable[[], bool]]:
-    """Gives a function that says whether to stop; the handlers that were there come back at the end."""
+def stop_on_signal(saying: str = OF_TRAINING) -> Iterator[Callable[[], bool]]:
+    """Gives a function that says whether to stop; the handlers that were there come back at the end.
+
+    Args:
+        saying: what is told whoever asks.
+    """
     asked = False
 
     def on_signal(number: int, frame: FrameType | None) -> None:
@@ -21,7 +26,7 @@ def stop_on_signal() -> Iterator[Callable[[], bool]]:
         if asked:
             raise KeyboardInterrupt
         asked = True
-        print("genrep: finishing the step and saving; once more to leave at once.", file=sys.stderr)
+        print(f"genrep: {saying}", file=sys.stderr)
 
     before = {number: signal.signal(number, on_signal) for number in SIGNALS}
     try:

@@ -1,53 +1,135 @@
-"""The runs of a suite, as many at a time as were asked for, each in a process and on a thread of its own."""
+"""The runs of a suite, as many at a time as were asked for, each in a process and on a thread of its own, on as many machines as share the folder."""
 
 from __future__ import annotations
 
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from genrep.evaluation.suite import Suite
 
+POLL_S = 5.0
+"""How often a worker with nothing to do looks whether others have finished, or died, or left it something."""
+ASKED_TO_STOP = "no further run is begun, and those at work end; once more to save and stop them."
 
-def train_suite(suite: Suite, folder: Path, *, at_once: int, arms: Sequence[str] = (), data: Path | None = None) -> None:
+
+def train_suite(suite: Suite, folder: Path, *, at_once: int | None = None, arms: Sequence[str] = (), data: Path | None = None) -> None:
     """Train and measure what is not finished; what a run prints goes to FOLDER/RUN.txt. A stopped suite continues where it was.
 
+    Any number of processes, on any machines, may do so in one folder: none begins a run that another is at, and each ends when all runs have.
+
     Args:
+        at_once: runs at a time, by this process; None: one for each accelerator, without any one.
         arms: only these; none: all.
         data: the folder, of a suite on one's own.
     Raises:
         ValueError: that is missing; a run needs another that is neither finished nor asked for; or a run failed, and the others are finished first.
+        KeyboardInterrupt: asked to stop before all were finished.
     """
+    from genrep.cli.stopping import stop_on_signal
     from genrep.evaluation.suite import finished
 
     if suite.data and data is None:
         raise ValueError(f"this suite trains on a folder of your own; name it with --data. The runs that are kept are of {suite.data}.")
-    recipe = str(data or suite.recipe)
     runs = {name: changes for name, changes in suite.runs(folder, arms).items() if not finished(folder, name)}
     lacking = next((name for name in runs if (first := suite.first(name)) and first not in runs and not finished(folder, first)), None)
     if lacking:
         raise ValueError(f"`{lacking}` needs `{suite.first(lacking)}`, which is not finished in {folder}. Name both of their arms with --arms.")
+    if not runs:
+        return
     folder.mkdir(parents=True, exist_ok=True)
-    codes: dict[str, Future[int]] = {}
-
-    def code(name: str) -> int:
-        first = suite.first(name)
-        if first in codes and codes[first].result():  # begun before, so that no worker waits for one that has none
-            return 1
-        return _run(recipe, runs[name], folder / name)
-
-    with ThreadPoolExecutor(at_once) as pool:
-        for name in runs:
-            codes[name] = pool.submit(code, name)
-    if failed := [name for name in runs if codes[name].result()]:
+    alike, devices = _arithmetic(suite, folder), accelerators()
+    with stop_on_signal(ASKED_TO_STOP) as stop:
+        crew = _Crew(suite, folder, {name: changes | alike for name, changes in runs.items()}, str(data or suite.recipe), stop)
+        crew.work([devices[i % len(devices)] if devices else None for i in range(at_once or max(1, len(devices)))])
+    if crew.failed:
         raise ValueError(
-            f"{len(failed)} of {len(runs)} runs failed: {', '.join(failed)}; {folder / f'{failed[0]}.txt'} says why. The same command tries again."
+            f"{len(crew.failed)} of {len(runs)} runs failed: {', '.join(crew.failed)}; {folder / f'{crew.failed[0]}.txt'} says why. "
+            "The same command tries again."
         )
+    if crew.left:
+        raise KeyboardInterrupt
+
+
+class _Crew:
+    """Workers that share the runs of a folder, with one another and with the crews of other processes.
+
+    Args:
+        runs: by name, with their overrides; of `recipe`.
+        stop: whether to begin no further run.
+    """
+
+    def __init__(self, suite: Suite, folder: Path, runs: Mapping[str, dict[str, str]], recipe: str, stop: Callable[[], bool]) -> None:
+        self._suite, self._folder, self._runs, self._recipe, self._stop = suite, folder, runs, recipe, stop
+        self._at_work: dict[str, subprocess.Popen[bytes]] = {}
+        self._codes: dict[str, int] = {}
+
+    @property
+    def left(self) -> list[str]:
+        """Runs that are not finished, and that this crew has not tried."""
+        from genrep.evaluation.suite import finished
+
+        return [name for name in self._runs if name not in self._codes and not finished(self._folder, name)]
+
+    @property
+    def failed(self) -> list[str]:
+        return [name for name in self._runs if self._codes.get(name)]
+
+    def work(self, devices: Sequence[str | None]) -> None:
+        """Until nothing is left, or everyone was told to stop; a worker for each device."""
+        with ThreadPoolExecutor(len(devices)) as pool:
+            try:
+                for worker in [pool.submit(self._work, device) for device in devices]:
+                    worker.result()
+            except KeyboardInterrupt:  # told twice
+                for process in list(self._at_work.values()):
+                    process.terminate()
+
+    def _work(self, device: str | None) -> None:
+        while not self._stop() and (left := self.left):
+            if not any(self._did(name, device) for name in left):
+                time.sleep(POLL_S)
+
+    def _did(self, name: str, device: str | None) -> bool:
+        """Train and measure a run, unless another is at it, or what it needs is not there yet."""
+        from genrep.evaluation.suite import finished
+        from genrep.storage import claimed
+
+        first = self._suite.first(name)
+        if first in self.failed:
+            self._codes[name] = 1
+            return True
+        if first and not finished(self._folder, first):
+            return False
+        with claimed(self._folder / f".{name}.lock") as place:
+            if place is None or name not in self.left:
+                return False
+            code = self._run(name, device, place)
+            if not self._stop():
+                self._codes[name] = code
+        return True
+
+    def _run(self, name: str, device: str | None, place: int) -> int:
+        """Exit code of training and measuring one run."""
+        run = self._folder / name
+        overrides = [word for field, value in self._runs[name].items() for word in (f"--{field}", value)]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"} | ({} if device is None else {"CUDA_VISIBLE_DEVICES": device})
+        with run.with_suffix(".txt").open("a") as log:
+            for command in (["train", self._recipe, "--out", str(run), *overrides], ["eval", str(run)]):
+                print(f"{name}: genrep {command[0]}", flush=True)
+                process = _genrep(command, log.fileno(), environment, place)
+                self._at_work[name] = process
+                code = process.wait()
+                del self._at_work[name]
+                if code or self._stop():
+                    return code
+        return 0
 
 
 def check_runs(suite: Suite, folder: Path, data: Path | None = None) -> None:
@@ -83,18 +165,29 @@ def _as_far_as_asked(found: Any, wanted: Any) -> Any:
     return wanted if wanted in (None, [], ()) else found
 
 
-def _run(recipe: str, changes: dict[str, str], run: Path) -> int:
-    """Exit code of training and measuring one run."""
-    overrides = [word for name, value in changes.items() for word in (f"--{name}", value)]
-    with run.with_suffix(".txt").open("a") as log:
-        for command in (["train", recipe, "--out", str(run), *overrides], ["eval", str(run)]):
-            print(f"{run.name}: genrep {command[0]}", flush=True)
-            code = _genrep(command, log.fileno())
-            if code:
-                return code
-    return 0
+def accelerators() -> list[str]:
+    """What each of a machine's accelerators that may be used is called in `CUDA_VISIBLE_DEVICES`."""
+    import torch
+
+    num = torch.cuda.device_count()
+    named = [each for each in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if each]
+    return (named or [str(i) for i in range(num)])[:num]
 
 
-def _genrep(arguments: Sequence[str], log: int) -> int:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.run([sys.executable, "-m", "genrep", *arguments], stdout=log, stderr=subprocess.STDOUT, env=environment, check=False).returncode
+def _arithmetic(suite: Suite, folder: Path) -> dict[str, str]:
+    """`train.bf16` of the runs that are there, or what suits this machine: what is compared is computed alike, whichever machine is quicker at what."""
+    from genrep.training import RunFolder, computes_in_bf16
+    from genrep.training.runtime import default_device
+
+    begun = [config["train"]["bf16"] for name in suite.runs(folder) if (config := RunFolder(folder / name).begun())]
+    found = set(begun) or {computes_in_bf16(default_device())}
+    if len(found) > 1:
+        print(f"of the runs in {folder} {sum(begun)} are in bfloat16 and {len(begun) - sum(begun)} in float32: what is compared is not computed alike")
+        return {}
+    return {"train.bf16": str(found.pop()).lower()}
+
+
+def _genrep(arguments: Sequence[str], log: int, environment: Mapping[str, str], place: int) -> subprocess.Popen[bytes]:
+    """A process of its own, which keeps the run's place, and which Ctrl-C does not reach."""
+    command = [sys.executable, "-m", "genrep", *arguments]
+    return subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=environment, pass_fds=(place,), start_new_session=True)

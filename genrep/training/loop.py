@@ -28,7 +28,7 @@ from genrep.training.micro_batches import MicroBatches
 from genrep.training.optimization import lr_at, make_optimizers, make_teacher, state_of, take_step, update_teacher
 from genrep.training.prior import learn_prior
 from genrep.training.probe import Probe
-from genrep.training.records import Records, Row, Screen, Silent, loss_columns, open_run, peak_memory_gb, write_log
+from genrep.training.records import Records, Row, Screen, Silent, alone_in, loss_columns, open_run, peak_memory_gb, write_log
 from genrep.training.run_folder import RunFolder
 from genrep.training.runtime import Interrupted, check_processes, check_steps, decided, default_device, side_by_side, where
 from genrep.training.step_losses import Drawn, StepLosses, Terms, autocast
@@ -60,7 +60,7 @@ def train(
     Returns:
         the run folder; `out/model` holds the finished model.
     Raises:
-        ValueError: the folder belongs to another configuration, or the data cannot be had.
+        ValueError: the folder belongs to another configuration, another process trains in it, or the data cannot be had.
         Interrupted: asked to stop.
         FloatingPointError: a loss or gradient is not finite; the last checkpoint is untouched.
     """
@@ -71,8 +71,8 @@ def train(
             open_run(run, decided(filled(config, RunData(config).training()), run, device), command=command, device=device)
             return run.path
         data = RunData(config, allow_network=allow_network)
-        session = Session(data, run, command=command, screen=progress or Silent(), look=look)
-        session.run_to_end(stop or (lambda: False))
+        with alone_in(run):
+            Session(data, run, command=command, screen=progress or Silent(), look=look).run_to_end(stop or (lambda: False))
     return run.path
 
 

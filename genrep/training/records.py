@@ -8,7 +8,8 @@ import json
 import os
 import platform
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -17,7 +18,7 @@ import torch
 from genrep.config import Config
 from genrep.overrides import from_dict, to_dict
 from genrep.processes import is_first, meet, world
-from genrep.storage import write_json, write_text
+from genrep.storage import claimed, write_json, write_text
 from genrep.training.run_folder import RunFolder
 
 COLUMNS = (
@@ -173,6 +174,30 @@ def commit(git: Path) -> str | None:
     return next((line.split()[0] for line in lines if line.endswith(f" {ref}")), None)
 
 
+@contextmanager
+def alone_in(run: RunFolder) -> Iterator[None]:
+    """Let no other process train in the folder meanwhile; of several that train together, the first sees to it. Without a run in it the folder is gone
+    afterwards, if it was not there before.
+
+    Raises:
+        ValueError: another process does already.
+    """
+    if not is_first():
+        yield
+        return
+    new = not run.path.exists()
+    run.path.mkdir(parents=True, exist_ok=True)
+    try:
+        with claimed(run.lock) as mine:
+            if mine is None:
+                raise ValueError(f"{run.path} is being trained by another process; nothing was written. Wait for its end, or name another folder with --out.")
+            yield
+    finally:
+        if new:
+            with suppress(OSError):  # not empty
+                run.path.rmdir()
+
+
 def open_run(run: RunFolder, config: Config, *, command: str, device: torch.device) -> None:
     """Make the folder, or check that it belongs to this configuration; of several processes, the first does while the others wait.
 
@@ -199,7 +224,7 @@ def _open(run: RunFolder, config: Config, command: str, device: torch.device) ->
         for left in run.checkpoints.glob(".step_*"):  # by a process that was killed while it wrote
             shutil.rmtree(left, ignore_errors=True)
         return
-    if run.path.is_dir() and any(run.path.iterdir()):
+    if run.path.is_dir() and any(found != run.lock for found in run.path.iterdir()):
         raise ValueError(f"{run.path} exists and is not a run folder; nothing was written. Name another folder with --out.")
     run.path.mkdir(parents=True, exist_ok=True)
     write_json(run.config, wanted)

@@ -73,6 +73,11 @@ class RunFolder:
     def log(self) -> Path:
         return self.path / "log.txt"
 
+    @property
+    def lock(self) -> Path:
+        """There while a process trains."""
+        return self.path / ".lock"
+
     def begun(self) -> dict[str, Any] | None:
         """The plain configuration that a run has begun with here; None where none has.
 

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 import signal
+import subprocess
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,7 +15,7 @@ import pytest
 import torch
 
 from genrep import storage
-from genrep.storage import MANIFEST, load_tensors, read_json, save_tensors, sha256_of, verify_folder, write_folder, write_json, write_text
+from genrep.storage import MANIFEST, claimed, load_tensors, read_json, save_tensors, sha256_of, verify_folder, write_folder, write_json, write_text
 
 
 def filled_with(text: str) -> Callable[[Path], None]:
@@ -50,6 +54,66 @@ def test_a_failure_half_way_leaves_the_old_folder(tmp_path: Path, error: type[Ba
         with pytest.raises(error):
             write_folder(tmp_path / name, fail)
     assert content(tmp_path / "folder") == "one" and [p.name for p in tmp_path.iterdir()] == ["folder"]
+
+
+def test_a_place_is_one_s_alone_until_one_leaves(tmp_path: Path) -> None:
+    with claimed(tmp_path / "place") as mine, claimed(tmp_path / "place") as theirs, claimed(tmp_path / "other") as other:
+        assert mine is not None and theirs is None and other is not None
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(KeyError), claimed(tmp_path / "place"):
+        raise KeyError
+    with claimed(tmp_path / "place") as mine:
+        assert mine is not None
+
+
+@pytest.mark.parametrize("kept", [False, True])
+def test_whoever_is_killed_leaves_its_place_but_not_to_others_while_its_child_has_it(tmp_path: Path, kept: bool) -> None:
+    said, saying = os.pipe()
+    child = os.fork()
+    if child == 0:
+        with claimed(tmp_path / "place") as mine:
+            assert mine is not None
+            sleeper = subprocess.Popen(["sleep", "60"], pass_fds=(mine,) * kept)
+            os.write(saying, f"{sleeper.pid}\n".encode())
+            sleeper.wait()
+    grandchild = int(os.read(said, 100))
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    with claimed(tmp_path / "place") as mine:
+        assert (mine is None) == kept
+    os.kill(grandchild, signal.SIGKILL)
+    for _ in range(1_000):  # until it is gone
+        with claimed(tmp_path / "place") as mine:
+            if mine is not None:
+                return
+        time.sleep(0.01)
+    pytest.fail("nobody has the place, and yet it is not free")
+
+
+def test_a_place_that_was_left_between_looking_and_locking_is_no_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who opens the file just before its owner deletes it has a file that nobody else will ever find."""
+    place, lock = tmp_path / "place", fcntl.flock
+    opened = []
+
+    def late(handle: int, how: int) -> None:
+        if not opened:
+            place.unlink()
+        opened.append(handle)
+        lock(handle, how)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    with claimed(place) as mine:
+        assert len(opened) == 2 and mine is not None and os.path.samestat(os.fstat(mine), place.stat())
+
+
+def test_where_there_are_no_locks_a_place_is_everyone_s(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(handle: int, how: int) -> None:
+        raise OSError(errno.ENOLCK, "no locks available")
+
+    monkeypatch.setattr(fcntl, "flock", refused)
+    with claimed(tmp_path / "place") as mine, claimed(tmp_path / "place") as theirs:
+        assert mine is not None and theirs is not None
+    assert not list(tmp_path.iterdir())
 
 
 def _killed_at(instant: int, work: Callable[[], None]) -> bool:

@@ -220,6 +220,33 @@ def test_a_run_of_another_configuration_is_refused_by_its_first_difference(whole
         assert sorted((p, p.stat().st_mtime_ns) for p in run.rglob("*")) == before
 
 
+def test_two_do_not_train_one_run(whole: Path, tmp_path: Path) -> None:
+    """The second, begun at the first one's fourth step, is refused; the first does not notice, and leaves nothing behind."""
+    run, refused = tmp_path / "run", []
+
+    def begin_again() -> bool:
+        if len(rows(run)) == 4 and not refused:
+            with pytest.raises(
+                ValueError, match=r"is being trained by another process; nothing was written\. Wait for its end, or name another folder"
+            ) as error:
+                train(config(), run)
+            refused.append(error)
+        return False
+
+    train(config(), run, stop=begin_again)
+    assert refused and rows(run) == rows(whole) and not RunFolder(run).lock.exists()
+    assert_same_model_tensors(run, whole)
+
+
+def test_what_does_not_begin_leaves_no_folder(tmp_path: Path) -> None:
+    nowhere = replace(config(), train=replace(config().train, init=str(tmp_path / "nowhere")))
+    (tmp_path / "mine").mkdir()
+    for name in ("new", "mine"):
+        with pytest.raises(ValueError, match="nowhere"):
+            train(nowhere, tmp_path / name)
+    assert [path.name for path in tmp_path.iterdir()] == ["mine"]
+
+
 @pytest.mark.parametrize("bf16", [None, True])
 @pytest.mark.parametrize("content", ['{"model_type": "resnet"}', '{"train": {"bf16": null}}', '{"train": []}', "[]", "3"])
 def test_a_folder_with_a_config_of_something_else_is_refused(content: str, bf16: bool | None, tmp_path: Path) -> None:
