@@ -114,6 +114,9 @@ class TrainConfig:
     """w_g, of generation's."""
     aligned_set: Annotated[str, OneOf(("trunk", "blocks", "attention"), "aligned set")] = "trunk"
     """Which of the parameters that both losses reach are aligned: all of the trunk, its blocks, or the attention in them."""
+    by_task: bool = False
+    """Align perception's gradients task by task, each a loss of its own with `perception_weight` beside generation's, and among themselves in stage 1;
+    otherwise their sum. Every task takes a pass of the trunk."""
     guard: bool = False
     """Where the aligned direction would raise one of the losses, to first order: take UPGrad's, which raises none."""
     probe_every: int = 0
@@ -149,10 +152,11 @@ class TrainConfig:
             if getattr(self, name) < 0:
                 raise ValueError(f"`{name}` must be at least 0; found {getattr(self, name)}. 0 switches glimpses off.")
 
-    def weights(self, jobs: Sequence[str]) -> dict[str, float]:
-        """w of the jobs that are trained together; 1 of one alone."""
+    def weights(self, losses: Sequence[str]) -> dict[str, float]:
+        """w of the losses that are aligned with each other (`Config.losses`); 1 where they are of one job."""
+        jobs = ["generation" if loss == "generation" else "perception" for loss in losses]
         given = {"perception": self.perception_weight, "generation": self.generation_weight}
-        return {job: given[job] if len(jobs) > 1 else 1.0 for job in jobs}
+        return {loss: given[job] if len(set(jobs)) > 1 else 1.0 for loss, job in zip(losses, jobs, strict=True)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -202,8 +206,15 @@ class Config:
     eval: EvalConfig = EvalConfig()
 
     def __post_init__(self) -> None:
-        if isinstance(self.aligner, GenRepRule) and (self.aligner.only or 0) >= len(JOBS):
-            raise ValueError(f"`aligner.only` must be 0 ({JOBS[0]}) or 1 ({JOBS[1]}), or none; found {self.aligner.only}.")
+        losses = self.losses(JOBS)
+        if isinstance(self.aligner, GenRepRule) and (self.aligner.only or 0) >= len(losses):
+            known = ", ".join(f"{i} ({loss})" for i, loss in enumerate(losses))
+            raise ValueError(f"`aligner.only` must be one of {known}, or none; found {self.aligner.only}.")
+
+    def losses(self, jobs: Sequence[str]) -> tuple[str, ...]:
+        """What is aligned where these jobs are trained, in the order of the Gramian: the loss of each, or perception's task by task."""
+        of_perception = self.model.tasks if self.train.by_task else ("perception",)
+        return tuple(loss for job in jobs for loss in (of_perception if job == "perception" else (job,)))
 
     @property
     def steps(self) -> tuple[int, int]:

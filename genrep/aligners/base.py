@@ -66,10 +66,14 @@ def rooted(gram: Float[Tensor, "l l"]) -> Float[Tensor, "l l"]:
     return values.clamp(min=0).sqrt()[:, None] * vectors.T
 
 
-def share_kept(coefficients: Float[Tensor, "l l"], gram: Float[Tensor, "l l"]) -> Float[Tensor, "l l"]:
+def share_kept(coefficients: Float[Tensor, "l l"], gram: Float[Tensor, "l l"], sums: Float[Tensor, "s l"] | None = None) -> Float[Tensor, "s s"]:
     """What an aligner left of the part of gradient i that is parallel to gradient j: <g'_i, g_j> / (C_ii <g_i, g_j>).
 
     1: untouched, 0: removed, below 0: reversed; 1 where they are orthogonal, as there was nothing to keep, and where C_ii is 0.
+
+    Args:
+        sums: sums of gradients that this is asked of; None: of each by itself.
     """
-    own = coefficients.diagonal()[:, None] * gram
-    return (coefficients @ gram / own).where(own != 0, 1.0)
+    sums = torch.eye(len(gram)).to(gram) if sums is None else sums
+    own = sums @ (coefficients.diagonal()[:, None] * gram) @ sums.T
+    return (sums @ coefficients @ gram @ sums.T / own).where(own != 0, 1.0)

@@ -11,8 +11,8 @@ from genrep.config import Config
 from genrep.datasets import ArrayDataset
 from genrep.evaluation.figures import Figure
 from genrep.evaluation.timing import ENOUGH_ROUNDS, Progress, cpu_seconds, of_rounds, silent
+from genrep.losses import generation_losses, glimpse_loss, perception_losses
 from genrep.model import GenRep
-from genrep.objective import generation_losses, glimpse_loss, perception_losses
 from genrep.posteriors import DenoisingGap
 from genrep.posteriors.base import one_by_one
 from genrep.posteriors.calibration import Calibration

@@ -20,7 +20,7 @@ from genrep.evaluation.kept import DETAILS
 from genrep.evaluation.robustness import TITLES
 from genrep.storage import read_json, write_text
 from genrep.training import RunFolder
-from genrep.training.step_report import PART_COLUMN
+from genrep.training.step_report import PAIR_COLUMN, PART_COLUMN
 
 Details = Mapping[str, Any]
 
@@ -263,9 +263,10 @@ def _metrics(path: Path) -> list[dict[str, float]]:
 
 
 def _parts(rows: Sequence[Mapping[str, float]]) -> dict[str, tuple[str, tuple[float, float]]]:
-    """The columns with the cosine in each part of the trunk."""
-    columns = dict.fromkeys(key for row in rows for key in row if key.startswith(PART_COLUMN))
-    return {key: (f"cosine in {key.removeprefix(PART_COLUMN).replace('_', ' ')}", (-1.0, 1.0)) for key in columns}
+    """The columns with the cosine in each part of the trunk, and of each two losses."""
+    columns = dict.fromkeys(key for row in rows for key in row)
+    found = [(key, f"cosine {word} {key.removeprefix(kind)}") for kind, word in ((PART_COLUMN, "in"), (PAIR_COLUMN, "of")) for key in columns if kind in key]
+    return {key: (title.replace("_", " ").replace("-", " and "), (-1.0, 1.0)) for key, title in found}
 
 
 def _curves(rows: Sequence[Mapping[str, float]], wanted: Mapping[str, tuple[str, tuple[float, float] | None]]) -> list[Chart]:

@@ -121,26 +121,26 @@ class Session:
         return 1 if self.progress.step < self.steps1 else 2
 
     @property
-    def jobs(self) -> tuple[str, ...]:
+    def losses(self) -> tuple[str, ...]:
         """What the current stage trains, in the order of the Gramian."""
-        return ("perception",) if self.stage == 1 else self.config.objective.in_order
+        return self.config.losses(("perception",) if self.stage == 1 else self.config.objective.in_order)
 
     @property
     def glimpses(self) -> int:
         """Glimpsed images per step of the current stage."""
         train = self.config.train
-        return 0 if "perception" not in self.jobs else train.stage1_glimpses if self.stage == 1 else train.glimpses
+        return 0 if self.losses == ("generation",) else train.stage1_glimpses if self.stage == 1 else train.glimpses
 
     @property
     def threads(self) -> int:
         """How many graphs compute at once: an accelerator is busy with one, processes must speak in one order, and micro-batches are there to save memory."""
-        train, graphs = self.config.train, (1 if self.one_pass else len(self.jobs)) + (self.glimpses > 0)
+        train, graphs = self.config.train, (1 if self.one_pass else len(self.losses)) + (self.glimpses > 0)
         return 1 if self.device.type != "cpu" or together() or train.micro_batches > 1 else min(train.side_by_side, graphs)
 
     @property
     def one_pass(self) -> bool:
         """Whether the losses of the current stage share a pass of the trunk."""
-        return self.config.train.one_pass and len(self.jobs) > 1
+        return self.config.train.one_pass and len(self.losses) > 1
 
     def _enter_stage(self) -> None:
         """Fresh optimizers and a joint gradient for the stage that the next step belongs to."""
@@ -149,12 +149,12 @@ class Session:
         self.joint = JointGradient(
             self.model,
             self.config.aligner,
-            weights=train.weights(self.jobs),
+            weights=train.weights(self.losses),
             aligned=lookup(ALIGNED_SETS, train.aligned_set, "aligned set"),
             side_by_side=self.threads,
             clip_norm=train.clip_norm,
             guard=train.guard,
-            sharded=train.sharded and len(self.jobs) > 1,
+            sharded=train.sharded and len(self.losses) > 1,
         )
 
     def _restore(self) -> None:

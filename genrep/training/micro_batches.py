@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import partial
+from itertools import chain
 from typing import ParamSpec, TypeVar
 
 import torch
@@ -45,17 +46,19 @@ class MicroBatches:
 
     def together(self) -> tuple[dict[str, list[Loss[GenRep]]], list[Losses[GenRep]]]:
         """What each loss has for itself, and what all of them do in one pass of the trunk."""
-        return {job: self._glimpses(job) for job in self._whole.jobs}, [self._told("perception", losses.all) for losses in self._each]
+        return {job: self._glimpses(job) for job in self._whole.jobs}, [self._told(self._whole.jobs, losses.all) for losses in self._each]
 
     def count(self) -> None:
-        """What the means of all parts, in all processes, divide by."""
-        if len(self._each) == 1 or "perception" not in self._whole.jobs:
+        """What the means of all parts, in all processes, divide by; and what is taught, before several ask at once."""
+        perceiving = [job for job in self._whole.jobs if job != "generation"]
+        if perceiving and (len(self._each) > 1 or len(perceiving) > 1):
+            self._whole.lessons()
+        if len(self._each) == 1:
             return
-        self._whole.lessons()
         with torch.no_grad():
-            self._sums = {"perception": self._added_up([losses.separate()["perception"] for losses in self._each])}
-            if self._whole.seen:
-                self._sums["glimpses"] = self._added_up([losses.glimpsed for losses in self._each])
+            self._sums = {job: self._added_up([losses.separate()[job] for losses in self._each]) for job in perceiving}
+            for job in self._whole.glimpsing:
+                self._sums[f"{job}, glimpsed"] = self._added_up([partial(losses.glimpsed, job) for losses in self._each])
 
     @contextmanager
     def measuring(self) -> Iterator[None]:
@@ -72,10 +75,10 @@ class MicroBatches:
         return {name: torch.stack([losses.terms[name] for losses in self._each]).sum(0) for name in self._each[0].terms}
 
     def _of(self, job: str) -> list[Loss[GenRep]]:
-        return [self._told(job, losses.separate()[job]) for losses in self._each]
+        return [self._told([job], losses.separate()[job]) for losses in self._each]
 
     def _glimpses(self, job: str) -> list[Loss[GenRep]]:
-        return [self._told("glimpses", losses.glimpsed) for losses in self._each if losses.seen and job == "perception"]
+        return [self._told([f"{job}, glimpsed"], partial(losses.glimpsed, job)) for losses in self._each if job in losses.glimpsing]
 
     def _added_up(self, parts: Sequence[Loss[GenRep]]) -> list[Tensor]:
         """What the parts count, in the order in which each of them does."""
@@ -87,13 +90,13 @@ class MicroBatches:
             counted.append(found)
         return [total(torch.stack(each).sum(0)) for each in zip(*counted, strict=True)]
 
-    def _told(self, kind: str, part: Callable[P, Found]) -> Callable[P, Found]:
-        """A part that is told the sums, where it would have counted."""
+    def _told(self, whose: Sequence[str], part: Callable[P, Found]) -> Callable[P, Found]:
+        """A part of some losses that is told the sums, where it would have counted."""
         if len(self._each) == 1:
             return part
 
         def told(*args: P.args, **options: P.kwargs) -> Found:
-            sums = iter(self._sums.get(kind, ()))
+            sums = chain.from_iterable(self._sums.get(job, ()) for job in whose)
             with counted_by(lambda _: next(sums)):
                 return part(*args, **options)
 
@@ -109,7 +112,7 @@ def _some(whole: StepLosses, i: int, num: int) -> StepLosses:
     """The losses on one of `num` parts of their images; parts differ by one image at the most."""
     rows, glimpsed = (slice(size * i // num, size * (i + 1) // num) for size in (len(whole.drawn.batch), len(whole.seen.batch) if whole.seen else 0))
     seen = whole.seen and whole.seen.rows(glimpsed)
-    return replace(whole, drawn=whole.drawn.rows(rows), seen=seen, teach=partial(_taught, whole, rows), terms={})
+    return replace(whole, drawn=whole.drawn.rows(rows), seen=seen, teach=partial(_taught, whole, rows), found={})
 
 
 def _taught(whole: StepLosses, rows: slice) -> Lessons | None:

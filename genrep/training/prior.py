@@ -10,8 +10,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from genrep.denoiser import draw_times, pool
+from genrep.losses import conditions
 from genrep.modulators.prior import SemanticPrior
-from genrep.objective import conditions
 from genrep.processes import gathered
 from genrep.randomness import SampleGenerator
 from genrep.training.confidence import as_in_training

@@ -10,16 +10,19 @@ import platform
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from itertools import combinations
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import torch
 
 from genrep.config import Config
+from genrep.objective import JOBS
 from genrep.overrides import from_dict, to_dict
 from genrep.processes import is_first, meet, world
 from genrep.storage import claimed, write_json, write_text
 from genrep.training.run_folder import RunFolder
+from genrep.training.step_report import pair_column
 
 COLUMNS = (
     "step",
@@ -140,8 +143,10 @@ def _whole_lines(path: Path) -> list[str]:
 
 def loss_columns(config: Config) -> list[str]:
     """What a configuration's losses add to `COLUMNS`."""
-    glimpses = ("glimpses",) if config.train.glimpses or config.train.stage1_glimpses else ()
-    return [f"loss/{name}" for name in (*config.model.tasks, *glimpses)]
+    glimpses, aligned = ("glimpses",) if config.train.glimpses or config.train.stage1_glimpses else (), config.losses(JOBS)
+    pairs = [pair_column(*pair) for pair in combinations(aligned, 2)] if len(aligned) > 2 else []
+    changes = [f"align/{kind}_{name}" for name in aligned for kind in ("predicted", "actual")]
+    return [*(f"loss/{name}" for name in (*config.model.tasks, *glimpses)), *pairs, *changes]
 
 
 def environment(device: torch.device) -> dict[str, Any]:

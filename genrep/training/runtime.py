@@ -113,7 +113,7 @@ def check_processes(config: Config) -> None:
     Raises:
         ValueError: it has not, or there is not; the field is named.
     """
-    if config.train.sharded and len(config.objective.jobs) < 2:
+    if config.train.sharded and len(config.losses(config.objective.in_order)) < 2:
         (job,) = config.objective.jobs
         raise ValueError(f"`train.sharded` shards what two losses are aligned in; `objective.jobs` is {job} alone. Set `train.sharded` false, or train both.")
     kinds = ("batch_size", "glimpses") if "perception" in config.objective.jobs else ("batch_size",)

@@ -87,14 +87,15 @@ def test_three_processes_are_taught_like_one_even_if_one_takes_over(tmp_path: Pa
 def probed(folder: Path) -> None:
     in_toy_world()
     vars(loop)["GenRep"] = lambda model: GenRep(model).double()
-    train(exact(log_every=1, probe_every=1, sharded=True), folder)
+    train(exact(log_every=1, probe_every=1, sharded=True, by_task=True), folder)
 
 
-def test_what_gradients_predict_is_counted_once(tmp_path: Path) -> None:
+def test_what_gradients_predict_is_counted_once_of_every_loss(tmp_path: Path) -> None:
     """Also of weights that one loss alone reaches, whose gradients are on their way to the other processes while the next loss is computed."""
     for num in (1, 2):
         start(num, probed, tmp_path / str(num))
-    for job in ("perception", "generation"):
+    assert difference(weights(tmp_path / "1"), weights(tmp_path / "2")) < 1e-9
+    for job in ("classification", "detection", "segmentation", "generation"):
         one, two = ([float(row[f"align/predicted_{job}"] or 0) for row in rows(tmp_path / str(num))] for num in (1, 2))
         assert any(one) and two == pytest.approx(one, rel=1e-5)
 

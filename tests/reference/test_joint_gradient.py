@@ -12,8 +12,9 @@ from small_models import normal, small_model
 from torch import Tensor, nn
 
 from genrep.aligners import Aligner, GenRepRule, WeightedSum
+from genrep.losses import representation_alignment
 from genrep.model import GenRep
-from genrep.objective import JOBS, representation_alignment
+from genrep.objective import JOBS
 from genrep.parametrization import u_error
 from genrep.training.joint_step import ALIGNED_SETS, JointGradient, gramian
 from genrep.training.step_report import part_of, parts_of

@@ -13,8 +13,9 @@ from torch import Tensor, nn
 
 from genrep.aligners import GenRepRule
 from genrep.backbones import Asking, Backbone, Pass, answer
+from genrep.losses import generation_losses, glimpse_loss, perception_losses
 from genrep.model import GenRep
-from genrep.objective import JOBS, ObjectiveConfig, generation_losses, glimpse_loss, perception_losses
+from genrep.objective import JOBS, ObjectiveConfig
 from genrep.randomness import SampleGenerator
 from genrep.training.graphs import twin
 from genrep.training.joint_step import ALIGNED_SETS, JointGradient

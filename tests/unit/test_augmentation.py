@@ -13,7 +13,8 @@ from torchvision.transforms.v2.functional import adjust_brightness, adjust_contr
 from genrep.augmentation import EDGE_PX, LEAST_LEFT, Augmentation, _coloured, _moved, _Place
 from genrep.boxes import to_xyxy_px
 from genrep.datasets.base import boxes_of
-from genrep.objective import ObjectiveConfig, perception_losses
+from genrep.losses import perception_losses
+from genrep.objective import ObjectiveConfig
 from genrep.randomness import SampleGenerator
 from genrep.types import UNLABELLED, Batch
 

@@ -22,7 +22,7 @@ MODULES = [".".join(p.relative_to(ROOT).with_suffix("").parts).removesuffix(".__
 
 FOUNDATIONS = ("types", "registry", "randomness", "processes", "schedules", "parametrization", "boxes", "storage", "layers")
 SWAP_FOLDERS = ("backbones", "codecs", "metrics", "tasks", "modulators", "posteriors", "aligners", "samplers", "datasets")
-ASSEMBLY = ("model_config", "denoiser", "drawing", "generative", "model", "model_folder", "synthesis", "augmentation", "lessons", "objective")
+ASSEMBLY = ("model_config", "denoiser", "drawing", "generative", "model", "model_folder", "synthesis", "augmentation", "lessons", "objective", "losses")
 LAYERS = (*FOUNDATIONS, *SWAP_FOLDERS, "overrides", *ASSEMBLY, "config", "training", "evaluation", "recipes", "cli")
 """Imports point from the end of this list to its beginning."""
 LATE = {("model", "model_folder")}

@@ -14,8 +14,9 @@ from torch import Tensor, nn
 from torchvision.ops import box_iou
 
 from genrep.boxes import to_xyxy_px
+from genrep.losses import glimpse_loss
 from genrep.model import GenRep
-from genrep.objective import ObjectiveConfig, glimpse_loss
+from genrep.objective import ObjectiveConfig
 from genrep.tasks import TASKS, Classification, Detection, ObjectTargets, Segmentation, run_tasks
 from genrep.tasks.base import Fuse, mean_where, shortlist_kl
 from genrep.tasks.regions import RegionOutput

@@ -56,7 +56,7 @@ def test_ends_of_ranges_and_what_else_is_refused() -> None:
         with pytest.raises(ValueError, match=re.escape(found)):
             ObjectiveConfig(**fields)  # type: ignore[arg-type]
     Config(aligner=GenRepRule(only=1))
-    with pytest.raises(ValueError, match=r"`aligner.only` must be 0 \(perception\) or 1 \(generation\), or none; found 2"):
+    with pytest.raises(ValueError, match=r"`aligner.only` must be one of 0 \(perception\), 1 \(generation\), or none; found 2"):
         Config(aligner=GenRepRule(only=2))
     for name in ("stage1_batch_size", "batch_size"):
         with pytest.raises(ValueError, match=f"`{name}` must be at least 1; found 0"):

@@ -14,15 +14,9 @@ from torch import Tensor
 from genrep.augmentation import Augmentation
 from genrep.denoiser import T_MAX, T_MIN, draw_times, pool
 from genrep.lessons import Lessons, Located
+from genrep.losses import generation_losses, glimpse_loss, perception_losses, representation_alignment, variational_term
 from genrep.model import GenRep
-from genrep.objective import (
-    ObjectiveConfig,
-    generation_losses,
-    glimpse_loss,
-    perception_losses,
-    representation_alignment,
-    variational_term,
-)
+from genrep.objective import ObjectiveConfig
 from genrep.parametrization import reverse_kernel
 from genrep.randomness import SampleGenerator
 from genrep.schedules import SCHEDULES, Schedule

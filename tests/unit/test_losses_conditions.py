@@ -9,8 +9,9 @@ import torch
 from rectangles import rectangles
 from small_models import small_model
 
+from genrep.losses import conditions
 from genrep.model import GenRep
-from genrep.objective import ObjectiveConfig, conditions
+from genrep.objective import ObjectiveConfig
 from genrep.types import Features, Seen
 
 
