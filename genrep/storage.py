@@ -164,7 +164,7 @@ def _locked(path: Path) -> int | None:
     import fcntl
 
     while True:
-        handle = os.open(path, os.O_CREAT | os.O_RDWR)
+        handle = os.open(path, os.O_CREAT | os.O_RDWR, 0o666)
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -53,6 +53,21 @@ _OF_BOTH_JOBS = (
 )
 
 _OF_PHOTOS = ("classification/top1", "detection/ap", "segmentation/miou_foreground")
+_ETH80 = "ETH-80 (B. Leibe, B. Schiele, CVPR 2003), reduced: 1,968 photos of 96 x 96 px, objects 1 to 6 of 8 classes, and 656 of objects 7 and 8"
+_FEW_PHOTOS = {
+    "data.labelled_fraction": "0.1",
+    "train.stage1_images": "800",
+    "train.stage2_images": "3200",
+    "train.stage1_glimpses": "8",
+    "train.glimpses": "4",
+    "objective.posterior": "none",
+    "objective.prior_steps": "10",
+    "eval.num_samples": "0",
+}
+_SHOWN_OF_PHOTOS = (
+    *(*_OF_PHOTOS, "classification/nll", "classification/ece"),
+    *(f"robustness/{kind}_{figure}" for kind in ("noise", "corruptions") for figure in ("top1", "ap50", "miou_foreground")),
+)
 _OF_SCENES = ("multilabel/map", "detection/ap50", "segmentation/miou_foreground")
 _SUMS = {f"sum-{times}": {"aligner": "weighted_sum", "train.perception_weight": f"{1 / (1 + times):.4g}"} for times in (1, 4, 16, 64, 256)}
 """Generation's gradient counts so many times; perception's is some 15 times as long."""
@@ -138,27 +153,38 @@ SUITES = {
     ),
     "photos": Suite(
         recipe="own",
-        data="ETH-80 (B. Leibe, B. Schiele, CVPR 2003), reduced: 1,968 photos of 96 x 96 px, objects 1 to 6 of 8 classes, and 656 of objects 7 and 8",
-        settings={
-            "data.labelled_fraction": "0.1",
-            "train.stage1_images": "800",
-            "train.stage2_images": "3200",
-            "train.stage1_glimpses": "8",
-            "train.glimpses": "4",
-            "objective.posterior": "none",
-            "objective.prior_steps": "10",
-            "eval.num_samples": "0",
-        },
+        data=_ETH80,
+        settings=_FEW_PHOTOS,
         arms={
             "joint": {},
             "alone": {"objective.jobs": "perception"},
             "self-trained": {"objective.jobs": "perception", "objective.self_training": "true"},
         },
         claims=tuple(Claim(figure=figure, arm="joint", against=other) for other in ("alone", "self-trained") for figure in _OF_PHOTOS),
-        shown=(
-            *(*_OF_PHOTOS, "classification/nll", "classification/ece"),
-            *(f"robustness/{kind}_{figure}" for kind in ("noise", "corruptions") for figure in ("top1", "ap50", "miou_foreground")),
-        ),
+        shown=_SHOWN_OF_PHOTOS,
+    ),
+    "photos-screening": Suite(
+        recipe="own",
+        data=_ETH80,
+        settings=_FEW_PHOTOS,
+        arms={
+            "joint": {},
+            "one-stage": {"train.stage1_images": "0", "train.stage2_images": "4000"},
+            "coloured": {"objective.augment.colour": "0.3"},
+            "zoomed": {"objective.augment.zoom": "1.25"},
+            "by-task": {"train.by_task": "true"},
+            "unaligned": {"objective.alignment_weight": "0"},
+            "summed": {"aligner": "weighted_sum", "aligner.balance": "true"},
+            "unbalanced": {"aligner.balance": "false"},
+            "attention": {"train.aligned_set": "attention"},
+            "unnoised": {"objective.noisy_fraction": "0"},
+            "unconditioned": {"objective.pseudo_confidence": "none"},
+            "all": {"data.labelled_fraction": "1"},
+            "all-alone": {"data.labelled_fraction": "1", "objective.jobs": "perception"},
+        },
+        claims=(),
+        shown=_SHOWN_OF_PHOTOS,
+        num_seeds=2,
     ),
     "generation": Suite(
         recipe="all-labels",

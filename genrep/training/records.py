@@ -185,11 +185,13 @@ def alone_in(run: RunFolder) -> Iterator[None]:
     afterwards, if it was not there before.
 
     Raises:
-        ValueError: another process does already.
+        ValueError: another process does already, or it is a file.
     """
     if not is_first():
         yield
         return
+    if run.path.is_file():
+        raise ValueError(f"{run.path} is a file; a run is a folder. Name another one with --out.")
     new = not run.path.exists()
     run.path.mkdir(parents=True, exist_ok=True)
     try:

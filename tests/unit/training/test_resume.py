@@ -241,10 +241,11 @@ def test_two_do_not_train_one_run(whole: Path, tmp_path: Path) -> None:
 def test_what_does_not_begin_leaves_no_folder(tmp_path: Path) -> None:
     nowhere = replace(config(), train=replace(config().train, init=str(tmp_path / "nowhere")))
     (tmp_path / "mine").mkdir()
-    for name in ("new", "mine"):
-        with pytest.raises(ValueError, match="nowhere"):
+    (tmp_path / "file").touch()
+    for name, said in {"new": "nowhere", "mine": "nowhere", "file": "file is a file; a run is a folder"}.items():
+        with pytest.raises(ValueError, match=said):
             train(nowhere, tmp_path / name)
-    assert [path.name for path in tmp_path.iterdir()] == ["mine"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "mine"]
 
 
 @pytest.mark.parametrize("bf16", [None, True])
