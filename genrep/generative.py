@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from genrep.backbones import DiT
-from genrep.codecs import CODECS
+from genrep.codecs import make_codec
 from genrep.denoiser import Denoiser
 from genrep.drawing import Watch, Wishes, watched
 from genrep.model_config import ModelConfig
@@ -40,9 +40,9 @@ class GenerativeModel(nn.Module):
         if not config.class_names:
             raise ValueError("`class_names` is empty: a model needs to know its classes. Train through `genrep.train`, or name them.")
         self.config = config
-        self.codec = lookup(CODECS, config.codec, "codec")()
+        self.codec = make_codec(config.codec, config.autoencoder)
         make, num, channels = lookup(MODULATORS, config.modulator, "modulator"), len(config.class_names), self.codec.channels
-        trunk = DiT(config.trunk, channels=channels, image_size=config.image_size, num_classes=num, num_semantics=make.num_told)
+        trunk = DiT(config.trunk, channels=channels, image_size=self.x0_size, num_classes=num, num_semantics=make.num_told)
         modulator = make(width=config.trunk.width, patch=trunk.stride, channels=channels, num_classes=num)
         self.denoiser = Denoiser(trunk, modulator, schedule=config.schedule, prediction=config.prediction)
         self.calibration: Calibration | None = None
@@ -56,6 +56,18 @@ class GenerativeModel(nn.Module):
     @property
     def image_size(self) -> tuple[int, int]:
         return self.config.image_size
+
+    @property
+    def x0_size(self) -> tuple[int, int]:
+        """(height, width) of x0.
+
+        Raises:
+            ValueError: the images' size is no multiple of the codec's stride.
+        """
+        (height, width), stride = self.image_size, self.codec.stride
+        if height % stride or width % stride:
+            raise ValueError(f"`image_size` must be a multiple of {stride}, the stride of the codec `{self.config.codec}`; found {self.image_size}.")
+        return height // stride, width // stride
 
     @property
     def schedule(self) -> Schedule:
@@ -129,14 +141,14 @@ class GenerativeModel(nn.Module):
             part = wishes.rows(rows)
             generator = SampleGenerator(seed, index[rows], "generate")
             with torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
-                xt = generator.normal(self.codec.channels, *self.image_size)
+                xt = generator.normal(self.codec.channels, *self.x0_size)
                 known = None if part.image is None else self.encode(part.image.to(self.device))
                 xt = xt if known is None else self.schedule.noised(known, torch.full_like(xt[:, 0, 0, 0], part.strength), xt)
                 told = self.denoiser.condition(y[rows], self._semantics(part, y[rows], SampleGenerator(seed, index[rows], "semantics")))
                 denoise = self._fulfilling(part, times, told, guidance, known)
                 denoise = watched(denoise, watch, self.codec.decode) if watch else denoise
                 x0 = draw(denoise, xt, told, schedule=self.schedule, generator=generator, start=part.strength)
-            parts.append(self.codec.decode(x0).cpu())
+            parts.append(self._kept(part, self.codec.decode(x0).cpu()))
         return torch.cat(parts)
 
     def _semantics(self, wishes: Wishes, y: Tensor, generator: SampleGenerator) -> Float[Tensor, "b s"]:
@@ -157,8 +169,15 @@ class GenerativeModel(nn.Module):
             wanted = wishes.wanted.to(y.device)
             denoise = PerceptionGuidance(denoise, lambda x0_hat: self.agreement(x0_hat, wanted), self.schedule, wishes.insistence)
         if wishes.hidden is not None and known is not None:
-            denoise = Inpainting(denoise, known, wishes.hidden.to(y.device)[:, None])
+            hidden = nn.functional.adaptive_max_pool2d(wishes.hidden.to(y.device)[:, None], self.x0_size)
+            denoise = Inpainting(denoise, known, hidden)
         return denoise
+
+    def _kept(self, wishes: Wishes, made: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 3 h w"]:
+        """What is made, with what was to be kept of an image as it was: a codec with weights changes it a little."""
+        if wishes.hidden is None or wishes.image is None or self.codec.stride == 1:
+            return made
+        return torch.where(wishes.hidden.cpu()[:, None] > 0, made, wishes.image.cpu())
 
     def agreement(self, x0: Tensor, wanted: Batch) -> Float[Tensor, " b"]:
         """log p(annotations | x0) by what the model perceives.
@@ -247,7 +266,7 @@ class GenerativeModel(nn.Module):
         index: Int[Tensor, " b"] | None = None,
         batch_size: int = 64,
     ) -> Float[Tensor, "b h w"]:
-        """Why one class and not another: where in x0 the log-odds of the generative side come from, nats, on the CPU.
+        """Why one class and not another: where in the image the log-odds of the generative side come from, nats, on the CPU.
 
         Summed over positions: log p(of | image) - log p(against | image) of `posterior` before biases, with two candidates.
 
@@ -265,7 +284,9 @@ class GenerativeModel(nn.Module):
         def find(x0: Tensor, rows: Tensor, generator: SampleGenerator) -> Tensor:
             return -estimator.maps(self.denoiser.candidates, x0, pair[rows], schedule=self.schedule, generator=generator).diff(dim=1).squeeze(1)
 
-        return calibration.tau_at(budget) * torch.cat([part.cpu() for part in self._in_parts(image, find, "evidence", seed, index, batch_size)])
+        maps = torch.cat([part.cpu() for part in self._in_parts(image, find, "evidence", seed, index, batch_size)])
+        stride = self.codec.stride
+        return calibration.tau_at(budget) * maps.repeat_interleave(stride, 1).repeat_interleave(stride, 2) / stride**2
 
     @torch.no_grad()
     def nll(
@@ -287,8 +308,10 @@ class GenerativeModel(nn.Module):
             index: of each image's random numbers within `seed`, default 0 to b - 1.
             options: of the method, such as `num_draws`.
         Raises:
-            ValueError: an unknown method, options that it does not take, classes that the model does not know.
+            ValueError: an unknown method, options that it does not take, classes that the model does not know; or a model of latents.
         """
+        if self.codec.stride > 1:
+            raise ValueError(f"likelihoods are of pixels; this model knows those of latents (codec `{self.config.codec}`), which compare with nothing else.")
         y = self.condition(torch.full((len(image),), -1) if classes is None else classes)
         measure = measuring(method, options)
 

@@ -19,9 +19,16 @@ from genrep.registry import lookup
 from genrep.tasks import TASKS, Task, run_tasks
 from genrep.tasks.base import SCAN_WIDTH, Scan
 from genrep.tasks.regions import NUM_SEEN
-from genrep.types import Batch, Detections, Features, Perception, Seen
+from genrep.types import Batch, Detections, Features, FeatureSpec, Perception, Seen
 
 Found = TypeVar("Found")
+
+
+def in_pixels(spec: FeatureSpec, stride: int) -> FeatureSpec:
+    """What a trunk on x0 says of its features, as of those of images, of which a place of x0 covers `stride` pixels each way."""
+    height, width = spec.image_size
+    strides = tuple(stride * each for each in spec.stem_strides)
+    return replace(spec, image_size=(stride * height, stride * width), tap_stride=stride * spec.tap_stride, stem_strides=strides)
 
 
 class GenRep(GenerativeModel):
@@ -36,8 +43,9 @@ class GenRep(GenerativeModel):
             "depth": {"kind": config.depth, "of_objects": config.object_depth},
         }
         glimpses = any(head.glimpses for head in heads.values())
-        self.scan = Scan(trunk.spec) if glimpses else None
-        spec = replace(trunk.spec, scan=SCAN_WIDTH if glimpses else 0, seen=NUM_SEEN if config.proposals and "detection" in heads else 0)
+        spec = in_pixels(trunk.spec, self.codec.stride)
+        self.scan = Scan(spec) if glimpses else None
+        spec = replace(spec, scan=SCAN_WIDTH if glimpses else 0, seen=NUM_SEEN if config.proposals and "detection" in heads else 0)
         self.heads = nn.ModuleDict({name: heads[name](spec, len(self.class_names), **options.get(name, {})) for name in TASKS if name in heads})
         self.gate: Gate | None = None
         """What the head and the generative side weigh beside each other, fitted with the calibration."""

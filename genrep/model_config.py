@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Annotated
 
 from genrep.backbones import DiTConfig
-from genrep.codecs import CODECS
+from genrep.codecs import CODECS, WEIGHTED
 from genrep.modulators import MODULATORS
 from genrep.overrides import require_known
 from genrep.parametrization import PREDICTIONS
@@ -26,7 +26,9 @@ class ModelConfig:
     image_size: tuple[int, int] = (32, 32)
     """(height, width) in pixels."""
     codec: Annotated[str, OneOf(CODECS, "codec")] = "grey"
-    """The space that images are noised and made in: one channel of grey, or the pixels' three."""
+    """The space that images are noised and made in: one channel of grey, the pixels' three, or an autoencoder's latents."""
+    autoencoder: str | None = None
+    """Of the codec `autoencoder`: folder of a frozen AutoencoderKL, as diffusers saves it and Stable Diffusion has one; a model's folder has a copy."""
     trunk: DiTConfig = DiTConfig()
     schedule: Schedule = field(default_factory=RectifiedFlow)
     """How noise grows from t = 0, the image, to t = 1, nothing but noise: along straight lines, or with constant variance."""
@@ -50,5 +52,9 @@ class ModelConfig:
                 "`prediction` eps says nothing of an image that is nothing but noise, where samples begin; found eps. v or u say the same, and that too."
             )
         require_known(self)
+        if self.codec in WEIGHTED and not self.autoencoder:
+            raise ValueError(f"the codec `{self.codec}` needs its weights: set `autoencoder` to the folder of an AutoencoderKL that diffusers has saved.")
+        if self.autoencoder and self.codec not in WEIGHTED:
+            raise ValueError(f"`autoencoder` is the folder of the codec `autoencoder`; found it with `{self.codec}`. Set `codec`, too, or leave it out.")
         if self.proposals < 0:
             raise ValueError(f"`proposals` must be at least 0; found {self.proposals}. 8 is a good number for a few objects, 0 switches the second look off.")

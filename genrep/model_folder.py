@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ from genrep.tasks.confidence import Confidence
 PACKAGED = Path(__file__).parent / "packaged"
 """The model that comes with the package, made by `make showcase`."""
 
+AUTOENCODER = "autoencoder"
+"""Folder in it of the codec's weights, of a model that has some."""
 FORMAT = 2
 """Version of the folder format. Format 1 held a trunk whose tokens entered as they were, with other position codes."""
 
@@ -52,7 +55,7 @@ def state_of(model: GenRep) -> dict[str, Any]:
     parts = {"calibration": model.calibration, "object_calibration": model.object_calibration, "gate": model.gate}
     fitted = {name: part.to_dict() if part else None for name, part in parts.items()}
     return {
-        "config": to_dict(model.config),
+        "config": to_dict(replace(model.config, autoencoder=model.config.autoencoder and AUTOENCODER)),
         **fitted,
         "estimator": to_dict(model.estimator),
         "confidence": {name: head.confidence.to_dict() for name, head in model.tasks()},
@@ -90,6 +93,8 @@ def save_model(model: GenRep, folder: Path, *, results: Mapping[str, float], rec
         save_tensors(
             path / "model.safetensors", {name: tensor.half() if half and tensor.is_floating_point() else tensor for name, tensor in model.state_dict().items()}
         )
+        if model.config.autoencoder:
+            model.codec.save(path / AUTOENCODER)
         write_text(path / "README.md", model_card(model, results, recipe))
 
     write_folder(folder, fill)
@@ -108,6 +113,8 @@ def stored_state(folder: Path) -> dict[str, Any]:
     if stored.get("format") != FORMAT:
         remedy = "Train the model anew: its trunk was another one." if stored.get("format") == 1 else "Update genrep."
         raise ValueError(f"{folder / 'config.json'} has format {stored.get('format')!r}; this version reads {FORMAT}. {remedy}")
+    if stored["config"].get("autoencoder"):  # wherever it is said to lie
+        stored["config"]["autoencoder"] = str(folder / AUTOENCODER)
     return dict(stored)
 
 

@@ -13,7 +13,7 @@ class Grey(Codec):
     Grey repeated three times would triple the signal at equal noise and spoil densities.
     """
 
-    channels = 1
+    channels = image_channels = 1
 
     def encode(self, image: Tensor) -> Tensor:
         if bool((image[:, 0] != image[:, 1]).any()) or bool((image[:, 0] != image[:, 2]).any()):

@@ -23,7 +23,7 @@ def loop_of_diffusers(model: GenRep, *, num_steps: int) -> Callable[[], object]:
     ends: dict[str, Any] = {
         "in_channels": model.codec.channels,
         "out_channels": model.codec.channels,
-        "sample_size": model.image_size[0],
+        "sample_size": model.x0_size[0],
         "patch_size": model.denoiser.trunk.stride,
     }
     network = diffusers.DiTTransformer2DModel(**sizes, **ends, num_embeds_ada_norm=1000).eval()
@@ -32,7 +32,7 @@ def loop_of_diffusers(model: GenRep, *, num_steps: int) -> Callable[[], object]:
 
     def run() -> None:
         scheduler.set_timesteps(num_steps)
-        xt = torch.zeros(1, model.codec.channels, *model.image_size)
+        xt = torch.zeros(1, model.codec.channels, *model.x0_size)
         for timestep in scheduler.timesteps:
             found = network(xt, timestep=timestep.expand(1), class_labels=label).sample
             xt = scheduler.step(found, timestep, xt).prev_sample

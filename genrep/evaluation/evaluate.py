@@ -160,7 +160,7 @@ def _measure(work: Evaluation) -> None:
     if "generation" not in jobs:
         work.notes.append("samples: not measured, the run trained no generation.")
         return
-    if num := work.config.eval.num_likelihood:
+    if (num := work.config.eval.num_likelihood) and work.model.codec.stride == 1:
         with work.part("likelihood"):
             for one in seen:
                 at_home = one.name == (single or seen[-1].name)

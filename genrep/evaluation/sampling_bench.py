@@ -110,7 +110,7 @@ def _generating(model: GenRep, sampler: Sampler, batch: int) -> Callable[[], obj
 
 
 def _bare(model: GenRep, batch: int) -> Callable[[], object]:
-    xt, t = torch.zeros(batch, model.codec.channels, *model.image_size), torch.full((batch,), 0.5)
+    xt, t = torch.zeros(batch, model.codec.channels, *model.x0_size), torch.full((batch,), 0.5)
     y = model.condition(torch.arange(batch) % len(model.class_names))
 
     def run() -> None:
@@ -121,7 +121,7 @@ def _bare(model: GenRep, batch: int) -> Callable[[], object]:
 
 
 def _idle(model: GenRep, sampler: Sampler) -> Callable[[], object]:
-    xt, generator = torch.zeros(4, model.codec.channels, *model.image_size), SampleGenerator(0, torch.arange(4))
+    xt, generator = torch.zeros(4, model.codec.channels, *model.x0_size), SampleGenerator(0, torch.arange(4))
     found = Denoised(torch.zeros_like(xt), torch.zeros(4))
     return lambda: sampler(lambda xt, t, y: found, xt, torch.zeros(4, 1), schedule=model.schedule, generator=generator)
 

@@ -42,7 +42,8 @@ def own(folder: Path, begun: ModelConfig | None = None) -> tuple[Config, str]:
     images = min(MOST, max(FEWEST, VISITS * seen.num_pictures)) // 32 * 32
     proposals = min(MOST_PROPOSALS, max(base.model.proposals, seen.num_objects * 5 // 4))
     fewer = base.model.proposals / proposals  # a crowded picture teaches, and costs, as much more
-    model, evaluation = replace(base.model, image_size=size, codec=codec, proposals=proposals), base.eval
+    autoencoder = begun.autoencoder if begun else None
+    model, evaluation = replace(base.model, image_size=size, codec=codec, autoencoder=autoencoder, proposals=proposals), base.eval
     glimpses = {name: round(getattr(base.train, name) * fewer) for name in ("stage1_glimpses", "glimpses")}
     if seen.layout == "depth-pairs":
         model = replace(model, tasks=("classification", "depth"), depth="metric")

@@ -17,7 +17,7 @@ Result = TypeVar("Result")
 
 
 class Dense(Task[Tensor, Result], ABC):
-    """What each token holds, drawn out to pixels, plus a fine correction that sees the stem's finest map.
+    """What each token holds, drawn out to the stem's finest map, plus a fine correction that sees it; and to pixels, where that is coarser.
 
         map = upsampled(classify(tokens)) + read(fine),   fine = unfolded tokens + stem
 
@@ -29,7 +29,8 @@ class Dense(Task[Tensor, Result], ABC):
 
     def __init__(self, spec: FeatureSpec, channels: int, width: int = 128, fine_width: int = 24) -> None:
         super().__init__()
-        self.stride = spec.tap_stride
+        self.finest = spec.stem_strides[0]
+        self.stride = spec.tap_stride // self.finest
         self.fuse = Fuse(spec, width, scan=True)
         self.tower = nn.Sequential(nn.Conv2d(width, width, 3, padding=1), nn.SiLU())
         self.classify = nn.Conv2d(width, channels, 1)
@@ -44,4 +45,5 @@ class Dense(Task[Tensor, Result], ABC):
         tokens = fused + self.tower(fused)
         fine = F.silu(F.pixel_shuffle(self.unfold(tokens), self.stride) + self.skip(features.stem[0]))
         coarse = F.interpolate(self.classify(tokens), scale_factor=self.stride, mode="bilinear")
-        return wide(coarse + self.read(fine + F.silu(self.refine(fine))))
+        found = wide(coarse + self.read(fine + F.silu(self.refine(fine))))
+        return found if self.finest == 1 else F.interpolate(found, scale_factor=self.finest, mode="bilinear")

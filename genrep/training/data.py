@@ -145,7 +145,7 @@ class RunData:
         """A folder's split at the model's size and in its colours, without unused slots."""
         if (name, split) not in self._read:
             model = self.config.model
-            channels = lookup(CODECS, model.codec, "codec").channels
+            channels = lookup(CODECS, model.codec, "codec").image_channels
             strict = self.config.data.strict
             data, problems = read_folder(folder, split, image_size=model.image_size, channels=channels, max_objects=MOST_OBJECTS, strict=strict)
             self.problems[name] = merged(self.problems.get(name, []), problems)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.nn import functional as F
 
 from genrep.layers import wide
 from genrep.model import GenRep
@@ -50,7 +51,9 @@ def object_log_likelihoods(
     held = replace_class(batch.classes[row], batch.object_labels[row, slot], candidates)
     generator = SampleGenerator(seed, index[row] * IGNORE + slot, "objects")
     maps = estimator.maps(teacher.denoiser.candidates, teacher.encode(batch.image)[row], held, schedule=teacher.schedule, generator=generator)
-    region = region_of(batch, row, slot)
+    region = F.adaptive_avg_pool2d(region_of(batch, row, slot)[:, None], (maps.shape[-2], maps.shape[-1])).squeeze(
+        1
+    )  # of latents a place may be half an object's
     return ObjectLikelihoods(row, slot, truth, candidates, object_log_likelihood(maps, region), region.sum((1, 2)).clamp(min=1))
 
 

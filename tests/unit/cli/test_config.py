@@ -73,7 +73,7 @@ def test_names_out_of_a_registry_are_listed(capsys: pytest.CaptureFixture[str]) 
     assert main(["config", "tiny"]) == 0
     shown = capsys.readouterr().out
     for line in [
-        "--model.codec grey    (one of grey, pixels)",
+        "--model.codec grey    (one of grey, pixels, autoencoder)",
         "--model.modulator drawn    (one of none, semantic, mean, spread, drawn)",
         "--model.prediction u    (one of residual, u, v, x0)",
         "--model.tasks classification,detection,segmentation    (names as `a,b`, of detection, classification, multilabel, segmentation, depth)",
@@ -88,7 +88,7 @@ def test_names_out_of_a_registry_are_listed(capsys: pytest.CaptureFixture[str]) 
     ("option", "value", "said"),
     [
         ("model.modulator", "foo", "unknown modulator `foo`; known: drawn, mean, none, semantic, spread."),
-        ("model.codec", "gray", "unknown codec `gray`; known: grey, pixels. Did you mean `grey`?"),
+        ("model.codec", "gray", "unknown codec `gray`; known: autoencoder, grey, pixels. Did you mean `grey`?"),
         ("model.tasks", "detecton,segmentation", "Did you mean `detection`?"),
         ("model.prediction", "vv", "unknown prediction `vv`; known: residual, u, v, x0. Did you mean `v`?"),
         ("model.depth", "metre", "unknown kind of depth `metre`; known: metric, relative. Did you mean `metric`?"),
