@@ -18,8 +18,17 @@ def program() -> str:
     >>> program().endswith("__main__.py")
     False
     """
+    return f"python {shlex.quote(sys.argv[0])}" if _is_own() else "genrep"
+
+
+def again() -> list[str]:
+    """The command that starts this program once more, so that another process knows the same parts."""
+    return [sys.executable, *([sys.argv[0]] if _is_own() else ["-m", "genrep"])]
+
+
+def _is_own() -> bool:
     script = Path(sys.argv[0])
-    return f"python {shlex.quote(sys.argv[0])}" if script.suffix == ".py" and script.name != "__main__.py" else "genrep"
+    return script.suffix == ".py" and script.name != "__main__.py"
 
 
 class Parser(argparse.ArgumentParser):

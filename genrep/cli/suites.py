@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from genrep.cli.arguments import again
 
 if TYPE_CHECKING:
     from genrep.evaluation.suite import Suite
@@ -189,5 +190,4 @@ def _arithmetic(suite: Suite, folder: Path) -> dict[str, str]:
 
 def _genrep(arguments: Sequence[str], log: int, environment: Mapping[str, str], place: int) -> subprocess.Popen[bytes]:
     """A process of its own, which keeps the run's place, and which Ctrl-C does not reach."""
-    command = [sys.executable, "-m", "genrep", *arguments]
-    return subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=environment, pass_fds=(place,), start_new_session=True)
+    return subprocess.Popen([*again(), *arguments], stdout=log, stderr=subprocess.STDOUT, env=environment, pass_fds=(place,), start_new_session=True)

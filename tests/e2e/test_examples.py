@@ -26,7 +26,25 @@ def test_the_document_shows_each_example_whole(path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.split()[0])
+def test_a_suite_of_ones_own_knows_the_parts_of_ones_own_in_every_run(data_root: Path, environment: dict[str, str], tmp_path: Path) -> None:
+    """Whose processes are started anew; on the small files."""
+    (command,) = (command for command in COMMANDS if " bench " in command)
+    script, *arguments = shlex.split(command)
+    (tmp_path / "examples").mkdir()
+    for path in EXAMPLES:
+        text = path.read_text(encoding="utf-8").replace('recipe="tiny",', f'recipe="tiny", settings={{"data.root": "{data_root}"}},')
+        (tmp_path / "examples" / path.name).write_text(text, encoding="utf-8")
+    done = subprocess.run([sys.executable, script, *arguments], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "softened - summed" in done.stdout
+    folder = tmp_path / "runs/softened-suite"
+    used = {run: json.loads((folder / run / "config.json").read_text())["aligner"]["name"] for run in ("softened-0", "softened-1", "summed-0", "summed-1")}
+    assert used == {"softened-0": "softened", "softened-1": "softened", "summed-0": "weighted_sum", "summed-1": "weighted_sum"}
+    assert all((folder / run / "eval.json").is_file() for run in used)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", [command for command in COMMANDS if " train " in command], ids=lambda command: command.split()[0])
 def test_each_example_trains(command: str, data_root: Path, environment: dict[str, str], tmp_path: Path) -> None:
     script, *arguments = shlex.split(command)
     call = [sys.executable, "-W", "error", str(ROOT / script), *arguments, "--data.root", str(data_root)]
