@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -52,6 +53,12 @@ class Wishes:
     def keeps(self) -> bool:
         """Whether something of an image is to stay."""
         return self.hidden is not None or self.strength < 1
+
+    def keep(self, made: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 3 h w"]:
+        """What is made, and where nothing is hidden what `image` has there, which a codec with weights changes a little."""
+        if self.hidden is None or self.image is None:
+            return made
+        return torch.where(self.hidden.to(made.device)[:, None] > 0, made, self.image.to(made))
 
     def refuse_unheard(self, modulator: str, *, noisy: bool) -> None:
         """A reference acts through the modulator, and semantics that scale the spread alone act where noise is drawn.

@@ -39,8 +39,8 @@ class GenerativeModel(nn.Module):
         super().__init__()
         if not config.class_names:
             raise ValueError("`class_names` is empty: a model needs to know its classes. Train through `genrep.train`, or name them.")
-        self.config = config
-        self.codec = make_codec(config.codec, config.autoencoder)
+        self.config, self.codec = config, make_codec(config.codec, config.autoencoder)
+        self.x0_size = self.codec.size_of(config.image_size)
         make, num, channels = lookup(MODULATORS, config.modulator, "modulator"), len(config.class_names), self.codec.channels
         trunk = DiT(config.trunk, channels=channels, image_size=self.x0_size, num_classes=num, num_semantics=make.num_told)
         modulator = make(width=config.trunk.width, patch=trunk.stride, channels=channels, num_classes=num)
@@ -56,18 +56,6 @@ class GenerativeModel(nn.Module):
     @property
     def image_size(self) -> tuple[int, int]:
         return self.config.image_size
-
-    @property
-    def x0_size(self) -> tuple[int, int]:
-        """(height, width) of x0.
-
-        Raises:
-            ValueError: the images' size is no multiple of the codec's stride.
-        """
-        (height, width), stride = self.image_size, self.codec.stride
-        if height % stride or width % stride:
-            raise ValueError(f"`image_size` must be a multiple of {stride}, the stride of the codec `{self.config.codec}`; found {self.image_size}.")
-        return height // stride, width // stride
 
     @property
     def schedule(self) -> Schedule:
@@ -148,7 +136,7 @@ class GenerativeModel(nn.Module):
                 denoise = self._fulfilling(part, times, told, guidance, known)
                 denoise = watched(denoise, watch, self.codec.decode) if watch else denoise
                 x0 = draw(denoise, xt, told, schedule=self.schedule, generator=generator, start=part.strength)
-            parts.append(self._kept(part, self.codec.decode(x0).cpu()))
+            parts.append(part.keep(self.codec.decode(x0).cpu()))
         return torch.cat(parts)
 
     def _semantics(self, wishes: Wishes, y: Tensor, generator: SampleGenerator) -> Float[Tensor, "b s"]:
@@ -169,15 +157,8 @@ class GenerativeModel(nn.Module):
             wanted = wishes.wanted.to(y.device)
             denoise = PerceptionGuidance(denoise, lambda x0_hat: self.agreement(x0_hat, wanted), self.schedule, wishes.insistence)
         if wishes.hidden is not None and known is not None:
-            hidden = nn.functional.adaptive_max_pool2d(wishes.hidden.to(y.device)[:, None], self.x0_size)
-            denoise = Inpainting(denoise, known, hidden)
+            denoise = Inpainting(denoise, known, self.codec.touched(wishes.hidden.to(y.device))[:, None])
         return denoise
-
-    def _kept(self, wishes: Wishes, made: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 3 h w"]:
-        """What is made, with what was to be kept of an image as it was: a codec with weights changes it a little."""
-        if wishes.hidden is None or wishes.image is None or self.codec.stride == 1:
-            return made
-        return torch.where(wishes.hidden.cpu()[:, None] > 0, made, wishes.image.cpu())
 
     def agreement(self, x0: Tensor, wanted: Batch) -> Float[Tensor, " b"]:
         """log p(annotations | x0) by what the model perceives.
@@ -278,15 +259,13 @@ class GenerativeModel(nn.Module):
         calibration = self._calibrated()
         if not isinstance(tuned := calibration.tuned(self.estimator), DenoisingGap):
             raise ValueError(f"evidence needs a model calibrated for a denoising gap, which has maps; found {type(tuned).__name__}.")
-        estimator = replace(tuned, budget=budget, rounds=1)
-        pair = torch.stack([self.condition(of), self.condition(against)], 1)
+        estimator, pair = replace(tuned, budget=budget, rounds=1), torch.stack([self.condition(of), self.condition(against)], 1)
 
         def find(x0: Tensor, rows: Tensor, generator: SampleGenerator) -> Tensor:
             return -estimator.maps(self.denoiser.candidates, x0, pair[rows], schedule=self.schedule, generator=generator).diff(dim=1).squeeze(1)
 
-        maps = torch.cat([part.cpu() for part in self._in_parts(image, find, "evidence", seed, index, batch_size)])
-        stride = self.codec.stride
-        return calibration.tau_at(budget) * maps.repeat_interleave(stride, 1).repeat_interleave(stride, 2) / stride**2
+        maps = [part.cpu() for part in self._in_parts(image, find, "evidence", seed, index, batch_size)]
+        return calibration.tau_at(budget) * self.codec.spread(torch.cat(maps))
 
     @torch.no_grad()
     def nll(
@@ -310,10 +289,8 @@ class GenerativeModel(nn.Module):
         Raises:
             ValueError: an unknown method, options that it does not take, classes that the model does not know; or a model of latents.
         """
-        if self.codec.stride > 1:
-            raise ValueError(f"likelihoods are of pixels; this model knows those of latents (codec `{self.config.codec}`), which compare with nothing else.")
-        y = self.condition(torch.full((len(image),), -1) if classes is None else classes)
-        measure = measuring(method, options)
+        self.codec.require_pixels()
+        y, measure = self.condition(torch.full((len(image),), -1) if classes is None else classes), measuring(method, options)
 
         def find(x0: Tensor, rows: Tensor, generator: SampleGenerator) -> NegativeLogLikelihood:
             return measure(self.denoiser.candidates, x0, y[rows], schedule=self.schedule, generator=generator)

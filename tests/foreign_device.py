@@ -124,6 +124,7 @@ def everything(out: Path, device: torch.device) -> dict[str, Tensor]:
     """A run, and what its model sees, believes and makes there."""
     from toy_runs import config, load_rectangles
 
+    from genrep import devices
     from genrep.model import GenRep
     from genrep.training import data, loop
 
@@ -135,6 +136,10 @@ def everything(out: Path, device: torch.device) -> dict[str, Tensor]:
     image = load_rectangles("fashion", "test").batch(torch.arange(4)).image
     seen = model.perceive(image)
     assert seen.class_log_probs is not None and seen.semantic_mask is not None and seen.detections is not None
+    vars(devices)["default_device"] = lambda: device
+    command(out, "generate", "--classes", "a,b+c", "--count", "2", "--steps", "2", "--guidance", "2", "--seen", "--out", str(out / "grid.png"))
+    command(out, "predict", str(out / "grid.png"), "--posterior", "2", "--why", "--out", str(out / "seen"))
+    command(out, "nll", str(out / "grid.png"), "--class", "a", "--out", str(out / "nll.json"))
     return {
         **{f"weights/{name}": tensor.cpu() for name, tensor in model.state_dict().items()},
         "classes": seen.class_log_probs,
@@ -144,6 +149,13 @@ def everything(out: Path, device: torch.device) -> dict[str, Tensor]:
         "bits": model.nll(image, num_draws=2).nats,
         "samples": model.generate(torch.arange(3), seed=0).cpu(),
     }
+
+
+def command(run: Path, verb: str, *arguments: str) -> None:
+    """`genrep VERB` on the run's model."""
+    from genrep.cli.main import main
+
+    assert main([verb, *arguments, "--model", str(run)]) == 0, verb
 
 
 def main(folder: Path) -> None:

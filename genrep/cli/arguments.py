@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import os
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn
 
+from genrep.devices import DEVICE
 from genrep.registry import nearest
 
 
@@ -66,6 +69,28 @@ def split_overrides(argv: Sequence[str], flags: Sequence[str]) -> tuple[list[str
             raise ValueError(f"`{name}` is given twice: `{changes[name[2:]]}` and `{value}`. Keep one.")
         changes[name[2:]] = value
     return kept, changes
+
+
+def add_device(parser: argparse.ArgumentParser) -> None:
+    """Where to compute, of verbs that do."""
+    parser.add_argument(
+        "--device", metavar="DEVICE", help="where to compute: cpu, cuda, cuda:1, mps; default: auto, the first of cuda, mps and cpu that there is"
+    )
+
+
+@contextmanager
+def on_device(name: str | None) -> Iterator[None]:
+    """Meanwhile this is the device, here and in processes that are started; None: as it was."""
+    before = os.environ.get(DEVICE)
+    if name:
+        os.environ[DEVICE] = name
+    try:
+        yield
+    finally:
+        if name and before is None:
+            del os.environ[DEVICE]
+        elif name and before is not None:
+            os.environ[DEVICE] = before
 
 
 def flags_of(parser: argparse.ArgumentParser) -> list[str]:

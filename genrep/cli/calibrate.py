@@ -8,6 +8,8 @@ import re
 from itertools import count
 from pathlib import Path
 
+from genrep.cli.arguments import add_device
+
 TAKES_OVERRIDES = False
 BEFORE = re.compile(r"-before(-\d+)?$")
 
@@ -16,6 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What `calibrate` accepts."""
     parser.add_argument("run", type=Path, metavar="RUN", help="folder of a finished run; its model folder is written anew")
     parser.add_argument("--images", type=int, metavar="N", help="validation images of each set, the first ones; default: as many as training fits on")
+    add_device(parser)
 
 
 def run(args: argparse.Namespace) -> int:

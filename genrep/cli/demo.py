@@ -5,12 +5,15 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from genrep.cli.arguments import add_device
+
 TAKES_OVERRIDES = True
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What `demo` accepts."""
     parser.add_argument("--out", type=Path, metavar="RUN", help="run folder; default: runs/demo-DATE")
+    add_device(parser)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -9,6 +9,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from genrep.cli.arguments import add_device
+
 TAKES_OVERRIDES = False
 
 
@@ -21,6 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--weights", default="last", metavar="last|best", help="best: the model that saw validation images best; perception alone, into RUN/eval-best-DATA.json"
     )
+    add_device(parser)
 
 
 def run(args: argparse.Namespace) -> int:

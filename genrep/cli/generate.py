@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from genrep.cli.arguments import add_device
 from genrep.cli.wishes import CLASSES_HELP, add_wish_arguments
 
 if TYPE_CHECKING:
@@ -35,13 +36,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seen", action="store_true", help="draw what the model itself sees in each image")
     parser.add_argument("--film", type=Path, metavar="FILE", help="also a strip of how the first image of each row comes about")
     parser.add_argument("--overwrite", action="store_true", help="replace files that exist")
+    add_device(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Generate and write."""
     import torch
 
-    from genrep.cli.runs import load_model, refuse_outputs
+    from genrep.cli.runs import placed_model, refuse_outputs
     from genrep.cli.wishes import asked_counts, read_rows, read_wishes
     from genrep.evaluation.generation import film
     from genrep.evaluation.words import legible
@@ -55,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
     if misnamed := [str(file) for file in sheets if file.suffix.lower() != ".png"]:
         raise ValueError(f"{misnamed[0]} would be a png by another name; end it in .png.")
     sampler = lookup(SAMPLERS, args.sampler, "sampler")(num_steps=args.steps, grid=args.grid)
-    model = load_model(args.model)
+    model = placed_model(args.model)
     if args.seen and not set(model.heads) - {"depth"}:
         raise ValueError(f"`--seen` draws classes, boxes and masks; this model sees {', '.join(model.heads) or 'nothing'}.")
     rows = read_rows(args.classes, model.class_names, model.image_size)

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from types import ModuleType
 
 from genrep import __version__
-from genrep.cli.arguments import Parser, flags_of, program, refuse_overrides, split_overrides
+from genrep.cli.arguments import Parser, flags_of, on_device, program, refuse_overrides, split_overrides
 from genrep.cli.catalogue import OVERRIDES_HELP, RECIPES, VERBS, listing
 from genrep.registry import lookup
 
@@ -47,7 +47,10 @@ def _run(argv: list[str]) -> int:
     lookup(VERBS, argv[0], "verb")
     verb = importlib.import_module(f"genrep.cli.{argv[0]}")
     args = _arguments(verb, argv)
-    return int(verb.run(args)) if args else 0
+    if args is None:
+        return 0
+    with on_device(getattr(args, "device", None)):
+        return int(verb.run(args))
 
 
 def _arguments(verb: ModuleType, argv: list[str]) -> argparse.Namespace | None:

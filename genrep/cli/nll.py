@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from genrep.cli.arguments import add_device
+
 TAKES_OVERRIDES = False
 
 
@@ -18,6 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=0, help="of the draws (default: %(default)s)")
     parser.add_argument("--out", type=Path, default=Path("nll.json"), help="(default: %(default)s)")
     parser.add_argument("--overwrite", action="store_true", help="replace a file that exists")
+    add_device(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -25,7 +28,7 @@ def run(args: argparse.Namespace) -> int:
     import torch
 
     from genrep.cli.images import find_images, own_index, read_all
-    from genrep.cli.runs import load_model, refuse_outputs
+    from genrep.cli.runs import placed_model, refuse_outputs
     from genrep.cli.wishes import asked_counts, read_row
     from genrep.metrics.base import Z95, mean_of_repetitions
     from genrep.model_folder import PACKAGED
@@ -33,7 +36,7 @@ def run(args: argparse.Namespace) -> int:
 
     files = find_images(args.images)
     refuse_outputs([args.out], overwrite=args.overwrite, inputs=files)
-    model = load_model(args.model)
+    model = placed_model(args.model)
     asked = [read_row(args.condition, model.class_names, model.image_size)] if args.condition else []
     if any(one.box for row in asked for one in row):
         raise ValueError("`--class` says what is in the images, not where; leave the places out.")

@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from genrep.cli.arguments import add_device
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -36,6 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--abstain-above", type=float, metavar="NATS", help="with --posterior: abstain where the two sides diverge by more")
     parser.add_argument("--why", action="store_true", help="with --posterior: pictures of what speaks for its first class against its second, NAME_why.png")
     parser.add_argument("--overwrite", action="store_true", help="replace predictions that exist; never a picture that is looked at")
+    add_device(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -43,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
     import torch
 
     from genrep.cli.images import find_images, read_all
-    from genrep.cli.runs import load_model, numbered, refuse_outputs
+    from genrep.cli.runs import numbered, placed_model, refuse_outputs
     from genrep.model_folder import PACKAGED
     from genrep.storage import write_json
 
@@ -54,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
     for option, given in (("--abstain-above", args.abstain_above is not None), ("--why", args.why)):
         if given and args.posterior is None:
             raise ValueError(f"`{option}` needs the generative side: say `--posterior BUDGET` too.")
-    model = load_model(args.model)
+    model = placed_model(args.model)
     if args.abstain_above is not None and "classification" not in model.heads:
         raise ValueError(f"`--abstain-above` compares two opinions of the class; this model has {', '.join(model.heads) or 'no tasks'}, and no classification.")
     paths = find_images(args.images)

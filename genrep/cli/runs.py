@@ -91,6 +91,14 @@ def model_folder(path: Path) -> Path:
     raise FileNotFoundError(f"{path} has no model: expected a finished run or a folder with model.safetensors.")
 
 
+def placed_model(path: Path | None) -> GenRep:
+    """As `load_model`, where things are to be computed."""
+    from genrep.devices import default_device
+
+    device = default_device()
+    return load_model(path).to(device)
+
+
 def load_model(path: Path | None) -> GenRep:
     """The model of a run folder or a model folder; None: the one that comes with the package."""
     from genrep.model import GenRep

@@ -27,9 +27,11 @@ def say_environment() -> None:
     import torch
 
     from genrep import __version__
+    from genrep.devices import default_device
 
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"{os.cpu_count()} CPU cores, {torch.get_num_threads()} threads"
-    print(f"genrep {__version__}, python {platform.python_version()}, torch {torch.__version__}, {device}")
+    device = default_device()
+    what = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{os.cpu_count()} CPU cores, {torch.get_num_threads()} threads"
+    print(f"genrep {__version__}, python {platform.python_version()}, torch {torch.__version__}, {what}")
 
 
 class Pace:

@@ -170,15 +170,17 @@ def accelerators() -> list[str]:
     """What each of a machine's accelerators that may be used is called in `CUDA_VISIBLE_DEVICES`."""
     import torch
 
-    num = torch.cuda.device_count()
+    from genrep.devices import default_device
+
+    num = torch.cuda.device_count() if default_device() == torch.device("cuda") else 0
     named = [each for each in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if each]
     return (named or [str(i) for i in range(num)])[:num]
 
 
 def _arithmetic(suite: Suite, folder: Path) -> dict[str, str]:
     """`train.bf16` of the runs that are there, or what suits this machine: what is compared is computed alike, whichever machine is quicker at what."""
+    from genrep.devices import default_device
     from genrep.training import RunFolder, computes_in_bf16
-    from genrep.training.runtime import default_device
 
     begun = [config["train"]["bf16"] for name in suite.runs(folder) if (config := RunFolder(folder / name).begun())]
     found = set(begun) or {computes_in_bf16(default_device())}

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from genrep.cli.arguments import add_device
 from genrep.cli.wishes import CLASSES_HELP
 
 if TYPE_CHECKING:
@@ -35,11 +36,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--sampler", default="ancestral", help="ancestral, euler, heun, dpm_solver or unipc (default: %(default)s)")
     parser.add_argument("--out", type=Path, default=Path("made"), help="folder for the set (default: %(default)s)")
     parser.add_argument("--overwrite", action="store_true", help="replace a set that was made before")
+    add_device(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Make, judge, write."""
-    from genrep.cli.runs import load_model, numbered, refuse_existing
+    from genrep.cli.runs import numbered, placed_model, refuse_existing
     from genrep.cli.wishes import asked_counts, read_rows
     from genrep.storage import file_name, refuse_others, write_folder
 
@@ -48,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
             raise ValueError(f"`--{name}` must be at least 1; found {getattr(args, name)}.")
     refuse_existing(args.out, overwrite=args.overwrite)
     refuse_others(args.out, sign=PROVENANCE, what="a made set")
-    model = load_model(args.model)
+    model = placed_model(args.model)
     rows = read_rows(args.classes, model.class_names, model.image_size)
     if any(asked.box for row in rows for asked in row):
         raise ValueError("`--classes` says what to make, not where; leave the places out.")

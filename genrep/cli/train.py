@@ -12,7 +12,7 @@ import sys
 from contextlib import nullcontext
 from pathlib import Path
 
-from genrep.cli.arguments import program
+from genrep.cli.arguments import add_device, program
 
 TAKES_OVERRIDES = True
 
@@ -23,6 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, metavar="RUN", help="run folder; default: runs/RECIPE-DATE")
     init = "begin from a finished run or model folder, or from `packaged`, the model that comes with the package; on the same or on other classes"
     parser.add_argument("--init", type=Path, metavar="MODEL", help=init)
+    add_device(parser)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from genrep.config import Config
 from genrep.datasets import ArrayDataset, cache_folder
+from genrep.devices import default_device
 from genrep.evaluation.baselines import fit_logistic_regression
 from genrep.evaluation.generation import Samples, Studio, measure_generation, measure_likelihood, measure_scenes, sampling, unlike_samples
 from genrep.evaluation.judge import holds_several, load_judge
@@ -33,7 +34,7 @@ from genrep.overrides import from_dict
 from genrep.processes import in_turn, is_first
 from genrep.registry import lookup
 from genrep.storage import read_json, write_json
-from genrep.training import RunFolder, Screen, agreed_bf16, computes_in_bf16, default_device
+from genrep.training import RunFolder, Screen, agreed_bf16, computes_in_bf16
 from genrep.training.data import RunData
 from genrep.training.records import Silent
 from genrep.types import IGNORE, UNLABELLED, Batch

@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 
 from genrep.config import Config
+from genrep.devices import default_device
 from genrep.layers import precise
 from genrep.lessons import Lessons
 from genrep.model import GenRep
@@ -30,7 +31,7 @@ from genrep.training.prior import learn_prior
 from genrep.training.probe import Probe
 from genrep.training.records import Records, Row, Screen, Silent, alone_in, loss_columns, open_run, peak_memory_gb, write_log
 from genrep.training.run_folder import RunFolder
-from genrep.training.runtime import Interrupted, check_processes, check_steps, decided, default_device, side_by_side, where
+from genrep.training.runtime import Interrupted, check_processes, check_steps, decided, side_by_side, where
 from genrep.training.step_losses import Drawn, StepLosses, Terms, autocast
 from genrep.training.step_report import PART_COLUMN, StepReport, parts_of
 from genrep.training.stream import Ahead, Stream, annotated, by_objects, with_annotated

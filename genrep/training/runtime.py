@@ -29,13 +29,6 @@ class Interrupted(Exception):
         self.run = run
 
 
-def default_device() -> torch.device:
-    """cuda (of several processes, each its own), mps or cpu, in this order."""
-    if torch.cuda.is_available():
-        return torch.device("cuda", torch.cuda.current_device()) if together() else torch.device("cuda")
-    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-
-
 def computes_in_bf16(device: torch.device) -> bool:
     """Whether a device has instructions for bfloat16, without which it takes ten to thirty times as long as float32, and a CPU's are worth it: without AMX's,
     AVX-512's took 1.4 times as long as float32."""

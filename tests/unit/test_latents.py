@@ -93,7 +93,7 @@ def test_objects_are_told_from_the_places_that_they_cover(model: GenRep) -> None
 
 
 def test_a_size_that_does_not_divide_and_a_folder_without_codec_are_refused(folder: Path) -> None:
-    with pytest.raises(ValueError, match=r"`image_size` must be a multiple of 2, the stride of the codec `autoencoder`; found \(33, 48\)"):
+    with pytest.raises(ValueError, match=r"`image_size` must be a multiple of 2, the stride of the codec; found \(33, 48\)"):
         GenRep(small_config(codec="autoencoder", autoencoder=str(folder), image_size=(33, 48)))
     with pytest.raises(ValueError, match="the codec `autoencoder` needs its weights: set `autoencoder`"):
         replace(small_config(), codec="autoencoder")

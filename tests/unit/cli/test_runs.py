@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from own_folders import write_photos
 from small_models import small_config, small_model
 
 from genrep.cli.figures import print_next
+from genrep.cli.main import main
 from genrep.cli.runs import default_run, resolve_config
 from genrep.model_folder import PACKAGED
 from genrep.recipes import RECIPES
@@ -75,3 +77,11 @@ def test_what_comes_next_names_classes_that_can_be_asked_for(tmp_path: Path, cap
 def test_a_folder_without_a_model_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="has no model"):
         resolve_config("demo", {}, init=tmp_path)
+
+
+def test_a_device_that_is_not_there_is_said_and_forgotten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.delenv("GENREP_DEVICE", raising=False)
+    assert main(["generate", "--device", "cuda", "--out", str(tmp_path / "x.png")]) == 2
+    assert "genrep: error: there is no device `cuda` to compute on; found cpu" in capsys.readouterr().err
+    assert "GENREP_DEVICE" not in os.environ and not list(tmp_path.iterdir())

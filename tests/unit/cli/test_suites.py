@@ -190,6 +190,8 @@ def test_every_accelerator_has_its_worker(tmp_path: Path, monkeypatch: pytest.Mo
         return 0
 
     working(monkeypatch, genrep)
+    monkeypatch.setattr(runner, "_arithmetic", lambda *_: {})
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,GPU-7")
     assert runner.accelerators() == ["4", "GPU-7"]
@@ -197,6 +199,8 @@ def test_every_accelerator_has_its_worker(tmp_path: Path, monkeypatch: pytest.Mo
     assert sorted(used) == ["4", "4", "GPU-7", "GPU-7"]
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
     assert runner.accelerators() == ["0", "1"]
+    monkeypatch.setenv("GENREP_DEVICE", "cpu")
+    assert runner.accelerators() == []
 
 
 def test_runs_are_computed_as_those_that_are_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

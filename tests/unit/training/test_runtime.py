@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
@@ -11,7 +12,9 @@ import torch
 from small_models import small_model
 from toy_runs import config
 
+from genrep.cli.arguments import on_device
 from genrep.config import Config
+from genrep.devices import DEVICE, default_device
 from genrep.storage import read_json
 from genrep.training import RunFolder, computes_in_bf16, runtime, train
 from genrep.training.data import RunData
@@ -82,3 +85,25 @@ def test_a_run_goes_on_as_it_has_begun_on_a_machine_of_another_kind(tmp_path: Pa
         assert read_json(run.config)["train"]["bf16"] is False
     with pytest.raises(ValueError, match=r"another configuration: `train\.bf16`"):
         train(with_bf16(True), tmp_path / "run")
+
+
+def test_the_device_is_the_one_that_is_named_or_the_first_there_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(DEVICE, raising=False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    assert default_device() == CPU
+    with on_device("cuda:1"), pytest.raises(ValueError, match=r"there is no device `cuda:1` to compute on; found cpu\. `auto` takes the first of"):
+        default_device()
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    assert default_device() == torch.device("mps")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    for name, expected in {"auto": "cuda", "cuda": "cuda", "cuda:1": "cuda:1", "mps": "mps", "cpu": "cpu"}.items():
+        with on_device(name):
+            assert default_device() == torch.device(expected) and os.environ[DEVICE] == name
+    assert DEVICE not in os.environ and default_device() == torch.device("cuda")
+    monkeypatch.setenv(DEVICE, "cpu")
+    with on_device(None):
+        assert default_device() == CPU
+    with on_device("cuda:0"):
+        assert default_device() == torch.device("cuda:0")
+    assert os.environ[DEVICE] == "cpu"
