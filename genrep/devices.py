@@ -12,6 +12,13 @@ DEVICE, AUTO = "GENREP_DEVICE", "auto"
 """The environment's variable that names the device, for a program and the processes that it starts; and its value where it says nothing."""
 
 
+def uses_cuda() -> bool:
+    """Whether it is cuda, whichever of several."""
+    import torch
+
+    return (os.environ.get(DEVICE) or AUTO) in (AUTO, "cuda") and torch.cuda.is_available()
+
+
 def default_device() -> torch.device:
     """Where `GENREP_DEVICE` says; of itself cuda (of several processes, each its own), mps or cpu, in this order.
 
@@ -20,11 +27,10 @@ def default_device() -> torch.device:
     """
     import torch
 
-    from genrep.processes import together
-
-    named, cuda = os.environ.get(DEVICE) or AUTO, torch.cuda.is_available()
-    if named in (AUTO, "cuda") and cuda:
-        return torch.device("cuda", torch.cuda.current_device()) if together() else torch.device("cuda")
+    if uses_cuda():
+        several = int(os.environ.get("WORLD_SIZE", "1")) > 1
+        return torch.device("cuda", torch.cuda.current_device()) if several else torch.device("cuda")
+    named = os.environ.get(DEVICE) or AUTO
     mps = ["mps"] if torch.backends.mps.is_available() else []
     there = ["cpu", *mps, *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
     if named not in (AUTO, *there):

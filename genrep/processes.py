@@ -17,6 +17,8 @@ import torch.distributed as dist
 from jaxtyping import Bool, Int
 from torch import Tensor
 
+from genrep.devices import uses_cuda
+
 PATIENCE = timedelta(minutes=10)
 """How long a process waits for the others before it takes one for dead; over a broken connection it does not wait."""
 
@@ -60,10 +62,10 @@ def joined() -> Iterator[None]:
     if not dist.is_available() or dist.is_initialized() or int(os.environ.get("WORLD_SIZE", "1")) < 2:
         yield
         return
-    if torch.cuda.is_available():
+    if uses_cuda():
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
     try:
-        dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo", timeout=PATIENCE)
+        dist.init_process_group("nccl" if uses_cuda() else "gloo", timeout=PATIENCE)
         group = dist.new_group(timeout=PATIENCE)
         assert isinstance(group, dist.ProcessGroup)
         _small = group

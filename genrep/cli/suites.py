@@ -170,9 +170,9 @@ def accelerators() -> list[str]:
     """What each of a machine's accelerators that may be used is called in `CUDA_VISIBLE_DEVICES`."""
     import torch
 
-    from genrep.devices import default_device
+    from genrep.devices import uses_cuda
 
-    num = torch.cuda.device_count() if default_device() == torch.device("cuda") else 0
+    num = torch.cuda.device_count() if uses_cuda() else 0
     named = [each for each in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if each]
     return (named or [str(i) for i in range(num)])[:num]
 
