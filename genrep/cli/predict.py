@@ -22,8 +22,9 @@ LEAST_PRESENCE = 0.5
 UNITS = (
     "boxes: (x0, y0, x1, y1) in pixels of the image file; masks: 0 background, c + 1 class c, of the image file's size; presence: that a class is in the image "
     "at all; divergence: KL(head, posterior) in nats; abstains: whether it is above --abstain-above, so that no class is to be taken: class_probabilities are "
-    "then the head's opinion all the same"
+    "then the head's opinion all the same; prior: class frequencies that posterior and combined are under, divergence is without them"
 )
+UNIFORM, ESTIMATED = "uniform", "estimated"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -34,6 +35,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--min-score", type=float, default=0.3, help="boxes scored below are left out, 0 to 1 (default: %(default)s)")
     parser.add_argument(
         "--posterior", type=int, metavar="BUDGET", help="also class probabilities from the generative side, with this many evaluations per class; slow"
+    )
+    parser.add_argument(
+        "--prior",
+        default=UNIFORM,
+        metavar="PRIOR",
+        help=f"with --posterior: how frequent the classes are: {UNIFORM}, {ESTIMATED} from the pictures themselves, or A=.7,B=.2 (default: %(default)s)",
     )
     parser.add_argument("--abstain-above", type=float, metavar="NATS", help="with --posterior: abstain where the two sides diverge by more")
     parser.add_argument("--why", action="store_true", help="with --posterior: pictures of what speaks for its first class against its second, NAME_why.png")
@@ -54,7 +61,7 @@ def run(args: argparse.Namespace) -> int:
     refuse_outputs([target], overwrite=args.overwrite)
     if not 0 <= args.min_score <= 1:
         raise ValueError(f"`--min-score` must lie in 0 to 1; found {args.min_score}.")
-    for option, given in (("--abstain-above", args.abstain_above is not None), ("--why", args.why)):
+    for option, given in (("--abstain-above", args.abstain_above is not None), ("--why", args.why), ("--prior", args.prior != UNIFORM)):
         if given and args.posterior is None:
             raise ValueError(f"`{option}` needs the generative side: say `--posterior BUDGET` too.")
     model = placed_model(args.model)
@@ -88,17 +95,22 @@ def second_opinions(model: GenRep, images: Tensor, seen: Perception, args: argpa
 
     from genrep.cli.images import own_index
     from genrep.metrics.base import Z95
+    from genrep.posteriors.prior import estimate_prior
 
+    given = None if args.prior in (UNIFORM, ESTIMATED) else read_prior(args.prior, model.class_names)  # before what takes long
     index = own_index(images)
     log_probs = model.posterior(images, budget=args.posterior, index=index)
-    bits, error = model.nll(images, index=index).bits_per_dimension()
-    entries: list[dict[str, Any]] = []
-    for of, value, half in zip(log_probs, bits.tolist(), (Z95 * error).tolist(), strict=True):
-        likely = {"value": value, "low": value - half, "high": value + half}
-        entries.append({"posterior": by_class(model, of), "posterior_budget": args.posterior, "bits_per_dimension": likely})
+    prior = estimate_prior(log_probs) if args.prior == ESTIMATED else given
+    entries: list[dict[str, Any]] = [{"posterior": by_class(model, under(prior, of)), "posterior_budget": args.posterior} for of in log_probs]
+    if prior is not None:
+        entries = [entry | {"prior": by_class(model, prior)} for entry in entries]
+    if model.codec.stride == 1:
+        bits, error = model.nll(images, index=index).bits_per_dimension()
+        for entry, value, half in zip(entries, bits.tolist(), (Z95 * error).tolist(), strict=True):
+            entry["bits_per_dimension"] = {"value": value, "low": value - half, "high": value + half}
     if seen.class_log_probs is not None and model.gate is not None:
         for entry, both in zip(entries, model.gate.product(seen.class_log_probs, log_probs), strict=True):
-            entry["combined"] = by_class(model, both)
+            entry["combined"] = by_class(model, under(prior, both))
     if seen.class_log_probs is not None:
         divergence = torch.nn.functional.kl_div(log_probs, seen.class_log_probs, log_target=True, reduction="none").sum(1)
         for entry, apart in zip(entries, divergence.tolist(), strict=True):
@@ -106,6 +118,38 @@ def second_opinions(model: GenRep, images: Tensor, seen: Perception, args: argpa
             if args.abstain_above is not None:
                 entry["abstains"] = apart > args.abstain_above
     return entries
+
+
+def read_prior(text: str, class_names: Sequence[str]) -> Tensor:
+    """log of class frequencies [k] from `A=.7,B=.2`; classes that are not named share what is left.
+
+    Raises:
+        ValueError: an unknown class, no number, or numbers that are no frequencies.
+
+    >>> read_prior("boot=.5", ("boot", "bag", "coat")).exp().tolist()
+    [0.5, 0.25, 0.25]
+    """
+    import torch
+
+    from genrep.registry import lookup
+
+    found: dict[str, float] = {}
+    for entry in text.split(","):
+        name, _, number = entry.rpartition("=")
+        lookup(dict.fromkeys(class_names), name.strip(), "class")
+        try:
+            found[name.strip()] = float(number)
+        except ValueError:
+            raise ValueError(f"`--prior` has `{entry}`; expected {UNIFORM}, {ESTIMATED}, or CLASS=FREQUENCY, ...") from None
+    rest, others = 1 - sum(found.values()), len(class_names) - len(found)
+    if not all(0 < value <= 1 for value in found.values()) or not (rest > 0 if others else abs(rest) < 0.01):
+        raise ValueError(f"`--prior` {text}: frequencies are above 0, and those of all classes sum up to 1; found {sum(found.values()):g} in all.")
+    return torch.tensor([found.get(name, rest / max(others, 1)) for name in class_names]).log().log_softmax(0)
+
+
+def under(prior: Tensor | None, log_probs: Tensor) -> Tensor:
+    """Log-probabilities [k] that were under a uniform prior, under another one."""
+    return log_probs if prior is None else (log_probs + prior.to(log_probs)).log_softmax(0)
 
 
 def by_class(model: GenRep, log_probs: Tensor) -> dict[str, float]:

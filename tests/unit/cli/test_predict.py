@@ -133,3 +133,36 @@ def test_a_picture_in_another_format_is_told_which_are_read(save: Save, tmp_path
 def test_a_likelihood_takes_no_places(save: Save, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["nll", str(photos), "--model", save(), "--class", "a@1:2:3:4", "--out", str(tmp_path / "bits.json")]) == 2
     assert "leave the places out" in capsys.readouterr().err and not (tmp_path / "bits.json").exists()
+
+
+def test_a_prior_moves_posterior_and_combined_and_is_written_beside_them(save: Save, photos: Path, tmp_path: Path) -> None:
+    """By its own log-odds; estimated, it is the frequency of what the posterior finds, to which that is drawn."""
+    model, found = save(tasks=("classification",)), {}
+    for prior in ("uniform", "b=.7,c=.1", "estimated"):
+        assert main(["predict", str(photos), "--model", model, "--out", str(tmp_path / prior), "--posterior", "2", "--prior", prior]) == 0
+        found[prior] = json.loads((tmp_path / prior / "predictions.json").read_text())["images"]
+    assert not any("prior" in entry for entry in found["uniform"])
+    for entry, given in zip(found["uniform"], found["b=.7,c=.1"], strict=True):
+        assert given["prior"] == pytest.approx({"a": 0.1, "b": 0.7, "c": 0.1, "d": 0.1}, abs=1e-6) and given["divergence"] == entry["divergence"]
+        odds = (each["posterior"]["b"] / each["posterior"]["a"] for each in (given, entry))
+        assert next(odds) / next(odds) == pytest.approx(7, rel=1e-4)
+    estimated = found["estimated"]
+    mean = {name: sum(entry["posterior"][name] for entry in estimated) / 3 for name in "abcd"}
+    assert estimated[0]["prior"] == pytest.approx(mean, abs=1e-3) != pytest.approx(dict.fromkeys("abcd", 0.25), abs=0.05)
+
+
+@pytest.mark.parametrize(
+    ("prior", "said"),
+    [
+        ("e=.5", "unknown class `e`"),
+        ("a=much", "has `a=much`; expected uniform, estimated, or CLASS=FREQUENCY"),
+        ("a=.5,b=.6", "sum up to 1; found 1.1 in all"),
+        ("a=0", "frequencies are above 0"),
+        ("a=.2,b=.2,c=.2,d=.2", "sum up to 1; found 0.8"),
+    ],
+)
+def test_a_prior_that_is_none_is_refused(save: Save, photos: Path, tmp_path: Path, prior: str, said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["predict", str(photos), "--model", save(), "--out", str(tmp_path / "seen"), "--prior", prior]
+    assert main(command) == 2 and "say `--posterior BUDGET` too" in capsys.readouterr().err
+    assert main([*command, "--posterior", "2"]) == 2 and said in " ".join(capsys.readouterr().err.split())
+    assert not (tmp_path / "seen").exists()
