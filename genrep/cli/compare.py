@@ -18,7 +18,7 @@ WIDTH = 1_000
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What `compare` accepts."""
     parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="folders of two evaluated runs or more; differences are from the first")
-    parser.add_argument("--out", type=Path, metavar="FILE.json", help="also write what is printed here")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="also write this: as a page with curves and pictures, where it ends in .html; else as json")
     parser.add_argument("--overwrite", action="store_true", help="replace a file that exists")
 
 
@@ -29,7 +29,7 @@ def run(args: argparse.Namespace) -> int:
     from rich.table import Column, Table
 
     from genrep.cli.runs import refuse_existing
-    from genrep.evaluation.comparison import figures_of_runs, sets_of, settings_of_runs
+    from genrep.evaluation.comparison import figures_of_runs, sets_of, setting_said, settings_of_runs
     from genrep.evaluation.kept import judges_of
     from genrep.storage import write_json
 
@@ -43,7 +43,7 @@ def run(args: argparse.Namespace) -> int:
     if settings:
         differing = Table(Column("setting", overflow="fold"), *(Column(letter, overflow="fold") for letter in letters), title="what differs")
         for key, values in settings.items():
-            differing.add_row(*(escape(text) for text in (key, *map(_said, values))))
+            differing.add_row(*(escape(text) for text in (key, *map(setting_said, values))))
         console.print(differing)
     else:
         print("all settings are the same")
@@ -51,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
     columns = (Column(name, overflow="fold") for name in ("figure", *letters, *differences))
     table = Table(*columns, title="as measured by `genrep eval`, with 95 % intervals; the best in bold")
     for row in rows:
-        table.add_row(escape(row.key), *_cells(row), *(_difference(row, i) for i in range(1, len(names))))
+        table.add_row(escape(row.key), *_cells(row), *(row.difference_said(i) for i in range(1, len(names))))
     console.print(table)
     if rows and not all(rows[0].alike):
         print("runs that were measured on other sets do not compare with A:")
@@ -63,28 +63,18 @@ def run(args: argparse.Namespace) -> int:
     print("*: more than both intervals, of testing on so few images, leave open. What another seed would change is not in them.")
     if args.out:
         args.out.parent.mkdir(parents=True, exist_ok=True)
+    if args.out and args.out.suffix == ".html":
+        from genrep.evaluation.comparison_page import write_comparison
+
+        print(f"wrote {write_comparison(args.out, args.runs)}")
+    elif args.out:
         write_json(args.out, {"runs": names, "settings": settings, "figures": {row.key: {"values": row.values, "intervals": row.intervals} for row in rows}})
         print(f"wrote {args.out}")
     return 0
 
 
-def _said(value: object) -> str:
-    """A setting as the command line takes it."""
-    if isinstance(value, list):
-        return ",".join(map(str, value))
-    return "-" if value is None else str(value)
-
-
 def _cells(row: Row) -> list[str]:
     from rich.markup import escape
 
-    cells = []
-    for i, (value, interval) in enumerate(zip(row.values, row.intervals, strict=True)):
-        text = "-" if value is None else f"{value:.3g}" + ("" if interval is None else f" [{interval[0]:.3g}, {interval[1]:.3g}]")
-        cells.append(f"[bold]{escape(text)}[/bold]" if i == row.best else escape(text))
-    return cells
-
-
-def _difference(row: Row, i: int) -> str:
-    difference = row.differences[i - 1]
-    return "" if difference is None else f"{difference:+.3g}" + (" *" if row.clear(i) else "")
+    said = [escape(row.said(i)) for i in range(len(row.values))]
+    return [f"[bold]{text}[/bold]" if i == row.best else text for i, text in enumerate(said)]

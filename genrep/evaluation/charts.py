@@ -10,6 +10,8 @@ from html import escape
 from markupsafe import Markup
 
 Points = Sequence[tuple[float, float]]
+NUM_LINES = 4
+"""Kinds of lines by which runs in one chart are told apart; from the fifth on they come again."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,6 +108,21 @@ def curve(points: Points, *, label: str, y_range: tuple[float, float] | None = N
     clipped = [(x, min(high, max(low, y))) for x, y in points]
     parts = [frame.axes(x_ticks=nice_ticks(0, last), y_ticks=nice_ticks(low, high)), _mark(frame, mark_x), frame.line(clipped, "faint")]
     return frame.svg("".join(parts) + frame.line([(x, min(high, max(low, y))) for x, y in smooth], "strong"), label)
+
+
+def curves(several: Sequence[Points], *, label: str) -> Markup:
+    """A quantity over training steps of several runs, smoothed; one without points has no line."""
+    smooth = [smoothed(thinned(points)) if points else [] for points in several]
+    low, high = _range([y for points in smooth for _, y in points])
+    last = max(points[-1][0] for points in smooth if points)
+    frame = Frame(x=(0, last), y=(low, high))
+    lines = [frame.line([(x, min(high, max(low, y))) for x, y in points], f"run run{i % NUM_LINES}") for i, points in enumerate(smooth) if points]
+    return frame.svg(frame.axes(x_ticks=nice_ticks(0, last), y_ticks=nice_ticks(low, high)) + "".join(lines), label)
+
+
+def line_of(i: int) -> Markup:
+    """How the i-th of several runs is drawn."""
+    return Frame(width=44, height=12, left=2, right=2, top=6, bottom=6).svg(f'<polyline class="run run{i % NUM_LINES}" points="2,6 42,6"/>', "")
 
 
 def _range(values: Sequence[float]) -> tuple[float, float]:

@@ -56,6 +56,23 @@ class Row:
             return None
         return (min if LESS_IS_BETTER & set(self.key.rsplit("/", 1)[-1].split("_")) else max)(known)[1]
 
+    def said(self, i: int) -> str:
+        """Run i's figure, with its interval where there is one."""
+        value, interval = self.values[i], self.intervals[i]
+        return "-" if value is None else f"{value:.3g}" + ("" if interval is None else f" [{interval[0]:.3g}, {interval[1]:.3g}]")
+
+    def difference_said(self, i: int) -> str:
+        """Run i's difference from the first, with a star where it is clear."""
+        difference = self.differences[i - 1]
+        return "" if difference is None else f"{difference:+.3g}" + (" *" if self.clear(i) else "")
+
+
+def setting_said(value: object) -> str:
+    """A setting as the command line takes it."""
+    if isinstance(value, list):
+        return ",".join(map(setting_said, value))
+    return "-" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+
 
 def figures_of_runs(runs: Sequence[Path]) -> list[Row]:
     """Every figure that some run has, in the order of their eval.json.

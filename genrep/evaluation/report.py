@@ -48,7 +48,7 @@ class Chart:
 OWN = "own"
 """The recipe of a user's folder (`recipes/own.py`)."""
 
-_CURVES = {
+CURVES = {
     "loss/classification": "classification loss",
     "loss/detection": "detection loss",
     "loss/segmentation": "segmentation loss",
@@ -90,11 +90,10 @@ def write_report(run: Path | str) -> Path:
 def render(folder: RunFolder) -> str:
     """The page as text."""
     figures, details = read_json(folder.evaluation), read_json(folder.path / DETAILS)
-    rows = _metrics(folder.metrics)
+    rows = metrics(folder.metrics)
     config = read_json(folder.config)
-    pages = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    pages = templates()
     pages.filters["picture"] = lambda name: data_uri(folder.samples / name)
-    pages.filters["figure"] = number
     return pages.get_template("report.html.jinja").render(
         name=title(folder.path.resolve().name, config),
         folder=folder.path.resolve().name,
@@ -106,7 +105,7 @@ def render(folder: RunFolder) -> str:
         per_class=per_class(details),
         robustness=robustness(figures),
         charts=_evaluation_charts(details),
-        losses=_curves(rows, {key: (title, None) for key, title in _CURVES.items()}),
+        losses=_curves(rows, {key: (title, None) for key, title in CURVES.items()}),
         alignment=_curves(rows, {**_ALIGNMENT, **_parts(rows)}),
         verdict=verdict(details["gates"]),
         training_time=duration(rows[-1]["seconds"]) if rows else "unknown",
@@ -116,6 +115,13 @@ def render(folder: RunFolder) -> str:
         command=folder.command.read_text(encoding="utf-8").strip() if folder.command.is_file() else "",
         seed=config.get("train", {}).get("seed", "unknown"),
     )
+
+
+def templates() -> Environment:
+    """Of pages of html, which show figures as `number` does."""
+    pages = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    pages.filters["figure"] = number
+    return pages
 
 
 def title(run: str, config: Mapping[str, Any]) -> str:
@@ -254,7 +260,7 @@ def verdict(gates: Sequence[Mapping[str, Any]]) -> list[str]:
     return sentences or ["No gate was tried in this run."]
 
 
-def _metrics(path: Path) -> list[dict[str, float]]:
+def metrics(path: Path) -> list[dict[str, float]]:
     """Rows of metrics.csv without their empty cells."""
     if not path.is_file():
         return []

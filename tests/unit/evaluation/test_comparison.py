@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from genrep.cli.main import main
 from genrep.evaluation.comparison import Row, figures_of_runs, settings_of_runs
+from genrep.evaluation.comparison_page import write_comparison
 from genrep.storage import write_json
 
 FIRST = {"classification/top1": 0.9, "classification/top1_low": 0.88, "classification/top1_high": 0.92, "generation/kid": 0.05, "generation/kid_real": 0.001}
@@ -133,3 +135,46 @@ def test_settings_are_printed_as_they_are(tmp_path: Path, capsys: pytest.Capture
     assert main(["compare", *map(str, runs)]) == 0
     line = next(line for line in capsys.readouterr().out.splitlines() if "train.init" in line)
     assert "[bold]" in line and "[/red]" in line
+
+
+def drawn(folder: Path, shade: int, *, sees: bool, makes: bool) -> None:
+    """Pictures of a run, as an evaluation leaves them, and what was recorded of its training."""
+    (folder / "samples").mkdir()
+    details: dict[str, Any] = {}
+    if sees:
+        pictures = [
+            {"group": group, "index": index, "truth": "truth.png", "prediction": "found.png"} for group, index in (("worst", 9), ("first", 0), ("first", 3))
+        ]
+        details["scenes"] = {"set": "fashion-scenes", "n": 10, "pictures": pictures}
+    if makes:
+        details["pictures"] = {"samples": [{"class": "<b>ag", "file": "made.png", "num": 8, "share_recognised": None}]}
+    for name in ("truth", "found", "made"):
+        Image.new("L", (8, 8), shade).save(folder / "samples" / f"{name}.png")
+    write_json(folder / "eval_details.json", details)
+    lines = ["step,stage,loss/detection,loss/distil", *(f"{step},2,{shade / step if sees else ''},0" for step in range(1, 9))]
+    (folder / "metrics.csv").write_text("\n".join(lines) + "\n")
+
+
+def test_a_page_shows_figures_settings_pictures_and_curves_side_by_side(pair: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Of a run that sees, one that sees and makes, and one of which nothing but its figures is left; whole in itself."""
+    drawn(pair[0], 60, sees=True, makes=False)
+    drawn(pair[1], 120, sees=True, makes=True)
+    bare = run(tmp_path / "bare", FIRST)
+    page = tmp_path / "pages" / "three.html"
+    assert main(["compare", *map(str, (*pair, bare)), "--out", str(page)]) == 0
+    assert f"wrote {page}" in capsys.readouterr().out
+    text = page.read_text()
+    assert "http" not in text and "<b>ag" not in text and "&lt;b&gt;ag" in text
+    assert "<b>0.94 [0.92, 0.96]</b>" in text and "+0.04 *" in text and "<td>train.lr</td><td>0.001</td><td>0.003</td><td>0.001</td>" in text
+    assert text.count("<figure>") == 2 and text.count("the truth</figcaption>") == 2 and text.count("data:image/png") == 2 * 3 + 1
+    assert text.count('class="chart-title"') == 1 and text.count('class="run run0" points') == 2 and "detection loss" in text
+    assert main(["compare", *map(str, pair), "--out", str(page)]) == 2, "it exists"
+
+
+def test_images_of_other_sets_do_not_stand_beside_each_other(pair: list[Path], tmp_path: Path) -> None:
+    for folder, num in zip(pair, (10, 11), strict=True):
+        drawn(folder, 60, sees=True, makes=False)
+        details = json.loads((folder / "eval_details.json").read_text())
+        details["scenes"]["n"] = num
+        write_json(folder / "eval_details.json", details)
+    assert "What they see" not in write_comparison(tmp_path / "page.html", pair).read_text()
