@@ -93,8 +93,7 @@ def save_model(model: GenRep, folder: Path, *, results: Mapping[str, float], rec
         save_tensors(
             path / "model.safetensors", {name: tensor.half() if half and tensor.is_floating_point() else tensor for name, tensor in model.state_dict().items()}
         )
-        if model.config.autoencoder:
-            model.codec.save(path / AUTOENCODER)
+        model.codec.save(path / AUTOENCODER)
         write_text(path / "README.md", model_card(model, results, recipe))
 
     write_folder(folder, fill)

@@ -56,6 +56,11 @@ def stopped(run: Path, steps: int, settings: Config | None = None) -> Path:
     return run
 
 
+def weights(run: Path) -> dict[str, torch.Tensor]:
+    """Of a finished run's model."""
+    return load_tensors(RunFolder(run).model / "model.safetensors")
+
+
 def newest(run: Path) -> Path:
     return RunFolder(run).checkpoint_folders()[0]
 

@@ -21,8 +21,8 @@ class Codec(ABC):
     """Pixels, in height and in width, that a place of x0 stands for; 1: x0 is the pixels."""
 
     def save(self, folder: Path) -> None:
-        """Write the weights, of a codec that has some, as a folder that one of its kind is made from."""
-        raise NotImplementedError(f"{type(self).__name__} has no weights")
+        """Write the weights, where it has some, as a folder that one of its kind is made from."""
+        del folder
 
     def size_of(self, image_size: tuple[int, int]) -> tuple[int, int]:
         """(height, width) of x0.

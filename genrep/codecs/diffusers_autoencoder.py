@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +55,7 @@ class Autoencoder(Codec):
     def __deepcopy__(self, memo: object) -> Autoencoder:
         return self
 
-    def _in_parts(self, x: Tensor, do: Any, *, per: int) -> Tensor:
+    def _in_parts(self, x: Tensor, do: Callable[[Tensor], Tensor], *, per: int) -> Tensor:
         size = max(1, MOST_PIXELS // (x.shape[-2] * x.shape[-1] * per))
         with torch.no_grad(), torch.autocast(x.device.type, enabled=False):
             return torch.cat([do(part.float()) for part in x.split(size)]).to(x.dtype)

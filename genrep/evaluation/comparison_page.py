@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from markupsafe import Markup
-
 from genrep.evaluation.charts import curves, line_of
 from genrep.evaluation.comparison import figures_of_runs, setting_said, settings_of_runs
 from genrep.evaluation.kept import DETAILS, judges_of
@@ -80,5 +78,5 @@ def _charts(folders: Sequence[RunFolder]) -> list[Chart]:
     for key, title in {**CURVES, "align/cosine": "cosine of the two gradients"}.items():
         several = [[(row["step"], row[key]) for row in of_run if key in row] for of_run in rows]
         if any(value for points in several for _, value in points):
-            charts.append(Chart(title, "", Markup(curves(several, label=f"{title} over training steps"))))
+            charts.append(Chart(title, "", curves(several, label=f"{title} over training steps")))
     return charts

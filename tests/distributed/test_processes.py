@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from toy_runs import STEPS2, after, config, events, load_rectangles, rows
+from toy_runs import STEPS2, after, config, events, load_rectangles, rows, weights
 
 from genrep import processes
 from genrep.config import Config
@@ -20,7 +20,7 @@ from genrep.evaluation.scaling_bench import difference, start
 from genrep.model import GenRep
 from genrep.posteriors.gate import Gate
 from genrep.storage import load_tensors, save_tensors
-from genrep.training import Interrupted, RunFolder, data, distillation, loop, train
+from genrep.training import Interrupted, data, distillation, loop, train
 from genrep.training.runtime import check_processes
 
 
@@ -63,10 +63,6 @@ def taught(folder: Path, stops: int) -> None:
         train(settings, folder, stop=after(stops))
     except Interrupted:
         assert stops < 10_000
-
-
-def weights(run: Path) -> dict[str, torch.Tensor]:
-    return load_tensors(RunFolder(run).model / "model.safetensors")
 
 
 def test_three_processes_are_taught_like_one_even_if_one_takes_over(tmp_path: Path) -> None:

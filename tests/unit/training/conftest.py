@@ -7,8 +7,9 @@ from collections.abc import Iterator
 import pytest
 from toy_runs import load_rectangles
 
+from genrep.model import GenRep
 from genrep.posteriors.gate import Gate
-from genrep.training import data, distillation
+from genrep.training import data, distillation, loop
 
 
 @pytest.fixture(scope="module")
@@ -18,3 +19,9 @@ def toy_world() -> Iterator[None]:
         patch.setattr(data, "load_dataset", load_rectangles)
         patch.setattr(distillation, "fit_gate", lambda *_: Gate(weight=0.6, standard_error=0.1))
         yield
+
+
+@pytest.fixture
+def in_float64(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Meanwhile runs are."""
+    monkeypatch.setattr(loop, "GenRep", lambda model: GenRep(model).double())

@@ -9,15 +9,13 @@ from typing import Any
 
 import pytest
 import torch
-from toy_runs import UNSTEADY, assert_same_model_tensors, config, rows, stopped
+from toy_runs import UNSTEADY, assert_same_model_tensors, config, rows, stopped, weights
 
 from genrep.aligners import Aligner, GenRepRule, WeightedSum
 from genrep.config import Config
 from genrep.evaluation import scaling_bench
 from genrep.evaluation.scaling_bench import difference
-from genrep.model import GenRep
-from genrep.storage import load_tensors
-from genrep.training import RunFolder, loop, train
+from genrep.training import train
 from genrep.training.step_report import pair_column, report_of
 
 pytestmark = pytest.mark.usefixtures("toy_world")
@@ -36,15 +34,6 @@ def settings(aligner: Aligner, *, posterior: bool = False, **changes: Any) -> Co
         objective=replace(base.objective, posterior=base.objective.posterior if posterior else None, prior_steps=0),
         train=replace(base.train, **{"perception_weight": 1.0, "generation_weight": 0.5, **short, **changes}),
     )
-
-
-def weights(run: Path) -> dict[str, torch.Tensor]:
-    return load_tensors(RunFolder(run).model / "model.safetensors")
-
-
-@pytest.fixture
-def in_float64(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loop, "GenRep", lambda model: GenRep(model).double())
 
 
 @pytest.mark.usefixtures("in_float64")

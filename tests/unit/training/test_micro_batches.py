@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from toy_runs import assert_same_model_tensors, config, load_rectangles, rows, stopped
+from toy_runs import assert_same_model_tensors, config, load_rectangles, rows, stopped, weights
 
 from genrep.config import Config
 from genrep.evaluation import scaling_bench
@@ -16,8 +16,7 @@ from genrep.evaluation.scaling_bench import difference
 from genrep.evaluation.step_bench import PeakMemory
 from genrep.model import GenRep
 from genrep.processes import counted_by, total
-from genrep.storage import load_tensors
-from genrep.training import RunFolder, data, loop, train
+from genrep.training import RunFolder, data, train
 from genrep.training.data import RunData
 from genrep.training.loop import Session
 from genrep.training.records import Silent
@@ -40,15 +39,6 @@ def settings(*, posterior: bool = False, steps: int = NUM_STEPS, **changes: Any)
         objective=objective,
         train=replace(base.train, **{"stage1_glimpses": 3, "glimpses": 3, "stage2_images": steps * 6, "log_every": 1, **changes}),
     )
-
-
-def weights(run: Path) -> dict[str, torch.Tensor]:
-    return load_tensors(RunFolder(run).model / "model.safetensors")
-
-
-@pytest.fixture
-def in_float64(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loop, "GenRep", lambda model: GenRep(model).double())
 
 
 @pytest.mark.usefixtures("in_float64")
