@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from genrep.backbones import DiT
+from genrep.backbones import make_trunk
 from genrep.codecs import make_codec
 from genrep.denoiser import Denoiser
 from genrep.drawing import Watch, Wishes, watched
@@ -42,7 +42,7 @@ class GenerativeModel(nn.Module):
         self.config, self.codec = config, make_codec(config.codec, config.autoencoder)
         self.x0_size = self.codec.size_of(config.image_size)
         make, num, channels = lookup(MODULATORS, config.modulator, "modulator"), len(config.class_names), self.codec.channels
-        trunk = DiT(config.trunk, channels=channels, image_size=self.x0_size, num_classes=num, num_semantics=make.num_told)
+        trunk = make_trunk(config.trunk, channels=channels, image_size=self.x0_size, num_classes=num, num_semantics=make.num_told)
         modulator = make(width=config.trunk.width, patch=trunk.stride, channels=channels, num_classes=num)
         self.denoiser = Denoiser(trunk, modulator, schedule=config.schedule, prediction=config.prediction)
         self.calibration: Calibration | None = None

@@ -15,7 +15,7 @@ from genrep.layers import wide
 from genrep.lessons import Lessons, distillation
 from genrep.model import GenRep
 from genrep.objective import ObjectiveConfig
-from genrep.parametrization import reverse_kernel, u_error
+from genrep.parametrization import eps_error, reverse_kernel, u_error
 from genrep.processes import total
 from genrep.randomness import SampleGenerator
 from genrep.schedules import expand
@@ -104,7 +104,7 @@ def generation_losses(
         labeller: who says what images without annotations show, in the teacher's place.
         num_all: images of the step, of which these are some; 0: these.
     Returns:
-        the terms `denoise` (mean squared error of u per dimension), `alignment`, `variational`, and their weighted sum
+        the terms `denoise` (mean squared error per dimension of u, or of eps where that is predicted), `alignment`, `variational`, and their weighted sum
         `generation`; means over draws and all images, these images' part of them.
     Source: equation (10); the modulation is that of (6)-(9), see `modulators.semantic`.
     """
@@ -127,7 +127,8 @@ def generation_losses(
     sem = torch.where((draw[:, 2:] >= config.sem_clean) & (draw[:, 2:] < config.sem_clean + config.sem_own), own, clean)
     denoised = model.denoiser.modulate(noised, xt, t, sem)
     error2 = (denoised.x0_hat - x0).square()
-    terms = {"denoise": u_error(error2, t, model.schedule).mean()}
+    error = eps_error if model.config.prediction == "eps" else u_error
+    terms = {"denoise": error(error2, t, model.schedule).mean()}
     terms["variational"] = variational_term(model, error2.detach(), t, denoised.log_std_scale, num_steps=config.variational_steps).mean()
     terms["alignment"] = (
         representation_alignment(model, noised.features.taps[0], taught.taps[-1].repeat_interleave(num, 0)) if config.alignment_weight else x0.new_zeros(())

@@ -18,6 +18,7 @@ from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_t
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from genrep.aligners import ALIGNERS, Aligner
+from genrep.backbones import TRUNKS, TrunkConfig
 from genrep.posteriors import POSTERIORS, PosteriorEstimator
 from genrep.registry import OneOf, lookup, name_of, nearest
 from genrep.samplers import SAMPLERS, Sampler
@@ -25,8 +26,17 @@ from genrep.schedules import SCHEDULES, Schedule
 
 C = TypeVar("C")
 
-REGISTRIES: dict[type, Mapping[str, type]] = {Schedule: SCHEDULES, Sampler: SAMPLERS, Aligner: ALIGNERS, PosteriorEstimator: POSTERIORS}
+REGISTRIES: dict[type, Mapping[str, type]] = {
+    TrunkConfig: TRUNKS,
+    Schedule: SCHEDULES,
+    Sampler: SAMPLERS,
+    Aligner: ALIGNERS,
+    PosteriorEstimator: POSTERIORS,
+}
 """Base class of each swap folder whose parts sit in configs, and where its parts are registered."""
+
+UNNAMED: dict[type, str] = {TrunkConfig: "dit"}
+"""Parts that files of before there was a choice do not name."""
 
 
 def to_dict(config: object) -> dict[str, Any]:
@@ -211,9 +221,10 @@ def _built(data: Any, hint: Any, path: str) -> Any:
         raise TypeError(f"`{path or 'config'}` expects a group of fields; found `{data}`.")
     prefix = f"{path}." if path else ""
     if base := _base(kind):
-        if "name" not in data:
+        name = data.get("name", UNNAMED.get(base))
+        if name is None:
             raise ValueError(f"`{prefix}name` is missing; expected {describe(kind)}.")
-        kind = _part(base, _built(data["name"], str, f"{prefix}name"))
+        kind = _part(base, _built(name, str, f"{prefix}name"))
         data = {key: value for key, value in data.items() if key != "name"}
     known = hints(kind)
     for key in data:

@@ -74,7 +74,7 @@ def u_from_x0(x0: Tensor, xt: Tensor, t: Float[Tensor, " b"], schedule: Schedule
 
 @dataclass(frozen=True)
 class ReverseKernel:
-    """q(xs | xt, x0) from t to s < t, exact in both families; all [b].
+    """q(xs | xt, x0) from t to s < t, exact in every family; all [b].
 
         mu = of_xt * xt + of_x0 * x0,   var = var_ts sigma_s^2 / sigma_t^2
         of_xt = a sigma_s^2 / sigma_t^2,   of_x0 = alpha_s var_ts / sigma_t^2,   a = alpha_t / alpha_s,   var_ts = sigma_t^2 - a^2 sigma_s^2

@@ -1,4 +1,4 @@
-"""Noise schedules: xt = alpha(t) x0 + sigma(t) eps, with t = 0 clean and t = 1 noise, in two families."""
+"""Noise schedules: xt = alpha(t) x0 + sigma(t) eps, with t = 0 clean and t = 1 noise, in three families."""
 
 from __future__ import annotations
 
@@ -9,6 +9,9 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn import functional as F
+
+from genrep.layers import precise
 
 
 def expand(value: Float[Tensor, " b"], like: Float[Tensor, "b ..."]) -> Tensor:
@@ -20,8 +23,8 @@ def expand(value: Float[Tensor, " b"], like: Float[Tensor, "b ..."]) -> Tensor:
 class Schedule(ABC):
     """A path from data to noise. All functions take and return one number per sample, [b].
 
-    Limits: alpha(0) = 1, sigma(0) = 0, alpha(1) = 0, sigma(1) = 1 in every schedule here, so x0 cannot be had from eps
-    at t = 1, nor eps from x0 at t = 0; `logsnr` is clamped to +-`max_logsnr` there.
+    Limits: alpha(0) = 1, sigma(0) = 0, so eps cannot be had from x0 there; alpha(1) = 0, sigma(1) = 1, so x0 cannot be had from eps there, but of
+    `LinearBetas`. `logsnr` is clamped to +-`max_logsnr`.
     """
 
     max_logsnr: float = 20.0
@@ -93,4 +96,78 @@ class CosineVP(Schedule):
         return torch.atan(torch.exp(-logsnr / 2)) * (2 / math.pi)
 
 
-SCHEDULES: dict[str, type[Schedule]] = {"flow": RectifiedFlow, "cosine": CosineVP}
+@dataclass(frozen=True, kw_only=True)
+class LinearBetas(Schedule):
+    """Variance preserving, in steps whose noise grows evenly, as most published weights have it.
+
+        ln alpha(k / N)^2 = sum_(i < k) ln(1 - beta_i) = (h(e_0) - h(e_k)) / d,   h(e) = (1 - e) ln(1 - e) + e,   e_k = beta_0 + d (k - 1 / 2)
+
+    d being how much beta grows in a step: the sum as an integral, which is right to eight digits and says what lies between the times, too. Before the first of
+    them, of which such weights know nothing, ln alpha goes with t^2, so that sigma begins in proportion to t as in the other schedules. At t = 1 some of the
+    image is left, alpha = .006, so that a network may predict eps.
+
+    Args:
+        num_times: N, the number of steps.
+        first, last: beta_0 and beta_(N - 1), between which the others lie evenly.
+    Raises:
+        ValueError: fewer than two times, or betas that do not grow inside (0, 1).
+    Source: Ho et al. 2020, arXiv:2006.11239, section 4.
+    """
+
+    num_times: int = 1000
+    first: float = 1e-4
+    last: float = 0.02
+
+    def __post_init__(self) -> None:
+        if self.num_times < 2 or not 0 < self.first < self.last < 1:
+            raise ValueError(f"`num_times` must be at least 2, and 0 < `first` < `last` < 1; found {self.num_times}, {self.first}, {self.last}.")
+
+    @property
+    def _growth(self) -> float:
+        return (self.last - self.first) / (self.num_times - 1)
+
+    @property
+    def _start(self) -> float:
+        """ln alpha at the first time."""
+        return math.log1p(-self.first) / 2
+
+    def alpha(self, t: Tensor) -> Tensor:
+        return self._log_alpha(precise(t)).exp().to(t.dtype)
+
+    def sigma(self, t: Tensor) -> Tensor:
+        return (-torch.expm1(2 * self._log_alpha(precise(t)))).sqrt().to(t.dtype)
+
+    def rates(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        time = precise(t)
+        k = self.num_times * time
+        slope = self.num_times * torch.where(k < 1, 2 * self._start * k, torch.log1p(-self._beta(k)) / 2)
+        alpha, sigma, at_once = self.alpha(time), self.sigma(time), self.num_times * math.sqrt(-2 * self._start)
+        return (alpha * slope).to(t.dtype), torch.where(sigma == 0, at_once, -(alpha**2) * slope / sigma).to(t.dtype)
+
+    def t_of_logsnr(self, logsnr: Tensor) -> Tensor:
+        """As of every schedule; 1 of what is below the last time's."""
+        log_alpha = F.logsigmoid(precise(logsnr)) / 2
+        wanted = _h(self._beta(torch.zeros_like(log_alpha))) - 2 * self._growth * log_alpha
+        beta = (2 * wanted).sqrt().clamp(max=self.last)
+        for _ in range(NEWTON_STEPS):
+            beta = (beta - (_h(beta) - wanted) / -torch.log1p(-beta)).clamp(max=self.last + self._growth)
+        k = (beta - self.first) / self._growth + 0.5
+        return (torch.where(k < 1, (log_alpha / self._start).sqrt(), k) / self.num_times).clamp(max=1).to(logsnr.dtype)
+
+    def _beta(self, k: Tensor) -> Tensor:
+        return self.first + self._growth * (k - 0.5)
+
+    def _log_alpha(self, t: Tensor) -> Tensor:
+        k = self.num_times * t
+        return torch.where(k < 1, self._start * k**2, (_h(self._beta(torch.zeros_like(k))) - _h(self._beta(k))) / (2 * self._growth))
+
+
+NEWTON_STEPS = 5
+
+
+def _h(beta: Tensor) -> Tensor:
+    """- ln(1 - beta), integrated from 0."""
+    return (1 - beta) * torch.log1p(-beta) + beta
+
+
+SCHEDULES: dict[str, type[Schedule]] = {"flow": RectifiedFlow, "cosine": CosineVP, "linear": LinearBetas}

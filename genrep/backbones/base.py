@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
@@ -14,6 +15,40 @@ from torch import Tensor, nn
 from genrep.types import Features, FeatureSpec
 
 Found = TypeVar("Found")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrunkConfig(ABC):
+    """Size of a trunk, of any kind."""
+
+    width: int = 144
+    """Channels of a token."""
+    depth: int = 6
+    """Blocks."""
+    num_heads: int = 4
+    """Attention heads of a block."""
+    mlp_ratio: float = 4.0
+    """Hidden channels of a block's MLP, in units of `width`."""
+    stem_width: int = 24
+    """Channels of the stem's finest map; doubled at every halving of the resolution."""
+    taps: tuple[int, ...] = (2, 4, 6)
+    """After which blocks (counted from 1) features are taken for the heads."""
+
+    @abstractmethod
+    def stride(self, image_size: tuple[int, int]) -> int:
+        """Places of an x0 of this (height, width), down and across, that a token stands for.
+
+        Raises:
+            ValueError: it cannot be cut into tokens.
+        """
+
+    def __post_init__(self) -> None:
+        if self.width % math.lcm(8, 4 * self.num_heads):
+            raise ValueError(f"`width` must be a multiple of 8 and of 4 * num_heads = {4 * self.num_heads}; found {self.width}.")
+        if self.stem_width % 8:
+            raise ValueError(f"`stem_width` must be a multiple of 8; found {self.stem_width}.")
+        if not self.taps or list(self.taps) != sorted(set(self.taps)) or self.taps[0] < 1 or self.taps[-1] > self.depth:
+            raise ValueError(f"`taps` must be increasing block numbers in 1..depth = {self.depth}; found {self.taps}.")
 
 
 @dataclass(frozen=True)
@@ -67,6 +102,8 @@ class Backbone(nn.Module, ABC):
 
     spec: FeatureSpec
     """Shape of the features."""
+    stride: int
+    """Places of x0, in height and in width, that a token stands for."""
     num_classes: int
     """Of the condition y."""
     class_share: float

@@ -23,10 +23,22 @@ def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     return F.scaled_dot_product_attention(query, key, value, scale=1.0)
 
 
-def attention(projected: Float[Tensor, "b n _"], query_scale: Float[Tensor, "*b h"], num_heads: int) -> Float[Tensor, "b n d"]:
-    """Multi-head self-attention of projected tokens, with normalised queries and keys (Dehghani et al. 2023); what the heads found, side by side."""
-    each = projected.unflatten(-1, (3, num_heads, -1)).permute(2, 0, 3, 1, 4)
-    query, key = F.layer_norm(each[:2], each.shape[-1:]).unbind()
+@dataclass(frozen=True)
+class Manner:
+    """How a block computes with its weights."""
+
+    num_heads: int
+    """Of its attention."""
+    normalised: bool = True
+    """Whether queries and keys are (Dehghani et al. 2023)."""
+    approximate: str = "none"
+    """How its GELU is computed, in torch's words: exactly, or by a tanh."""
+
+
+def attention(projected: Float[Tensor, "b n _"], query_scale: Float[Tensor, "*b h"], manner: Manner) -> Float[Tensor, "b n d"]:
+    """Multi-head self-attention of projected tokens; what the heads found, side by side."""
+    each = projected.unflatten(-1, (3, manner.num_heads, -1)).permute(2, 0, 3, 1, 4)
+    query, key = (F.layer_norm(each[:2], each.shape[-1:]) if manner.normalised else each[:2]).unbind()
     query = query * (query_scale * each.shape[-1] ** -0.5).to(query.dtype)  # divided by sqrt(d) before there are n x n of them
     return attend(query, key, each[2]).transpose(1, 2).flatten(2)
 
@@ -61,7 +73,7 @@ class FoldedBlock:
     fc1: Affine
     fc2: Affine
     query_scale: Float[Tensor, " h"]
-    num_heads: int
+    manner: Manner
 
     def to(self, dtype: torch.dtype) -> FoldedBlock:
         """With weights of a type that they need not be cast to again."""
@@ -69,9 +81,10 @@ class FoldedBlock:
         return replace(self, qkv=qkv, proj=proj, fc1=fc1, fc2=fc2)
 
     def __call__(self, tokens: Float[Tensor, "b n d"]) -> Float[Tensor, "b n d"]:
-        found = attention(self.qkv(F.layer_norm(tokens, tokens.shape[-1:])), self.query_scale, self.num_heads)
+        found = attention(self.qkv(F.layer_norm(tokens, tokens.shape[-1:])), self.query_scale, self.manner)
         tokens = tokens + self.proj(found)
-        return tokens + self.fc2(F.gelu(self.fc1(F.layer_norm(tokens, tokens.shape[-1:]))))
+        hidden = F.gelu(self.fc1(F.layer_norm(tokens, tokens.shape[-1:])), approximate=self.manner.approximate)
+        return tokens + self.fc2(hidden)
 
 
 def modulate(tokens: Float[Tensor, "b n d"], shift: Float[Tensor, "b 1 d"], scale: Float[Tensor, "b 1 d"]) -> Float[Tensor, "b n d"]:
@@ -84,7 +97,7 @@ class Layers(Protocol):
     """What a block is made of."""
 
     @property
-    def num_heads(self) -> int: ...
+    def manner(self) -> Manner: ...
     @property
     def query_scale(self) -> Float[Tensor, "*b h"]: ...
     @property
@@ -100,9 +113,10 @@ class Layers(Protocol):
 def through(block: Layers, tokens: Float[Tensor, "b n d"], modulation: Float[Tensor, "b _"]) -> Float[Tensor, "b n d"]:
     """Attention and MLP, each shifted, scaled and gated."""
     shift1, scale1, gate1, shift2, scale2, gate2 = modulation.unflatten(1, (6, 1, -1)).unbind(1)
-    found = block.proj(attention(block.qkv(modulate(tokens, shift1, scale1)), block.query_scale, block.num_heads))
+    found = block.proj(attention(block.qkv(modulate(tokens, shift1, scale1)), block.query_scale, block.manner))
     tokens = torch.addcmul(tokens, gate1, found)
-    return torch.addcmul(tokens, gate2, block.fc2(F.gelu(block.fc1(modulate(tokens, shift2, scale2)))))
+    hidden = F.gelu(block.fc1(modulate(tokens, shift2, scale2)), approximate=block.manner.approximate)
+    return torch.addcmul(tokens, gate2, block.fc2(hidden))
 
 
 class Block(nn.Module):
@@ -111,13 +125,13 @@ class Block(nn.Module):
     Source: Peebles and Xie 2023, arXiv:2212.09748, section 3.2.
     """
 
-    def __init__(self, width: int, num_heads: int, mlp_ratio: float) -> None:
+    def __init__(self, width: int, mlp_ratio: float, manner: Manner) -> None:
         super().__init__()
         hidden = int(width * mlp_ratio)
-        self.num_heads = num_heads
+        self.manner = manner
         self.modulation = nn.Linear(width, 6 * width)
         self.qkv = nn.Linear(width, 3 * width)
-        self.query_scale = nn.Parameter(torch.ones(width // num_heads))
+        self.query_scale = nn.Parameter(torch.ones(width // manner.num_heads))
         self.proj = nn.Linear(width, width)
         self.fc1 = nn.Linear(width, hidden)
         self.fc2 = nn.Linear(hidden, width)
@@ -136,5 +150,5 @@ class Block(nn.Module):
             fc1=Affine.after(self.fc1, shift2, scale2),
             fc2=Affine.before(self.fc2, gate2),
             query_scale=self.query_scale,
-            num_heads=self.num_heads,
+            manner=self.manner,
         )

@@ -21,27 +21,30 @@ class Stem(nn.Module):
     Args:
         width: of a token.
         fine: channels of the finest map; doubled at every halving of the resolution.
+        aside: tokens are the embedded patches alone, and the maps are for the heads.
     Source: early convolutions help small transformers see, Xiao et al. 2021, arXiv:2106.14881.
     """
 
-    def __init__(self, channels: int, width: int, *, fine: int, stride: int) -> None:
+    def __init__(self, channels: int, width: int, *, fine: int, stride: int, aside: bool = False) -> None:
         super().__init__()
         levels = stride.bit_length() - 1
         self.widths = tuple(fine * 2**i for i in range(levels))
         self.embed = nn.Conv2d(channels, width, stride, stride=stride)
         self.first = StandardConv2d(channels, self.widths[0], 3)
-        self.down = nn.ModuleList(Halving(a, b) for a, b in pairwise((*self.widths, width)))
+        self.aside = aside
+        self.down = nn.ModuleList(Halving(a, b) for a, b in pairwise(self.widths if aside else (*self.widths, width)))
 
     def forward(self, xt: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Token map [b d gh gw], and the maps before it, fine to coarse."""
         xt = xt.to(memory_format=torch.channels_last)
         maps = self.maps(xt)
-        return self.down[-1](F.silu(maps[-1])) + self.embed(xt), maps
+        patches = self.embed(xt)
+        return patches if self.aside else self.down[-1](F.silu(maps[-1])) + patches, maps
 
     def maps(self, xt: Tensor) -> tuple[Tensor, ...]:
         """The maps before the tokens, fine to coarse."""
         maps = [self.first(xt.to(memory_format=torch.channels_last))]
-        for halving in self.down[:-1]:
+        for halving in self.down[: len(self.widths) - 1]:
             maps.append(halving(F.silu(maps[-1])))
         return tuple(maps)
 

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from genrep.backbones.blocks import Block, through
+from genrep.backbones.blocks import Block, Manner, through
 
 
 class _SharedLinear(torch.autograd.Function):
@@ -58,7 +58,7 @@ class JoinedBlock:
     fc1: JoinedLinear
     fc2: JoinedLinear
     query_scale: Float[Tensor, "b 1 1 h"]
-    num_heads: int
+    manner: Manner
 
     @classmethod
     def of(cls, blocks: Sequence[Block], sizes: Sequence[int]) -> JoinedBlock:
@@ -66,7 +66,7 @@ class JoinedBlock:
         names = ("modulation", "qkv", "proj", "fc1", "fc2")
         layers = {name: JoinedLinear([getattr(block, name) for block in blocks], sizes) for name in names}
         scales = torch.cat([block.query_scale.expand(num, 1, 1, -1) for block, num in zip(blocks, sizes, strict=True)])
-        return cls(**layers, query_scale=scales, num_heads=blocks[0].num_heads)
+        return cls(**layers, query_scale=scales, manner=blocks[0].manner)
 
     def __call__(self, tokens: Float[Tensor, "b n d"], modulation: Float[Tensor, "b _"]) -> Float[Tensor, "b n d"]:
         return through(self, tokens, modulation)

@@ -65,6 +65,8 @@ def run(args: argparse.Namespace) -> int:
         if given and args.posterior is None:
             raise ValueError(f"`{option}` needs the generative side: say `--posterior BUDGET` too.")
     model = placed_model(args.model)
+    if not model.heads and args.posterior is None:
+        raise ValueError("this model perceives nothing, as it has no heads; `genrep train PICTURES --init MODEL` gives it some.")
     if args.abstain_above is not None and "classification" not in model.heads:
         raise ValueError(f"`--abstain-above` compares two opinions of the class; this model has {', '.join(model.heads) or 'no tasks'}, and no classification.")
     paths = find_images(args.images)

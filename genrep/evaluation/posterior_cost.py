@@ -39,8 +39,9 @@ def cost_figures(config: Config, data: ArrayDataset, *, num_rounds: int = ENOUGH
     """
     progress("cost of a posterior and of lessons")
     config = replace(config, model=replace(config.model, class_names=data.class_names))
-    depth = config.model.trunk.depth
-    late = replace(config.model.trunk, class_blocks=1, class_rank=0)
+    trunk = config.model.trunk
+    assert isinstance(trunk, DiTConfig), "only this one can be told the class late"
+    depth, late = trunk.depth, replace(trunk, class_blocks=1, class_rank=0)
     posteriors = [
         _of_posterior(config, data, num_rounds, late, SHARED, f"class in the last of {depth} blocks"),
         _of_posterior(config, data, num_rounds, replace(late, class_blocks=0, class_rank=RANK), ALL_AT_ONCE, f"classes mix {RANK} maps after {depth} blocks"),

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from genrep.augmentation import Augmentation
+from genrep.backbones import DiTConfig
 from genrep.config import Config, DataConfig
 from genrep.datasets.glance import Glance, glance
 from genrep.model_config import ModelConfig
@@ -37,6 +38,7 @@ def own(folder: Path, begun: ModelConfig | None = None) -> tuple[Config, str]:
         ValueError: nothing in it can be read.
     """
     seen, base = glance(folder), demo()
+    assert isinstance(base.model.trunk, DiTConfig)
     size = begun.image_size if begun else model_size(seen.size, max_tokens=base.model.trunk.max_tokens)
     codec = begun.codec if begun else "grey" if seen.is_grey else "pixels"
     images = min(MOST, max(FEWEST, VISITS * seen.num_pictures)) // 32 * 32

@@ -128,7 +128,7 @@ class Regions(nn.Module):
     def __init__(self, spec: FeatureSpec, num_classes: int, width: int = 128) -> None:
         super().__init__()
         self.image_size, self.num_classes = spec.image_size, num_classes
-        self.level = spec.stem_strides.index(spec.tap_stride // 4)
+        self.level = max((i for i, stride in enumerate(spec.stem_strides) if 4 * stride <= spec.tap_stride), default=0)
         self.first = _convolution(spec.stem[self.level], 32, 3, 1)
         self.down = nn.Sequential(_convolution(32, 64, 4, 2), _convolution(64, DEEP, 4, 2))
         self.shape = nn.Conv2d(DEEP, 16, 1)

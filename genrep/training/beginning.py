@@ -7,6 +7,8 @@ from operator import attrgetter
 from pathlib import Path
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from genrep.model import GenRep
 from genrep.model_config import ModelConfig
@@ -14,6 +16,15 @@ from genrep.model_config import ModelConfig
 REMEDY = "`genrep train --init` takes the model's settings from the folder; leave `--model.*` as they are."
 MEANING = ("prediction", "schedule", "codec", "trunk.taps", "trunk.num_heads")
 """Settings of a model that say what its tensors mean, not what shape they have."""
+
+
+CLASSES = "denoiser.trunk.embedding.classes"
+"""What a class is to the trunk."""
+
+
+def among(fresh: Float[Tensor, "k d"], known: Float[Tensor, "m d"]) -> Float[Tensor, "k d"]:
+    """Vectors drawn at random, in the middle of known ones, and as far from it as these are."""
+    return known.mean(0) + fresh / fresh.square().mean().sqrt() * (known - known.mean(0)).square().mean().sqrt()
 
 
 def shapes_of(config: ModelConfig) -> dict[str, tuple[int, ...]]:
@@ -33,8 +44,9 @@ def of_classes(config: ModelConfig) -> set[str]:
 def begin_from(model: GenRep, folder: Path) -> list[str]:
     """Give a fresh model the weights of a finished one.
 
-    Of other classes it keeps all but what is made for each class, in the heads, the condition and the prior; of the same classes it keeps all. Heads that
-    the finished model lacks stay fresh. Calibrations are not taken over: they are fitted anew.
+    Of other classes it keeps all but what is made for each class, in the heads, the condition and the prior; of the same classes it keeps all. The condition's
+    new classes lie among the old ones, as the blocks know these. Heads that the finished model lacks stay fresh. Calibrations are not taken over: they are
+    fitted anew.
 
     Returns:
         lines that say what was kept and what is new.
@@ -56,6 +68,8 @@ def begin_from(model: GenRep, folder: Path) -> list[str]:
             raise ValueError(f"`train.init` {folder} does not fit: `{name}` is {list(tensor.shape)} there and {list(ours[name].shape)} here. {REMEDY}")
     for name, tensor in kept.items():
         ours[name].copy_(tensor)
+    if CLASSES in skipped and len(theirs[CLASSES]) > 1:
+        ours[CLASSES].copy_(among(ours[CLASSES], theirs[CLASSES]))
     fresh = [task for task in model.config.tasks if task not in source.config.tasks]
     return [
         f"begins from {folder}: {len(kept)} of {len(ours)} tensors",

@@ -14,7 +14,7 @@ from genrep.posteriors import PosteriorEstimator, ProbabilityFlow, VariationalBo
 from genrep.posteriors.base import one_by_one
 from genrep.posteriors.likelihood import NegativeLogLikelihood, nll_by_description, nll_by_flow
 from genrep.randomness import SampleGenerator
-from genrep.schedules import Schedule
+from genrep.schedules import CosineVP, LinearBetas, RectifiedFlow, Schedule
 from tests.doubles import ClassGaussians
 
 
@@ -39,9 +39,10 @@ def test_bound_of_a_long_chain_is_the_gap() -> None:
     torch.testing.assert_close(found, centred(denoise.gaps(x0, -12, 7)), rtol=0, atol=0.1)
 
 
-@every_schedule
+@pytest.mark.parametrize("schedule", [RectifiedFlow(), CosineVP(), LinearBetas(last=0.04)])
 def test_flow_is_the_exact_likelihood_at_second_order(schedule: Schedule) -> None:
-    """With independent dimensions the Jacobian is diagonal, so that one probe of signs gives its trace exactly."""
+    """With independent dimensions the Jacobian is diagonal, so that one probe of signs gives its trace exactly. Betas that grow further than usual leave
+    nothing of the image, as the other schedules do."""
     denoise = three_classes(schedule)
     x0 = images(denoise, 3)
     errors = [(estimate(ProbabilityFlow(budget=budget, logsnr_min=-14, logsnr_max=14), denoise, x0) - denoise.log_likelihoods(x0)) for budget in (60, 120, 240)]

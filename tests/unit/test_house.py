@@ -20,9 +20,22 @@ PACKAGE = ROOT / "genrep"
 FILES = sorted(PACKAGE.rglob("*.py"))
 MODULES = [".".join(p.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__") for p in FILES]
 
-FOUNDATIONS = ("types", "registry", "randomness", "devices", "processes", "schedules", "parametrization", "boxes", "storage", "layers")
+FOUNDATIONS = ("types", "registry", "randomness", "devices", "processes", "layers", "schedules", "parametrization", "boxes", "storage")
 SWAP_FOLDERS = ("backbones", "codecs", "metrics", "tasks", "modulators", "posteriors", "aligners", "samplers", "datasets")
-ASSEMBLY = ("model_config", "denoiser", "drawing", "generative", "model", "model_folder", "synthesis", "augmentation", "lessons", "objective", "losses")
+ASSEMBLY = (
+    "model_config",
+    "denoiser",
+    "drawing",
+    "generative",
+    "model",
+    "model_folder",
+    "published",
+    "synthesis",
+    "augmentation",
+    "lessons",
+    "objective",
+    "losses",
+)
 LAYERS = (*FOUNDATIONS, *SWAP_FOLDERS, "overrides", *ASSEMBLY, "config", "training", "evaluation", "recipes", "cli")
 """Imports point from the end of this list to its beginning."""
 LATE = {("model", "model_folder")}

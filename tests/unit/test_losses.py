@@ -19,7 +19,7 @@ from genrep.model import GenRep
 from genrep.objective import ObjectiveConfig
 from genrep.parametrization import reverse_kernel
 from genrep.randomness import SampleGenerator
-from genrep.schedules import SCHEDULES, Schedule
+from genrep.schedules import SCHEDULES, LinearBetas, RectifiedFlow, Schedule
 from genrep.tasks import ObjectTargets
 from genrep.training.optimization import make_teacher
 from genrep.training.step_losses import require_finite
@@ -87,8 +87,9 @@ def test_times_fall_into_equal_quantile_ranges_of_the_logit_normal() -> None:
 # the terms of generation
 
 
-def test_denoising_error_is_that_of_u() -> None:
-    model, batch = small_model(modulator="none", prediction="u"), batch_of()
+@pytest.mark.parametrize(("prediction", "schedule"), [("u", RectifiedFlow()), ("eps", LinearBetas())])
+def test_denoising_error_is_that_of_u_or_of_the_noise_that_is_predicted(prediction: str, schedule: Schedule) -> None:
+    model, batch = small_model(modulator="none", prediction=prediction, schedule=schedule), batch_of()
     found = generation(model, batch, replace(CONFIG, draws=2, null_fraction=0.0))["denoise"]
     again = generator()
     draw = again.uniform(3, 2)
@@ -96,8 +97,8 @@ def test_denoising_error_is_that_of_u() -> None:
     errors = []
     for i in range(2):
         xt = model.schedule.noised(x0, t[:, i], eps[:, i])
-        u_hat = model.denoiser.trunk.decode(model.denoiser.trunk(xt, t[:, i], batch.classes))
-        errors.append((u_hat - (eps[:, i] - x0)).square().mean())
+        says = model.denoiser.trunk.decode(model.denoiser.trunk(xt, t[:, i], batch.classes))
+        errors.append((says - (eps[:, i] - x0 if prediction == "u" else eps[:, i])).square().mean())
     torch.testing.assert_close(found, torch.stack(errors).mean(), rtol=1e-4, atol=1e-6)
 
 

@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from genrep.backbones import DiT, DiTConfig
-from genrep.backbones.blocks import attention
-from genrep.backbones.dit import ClassEmbedding, position_codes, stride_for
+from genrep.backbones.blocks import Manner, attention
+from genrep.backbones.dit import position_codes, stride_for
+from genrep.backbones.transformer import ClassEmbedding
 from genrep.layers import StandardConv2d, time_codes
 
 T = torch.tensor([0.2, 0.9])
@@ -126,14 +127,17 @@ def test_semantics_behind_the_classes_are_added() -> None:
     assert torch.equal(told(torch.cat([Y, torch.zeros(2, 5)], 1)), told(Y))
 
 
-def test_attention_is_the_reference() -> None:
+@pytest.mark.parametrize("normalised", [True, False])
+def test_attention_is_the_reference(normalised: bool) -> None:
     projected, query_scale = normal(2, 16, 3 * 4 * 8).double(), 1 + normal(8, seed=1).double()
     query, key, value = (each.unflatten(-1, (4, 8)).transpose(1, 2) for each in projected.chunk(3, -1))
-    query, key = F.layer_norm(query, (8,)) * query_scale, F.layer_norm(key, (8,))
+    if normalised:
+        query, key = F.layer_norm(query, (8,)), F.layer_norm(key, (8,))
+    query, manner = query * query_scale, Manner(4, normalised=normalised)
     expected = F.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2)
-    torch.testing.assert_close(attention(projected, query_scale, 4), expected)
+    torch.testing.assert_close(attention(projected, query_scale, manner), expected)
     with torch.no_grad():
-        torch.testing.assert_close(attention(projected, query_scale, 4), expected)
+        torch.testing.assert_close(attention(projected, query_scale, manner), expected)
 
 
 def test_maps_are_channels_last_all_the_way() -> None:

@@ -75,7 +75,7 @@ def test_names_out_of_a_registry_are_listed(capsys: pytest.CaptureFixture[str]) 
     for line in [
         "--model.codec grey    (one of grey, pixels, autoencoder)",
         "--model.modulator drawn    (one of none, semantic, mean, spread, drawn)",
-        "--model.prediction u    (one of residual, u, v, x0)",
+        "--model.prediction u    (one of residual, u, v, eps, x0)",
         "--model.tasks classification,detection,segmentation    (names as `a,b`, of detection, classification, multilabel, segmentation, depth)",
         "--objective.lesson posterior    (one of posterior, smoothed, shuffled, tempered)",
         "--train.aligned_set trunk    (one of trunk, blocks, attention)",
@@ -90,7 +90,7 @@ def test_names_out_of_a_registry_are_listed(capsys: pytest.CaptureFixture[str]) 
         ("model.modulator", "foo", "unknown modulator `foo`; known: drawn, mean, none, semantic, spread."),
         ("model.codec", "gray", "unknown codec `gray`; known: autoencoder, grey, pixels. Did you mean `grey`?"),
         ("model.tasks", "detecton,segmentation", "Did you mean `detection`?"),
-        ("model.prediction", "vv", "unknown prediction `vv`; known: residual, u, v, x0. Did you mean `v`?"),
+        ("model.prediction", "vv", "unknown prediction `vv`; known: eps, residual, u, v, x0. Did you mean `v`?"),
         ("model.depth", "metre", "unknown kind of depth `metre`; known: metric, relative. Did you mean `metric`?"),
         ("objective.lesson", "posteriro", "Did you mean `posterior`?"),
         ("train.best_by", "depht", "`train.best_by` expects one of mean, classification, multilabel, detection, segmentation, depth, or none; found `depht`."),

@@ -14,7 +14,7 @@ from genrep.model import GenRep
 from genrep.modulators import MODULATORS
 from genrep.schedules import CosineVP
 from genrep.training import train
-from genrep.training.beginning import begin_from, of_classes
+from genrep.training.beginning import CLASSES, begin_from, of_classes
 
 OTHERS = ("x", "y", "z", "w")
 """As many classes as `small_model` has: shapes alone could not tell them apart."""
@@ -44,8 +44,20 @@ class TestTaken:
         lines = begin_from(model, finished)
         apart = of_classes(model.config)
         assert taken(model, small_model(seed=3)) >= set(model.state_dict()) - apart
-        assert taken(model, before) >= apart
+        assert taken(model, before) >= apart - {CLASSES}
         assert lines[1].startswith("its classes are others (a, b, c, d)")
+
+    def test_new_classes_lie_among_the_old_ones_of_the_condition(self, finished: Path, tmp_path: Path) -> None:
+        """As far from their middle; of a single one nothing is known but where it is."""
+        source, model = small_model(seed=3), small_model(seed=4, class_names=OTHERS)
+        begin_from(model, finished)
+        known, new = source.state_dict()[CLASSES], model.state_dict()[CLASSES]
+        assert (new - known.mean(0)).square().mean() == pytest.approx(float((known - known.mean(0)).square().mean()))
+        assert torch.cdist(new, new).fill_diagonal_(torch.inf).min() > 0.1
+        small_model(seed=3, class_names=("alone",)).save_pretrained(tmp_path / "single")
+        model, before = small_model(seed=4), small_model(seed=4)
+        begin_from(model, tmp_path / "single")
+        assert CLASSES in taken(model, before)
 
     @pytest.mark.parametrize("modulator", sorted(MODULATORS))
     def test_made_for_each_class_are_the_condition_the_prior_and_the_ends_of_the_heads(self, modulator: str) -> None:
