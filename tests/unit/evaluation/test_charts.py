@@ -9,7 +9,9 @@ from xml.etree import ElementTree
 import pytest
 
 from genrep.evaluation.charts import Frame, confusion_chart, curve, nice_ticks, precision_recall_curve, reliability_diagram, smoothed, thinned
+from genrep.evaluation.dots import dot_plots
 
+SVG = "{http://www.w3.org/2000/svg}"
 STEPS = [(float(i), 2 + math.sin(i)) for i in range(1, 1000)]
 
 
@@ -55,3 +57,14 @@ def test_long_curves_are_thinned_to_their_means() -> None:
 def test_ticks_are_few_and_inside(low: float, high: float) -> None:
     ticks = nice_ticks(low, high)
     assert 1 <= len(ticks) <= 5 and all(low - 1e-9 <= tick <= high + 1e-9 for tick in ticks)
+
+
+def test_many_panels_are_set_below_each_other_each_with_its_names() -> None:
+    """Seven figures of two arms: none lies outside of the picture, and every band names its rows."""
+    values = {f"a/figure{i}": {"one": (0.1, 0.2, 0.3), "other": (0.2,)} for i in range(7)}
+    drawn = ElementTree.fromstring(dot_plots(values, ("one", "other"), label="all"))
+    words = [text.text for text in drawn.iter(f"{SVG}text")]
+    assert words.count("one") == words.count("other") == 2 and {f"figure{i}" for i in range(7)} <= set(words)
+    places = [tuple(map(float, panel.get("transform", "")[10:-1].split())) for panel in drawn.iter(f"{SVG}g")]
+    assert len(set(places)) == 7 and {y for _, y in places} == {0.0, places[-1][1]}
+    assert max(x for x, _ in places) < float(drawn.get("width", "0")) and places[-1][1] < float(drawn.get("height", "0"))
