@@ -26,12 +26,11 @@ FORMAT = 2
 
 CARD = """---
 library_name: genrep
-license: apache-2.0
-tags: [diffusion, image-classification, object-detection, image-segmentation, image-generation]
+tags: [{tags}]
 ---
 # A GenRep model
 
-One diffusion model that perceives and generates: {tasks}, and class-conditional images of {height} x {width} px.
+{what} class-conditional images of {height} x {width} px.
 
 Classes: {classes}.
 {recipe}
@@ -45,9 +44,17 @@ from genrep import GenRep
 
 model = GenRep.from_pretrained("PATH_OF_THIS_FOLDER")
 images = model.generate(torch.tensor([0, 1, 2]))
-seen = model.perceive(images)
-```
+{see}```
 """
+
+TAGS = {
+    "classification": "image-classification",
+    "multilabel": "image-classification",
+    "detection": "object-detection",
+    "segmentation": "image-segmentation",
+    "depth": "depth-estimation",
+}
+"""What a model hub calls the tasks."""
 
 
 def state_of(model: GenRep) -> dict[str, Any]:
@@ -64,9 +71,11 @@ def state_of(model: GenRep) -> dict[str, Any]:
 
 def model_card(model: GenRep, results: Mapping[str, float], recipe: str) -> str:
     """The README.md of a model folder."""
-    rows = "\n".join(_row(name, results) for name in results if not name.endswith(("_low", "_high")))
+    rows, tasks = "\n".join(_row(name, results) for name in results if not name.endswith(("_low", "_high"))), model.config.tasks
     return CARD.format(
-        tasks=", ".join(model.config.tasks),
+        tags=", ".join(["diffusion", *dict.fromkeys(TAGS[task] for task in tasks if task in TAGS), "image-generation"]),
+        what=f"One diffusion model that perceives and generates: {', '.join(tasks)}, and" if tasks else "A diffusion model that generates",
+        see="seen = model.perceive(images)\n" if tasks else "",
         height=model.image_size[0],
         width=model.image_size[1],
         classes=", ".join(model.class_names),

@@ -11,7 +11,7 @@ from rectangles import rectangles
 from small_models import small_model
 
 from genrep.model import GenRep
-from genrep.model_folder import PACKAGED
+from genrep.model_folder import PACKAGED, model_card
 from genrep.posteriors import DenoisingGap
 from genrep.posteriors.calibration import Calibration, ObjectCalibration
 from genrep.posteriors.gate import Gate
@@ -90,6 +90,13 @@ def test_the_folder_holds_four_files_and_a_card_with_the_figures(folder: Path) -
     assert "| top1 | 0.8765 | 0.87 to 0.88 |\n| AP50 | 0.5 |  |" in card and "top1_low" not in card
     assert "Classes: a, b, c, d." in card and "Made by recipe `demo`" in card
     assert "segmentation, classification" in card and str(folder.parent) not in card
+
+
+def test_the_card_says_what_this_model_is_and_whose_it_is_is_not_known_here(folder: Path) -> None:
+    (tags,) = (line for line in (folder / "README.md").read_text().splitlines() if line.startswith("tags:"))
+    assert "image-segmentation" in tags and "object-detection" not in tags and "license" not in (folder / "README.md").read_text()
+    card = model_card(small_model(tasks=()), {}, "")
+    assert "tags: [diffusion, image-generation]" in card and "A diffusion model that generates class-conditional images" in card and "perceive" not in card
 
 
 def test_the_cards_example_runs(folder: Path) -> None:
