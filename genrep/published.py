@@ -96,7 +96,7 @@ def _configuration(folder: Path) -> ModelConfig:
         codec="autoencoder",
         autoencoder=str(folder / CODEC),
         trunk=trunk,
-        schedule=LinearBetas(first=float(scheduler.get("beta_start", 1e-4)), last=float(scheduler.get("beta_end", 0.02))),
+        schedule=LinearBetas(first=_beta(scheduler, "beta_start", 1e-4), last=_beta(scheduler, "beta_end", 0.02)),
         prediction="eps",
         tasks=(),
     )
@@ -160,3 +160,10 @@ def _whole(values: Mapping[str, Any], name: str, default: int) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
         raise ValueError(f"`{name}` of the published model must be a whole number from 1; found {value!r}.")
     return value
+
+
+def _beta(values: Mapping[str, Any], name: str, default: float) -> float:
+    value = values.get(name, default)
+    if not isinstance(value, float | int) or isinstance(value, bool):
+        raise ValueError(f"`{name}` of the published model's scheduler must be a number; found {value!r}.")
+    return float(value)

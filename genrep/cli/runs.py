@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from genrep.config import Config
     from genrep.model import GenRep
     from genrep.model_config import ModelConfig
+    from genrep.schedules import Schedule
 
 
 def resolve_config(name: str, changes: Mapping[str, str], *, init: Path | None = None) -> Config:
@@ -66,8 +67,24 @@ def _first_model(init: Path) -> Path:
 
 def _begun(config: Config, begun: ModelConfig, folder: Path) -> Config:
     proposals = begun.proposals if "detection" in begun.tasks else config.model.proposals
+    config = as_noisy(config, begun.schedule)
     model = replace(begun, class_names=config.model.class_names, tasks=config.model.tasks, proposals=proposals)
     return replace(config, model=model, train=replace(config.train, init=str(folder), best_by=config.train.best_by or "mean"))
+
+
+def as_noisy(config: Config, schedule: Schedule) -> Config:
+    """A configuration whose times mean the same noise in another schedule than its own."""
+    own = config.model.schedule
+    if schedule == own:
+        return config
+
+    def there(*times: float) -> list[float]:
+        import torch
+
+        return [round(time, 3) for time in schedule.t_of_logsnr(own.logsnr(torch.tensor(times, dtype=torch.float64))).tolist()]
+
+    (noisy,), (low, high) = there(config.objective.noisy_t_max), there(*config.eval.guidance_interval)
+    return replace(config, objective=replace(config.objective, noisy_t_max=noisy), eval=replace(config.eval, guidance_interval=(low, high)))
 
 
 def default_run(name: str) -> Path:

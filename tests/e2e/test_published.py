@@ -38,7 +38,9 @@ def test_it_learns_to_see_what_is_annotated(genrep: Genrep, work: Path, model: s
     write_boxes(work / "published" / "boxes")
     short = ("--train.stage1_images", "64", "--train.stage2_images", "64", "--objective.prior_steps", "5", "--objective.gate_images", "8")
     genrep("train", "published/boxes", "--init", model, "--out", "runs/published", *short, "--eval.num_test", "20", "--eval.num_samples", "0")
-    config = json.loads((work / "runs/published/config.json").read_text())["model"]
+    whole = json.loads((work / "runs/published/config.json").read_text())
+    assert whole["objective"]["noisy_t_max"] == pytest.approx(0.052, abs=0.002), "as much noise as .15 is in the recipe's schedule"
+    config = whole["model"]
     assert config["trunk"]["name"] == "plain_dit" and config["schedule"]["name"] == "linear" and config["prediction"] == "eps"
     (work / "published" / "model").rename(work / "published" / "moved")
     genrep("eval", "runs/published")

@@ -96,6 +96,8 @@ def changed(folder: Path, there: Path, part: str, **values: Any) -> Path:
         ("transformer", {"attention_head_dim": 32}, r"does not fit its config\.json"),
         ("transformer", {"num_layers": 0}, "`num_layers` of the published model must be a whole number from 1; found 0"),
         ("scheduler", {"beta_schedule": "scaled_linear"}, "`beta_schedule` in .*scheduler is 'scaled_linear'; only 'linear' can be read"),
+        ("scheduler", {"beta_end": "much"}, "`beta_end` of the published model's scheduler must be a number; found 'much'"),
+        ("scheduler", {"beta_end": 1e-5}, "`first` < `last` < 1; found 1000, 0.0001, 1e-05"),
         ("scheduler", {"prediction_type": "v_prediction"}, "`prediction_type` in .* is 'v_prediction'"),
     ],
 )

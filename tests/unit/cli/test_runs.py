@@ -7,14 +7,16 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 from own_folders import write_photos
 from small_models import small_config, small_model
 
 from genrep.cli.figures import print_next
 from genrep.cli.main import main
-from genrep.cli.runs import default_run, resolve_config
+from genrep.cli.runs import as_noisy, default_run, resolve_config
 from genrep.model_folder import PACKAGED
 from genrep.recipes import RECIPES
+from genrep.schedules import LinearBetas, RectifiedFlow
 from genrep.storage import write_json
 
 
@@ -85,3 +87,12 @@ def test_a_device_that_is_not_there_is_said_and_forgotten(tmp_path: Path, monkey
     assert main(["generate", "--device", "cuda", "--out", str(tmp_path / "x.png")]) == 2
     assert "genrep: error: there is no device `cuda` to compute on; found cpu" in capsys.readouterr().err
     assert "GENREP_DEVICE" not in os.environ and not list(tmp_path.iterdir())
+
+
+def test_times_of_a_recipe_mean_as_much_noise_in_another_schedule() -> None:
+    """What is set by hand is taken as it is."""
+    recipe, linear = RECIPES["demo"](), LinearBetas()
+    found = as_noisy(recipe, linear)
+    there, here = (torch.tensor([of.objective.noisy_t_max, *of.eval.guidance_interval]) for of in (found, recipe))
+    torch.testing.assert_close(linear.logsnr(there), recipe.model.schedule.logsnr(here), rtol=0, atol=0.05)
+    assert as_noisy(recipe, RectifiedFlow()) is recipe
