@@ -143,7 +143,8 @@ def _read_out(rows: Float[Tensor, "r ..."], model: GenRep) -> Float[Tensor, "s .
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """
+    """The json object in one of the pipeline's files.
+
     Raises:
         ValueError: there is no such file, or no json object in it.
     """

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import torch
@@ -14,12 +13,13 @@ from genrep.backbones.base import Hidden, TrunkConfig
 from genrep.backbones.blocks import Block, Manner, modulate
 from genrep.backbones.ends import Stem
 from genrep.backbones.transformer import ClassEmbedding, Transformer
+from genrep.layers import time_codes
 
 NUM_TIMES = 1000
 """Times that it is told of: the first is t = 1 / 1000, and 0 its number."""
 TIME_CODES = 256
-SLOWEST = 10_000.0
-"""Length of the slowest wave of times and of places, divided by that of the fastest."""
+TIMES_RATIO = 10_000.0 ** (128 / 127)
+"""Of `time_codes`, so that the last of its 128 waves is ten thousand times as long as the first, as diffusers has it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,16 +49,10 @@ class PlainDiTConfig(TrunkConfig):
         return self.patch
 
 
-def _waves(x: Float[Tensor, " n"], num: int, *, last: int) -> Float[Tensor, "n m"]:
-    """x in units of wave lengths that grow from 1 to nearly `SLOWEST`, which the wave of number `last` would have."""
-    return x[:, None] * torch.exp(-math.log(SLOWEST) * torch.arange(num, device=x.device) / last)
-
-
 def place_codes(grid: tuple[int, int], width: int, places: int) -> Float[Tensor, "n d"]:
     """Sines and cosines of the column (first half) and the row (second half), counted as if there were `places` of them."""
     rows, columns = torch.meshgrid(*(torch.arange(num) * (places / num) for num in grid), indexing="ij")
-    phases = [_waves(each.flatten(), width // 4, last=width // 4) for each in (columns, rows)]
-    return torch.cat([wave for phase in phases for wave in (phase.sin(), phase.cos())], dim=1)
+    return torch.cat([time_codes(each.flatten(), width // 2, fastest=1.0) for each in (columns, rows)], dim=1)
 
 
 class PlainDiT(Transformer):
@@ -97,9 +91,8 @@ class PlainDiT(Transformer):
         self.spec = self._specification(image_size)
 
     def _time(self, t: Tensor) -> Tensor:
-        number = (NUM_TIMES * t - 1).clamp(min=0)
-        phase = _waves(number, TIME_CODES // 2, last=TIME_CODES // 2 - 1)
-        return self.time(torch.cat([phase.cos(), phase.sin()], dim=1).to(self.read_out.weight.dtype))
+        sines, cosines = time_codes((NUM_TIMES * t - 1).clamp(min=0), TIME_CODES, fastest=1.0, ratio=TIMES_RATIO).chunk(2, dim=1)
+        return self.time(torch.cat([cosines, sines], dim=1).to(self.read_out.weight.dtype))
 
     def _tokens(self, xt: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
         tokens, maps = self.stem(xt)
