@@ -13,7 +13,6 @@ from genrep.cli.wishes import CLASSES_HELP, add_wish_arguments
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from genrep.evaluation.draw import Picture
     from genrep.model import GenRep
 
 TAKES_OVERRIDES = False
@@ -80,6 +79,7 @@ def run(args: argparse.Namespace) -> int:
 
 def write_grid(model: GenRep, images: Tensor, names: Sequence[str], args: argparse.Namespace) -> None:
     """The grid; with `--seen` drawn over by what the model itself sees."""
+    from genrep.cli.seeing import seen_cells
     from genrep.evaluation.draw import grid, save_png, tile
 
     args.out.parent.mkdir(parents=True, exist_ok=True)
@@ -87,20 +87,6 @@ def write_grid(model: GenRep, images: Tensor, names: Sequence[str], args: argpar
         save_png(tile(seen_cells(model, images), columns=args.count, row_names=names), args.out)
     else:
         save_png(grid(images, columns=args.count, row_names=names), args.out)
-
-
-def seen_cells(model: GenRep, images: Tensor) -> list[Picture]:
-    """Each image with what the model sees in it drawn over, and where that has no boxes, its classes below."""
-    from genrep.cli.predict import caption, classes_seen
-    from genrep.evaluation.draw import captioned, levelled, scene
-    from genrep.evaluation.pictures import seen_in
-
-    seen = model.perceive(images)
-    cells = [scene(image, seen_in(seen, i), model.class_names) for i, image in enumerate(images)]
-    if seen.detections is not None:
-        return cells
-    words = [caption(classes_seen(model, seen, i), model.class_names) for i in range(len(images))]
-    return levelled([captioned(cell, said) if said else cell for cell, said in zip(cells, words, strict=True)])
 
 
 def write_film(frames: tuple[Tensor, Tensor], names: Sequence[str], path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 import zlib
 from collections.abc import Sequence
@@ -56,17 +57,20 @@ def find_images(paths: Sequence[Path]) -> list[Path]:
     return found
 
 
-def read_picture(path: Path, size: tuple[int, int], *, grey: bool) -> Picture:
+def read_picture(path: Path, size: tuple[int, int], *, grey: bool, content: bytes | None = None) -> Picture:
     """An image file at the model's (height, width), upright and opaque.
 
+    Args:
+        content: of a file that was sent, and is read nowhere; `path` is then what it is called.
     Raises:
         ValueError: not an image of a known format, damaged, or too large; the file is named.
     """
+    file = path if content is None else content
     try:
-        pixels, own = read_pixels(path, size, 3)
+        pixels, own = read_pixels(file, size, 3)
         coloured = bool((pixels != pixels[:1]).any())
         if grey and coloured:
-            pixels = read_pixels(path, size, 1)[0].expand(3, -1, -1)
+            pixels = read_pixels(file, size, 1)[0].expand(3, -1, -1)
     except ValueError as error:
         raise ValueError(f"{path}: {error}.") from None
     changes = ["made grey"] if grey and coloured else []
@@ -109,7 +113,8 @@ def save_depth(inv_depth: Float[Tensor, "h w"], size: tuple[int, int], path: Pat
     return path
 
 
-def save_mask(mask: UInt8[Tensor, "h w"], size: tuple[int, int], path: Path) -> Path:
-    """Write a mask as a grey PNG of (height, width)."""
-    Image.fromarray(mask.numpy()).resize((size[1], size[0]), Image.Resampling.NEAREST).save(path)
-    return path
+def mask_png(mask: UInt8[Tensor, "h w"], size: tuple[int, int]) -> bytes:
+    """A mask as the content of a grey PNG file of (height, width)."""
+    content = io.BytesIO()
+    Image.fromarray(mask.numpy()).resize((size[1], size[0]), Image.Resampling.NEAREST).save(content, format="PNG")
+    return content.getvalue()

@@ -6,6 +6,7 @@ box also carries its name.
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -68,10 +69,16 @@ def enlarged(picture: Picture, scale: int) -> Picture:
     return picture.repeat(scale, 0).repeat(scale, 1)
 
 
+def as_png(picture: Picture | Float[Tensor, "3 h w"]) -> bytes:
+    """A picture, or an image in [-1, 1], as the content of a PNG file."""
+    pixels, content = to_picture(picture) if isinstance(picture, Tensor) else picture, io.BytesIO()
+    Image.fromarray(np.ascontiguousarray(pixels)).save(content, format="PNG", optimize=True)
+    return content.getvalue()
+
+
 def save_png(picture: Picture | Float[Tensor, "3 h w"], path: Path) -> None:
     """Write a picture, or an image in [-1, 1], as PNG."""
-    pixels = to_picture(picture) if isinstance(picture, Tensor) else picture
-    Image.fromarray(np.ascontiguousarray(pixels)).save(path, format="PNG", optimize=True)
+    path.write_bytes(as_png(picture))
 
 
 def scale_for(size: Sequence[int], wanted_px: int) -> int:

@@ -117,9 +117,11 @@ def render(folder: RunFolder) -> str:
     )
 
 
-def templates() -> Environment:
-    """Of pages of html, which show figures as `number` does."""
-    pages = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+def templates(*folders: Path) -> Environment:
+    """Of pages of html in these folders and here, which show figures as `number` does."""
+    pages = Environment(
+        loader=FileSystemLoader([*folders, Path(__file__).parent]), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
     pages.filters["figure"] = number
     return pages
 
@@ -136,9 +138,9 @@ def title(run: str, config: Mapping[str, Any]) -> str:
     return f"{run}: {data}" if data not in ("", run) else run
 
 
-def data_uri(path: Path) -> str:
-    """A PNG file as a data URI."""
-    return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode("ascii")
+def data_uri(png: Path | bytes) -> str:
+    """A PNG file, or its content, as a data URI."""
+    return "data:image/png;base64," + base64.b64encode(png if isinstance(png, bytes) else png.read_bytes()).decode("ascii")
 
 
 def number(value: float | None, digits: int = 3) -> str:

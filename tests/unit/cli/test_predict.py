@@ -12,7 +12,7 @@ from PIL import Image
 from small_models import small_model
 
 from genrep.cli.main import main
-from genrep.cli.predict import caption
+from genrep.cli.seeing import caption
 from genrep.posteriors.calibration import Calibration
 
 Save = Callable[..., str]
