@@ -8,6 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from genrep.cli.arguments import again
+
 if TYPE_CHECKING:
     from genrep.evaluation.figures import Figure
     from genrep.model import GenRep
@@ -26,6 +28,7 @@ OWN = {
     "semantics": "whether denoising heeds the semantics it is given: right ones, wrong ones, none; of RUN's model or the one that comes with genrep",
     "scaling": "several processes beside one: whether they make the same weights, what they send each other, and what that costs",
     "specialists": "what RUN's model sees beside networks for one task each (timm's, torchvision's, diffusers'), trained on its images, as long; hours",
+    "serve": "what 10,000 damaged requests do to the web page of RUN's model, or of the one that comes with genrep, and what the page costs beside the model",
     "sampling": "what sampling costs beside the network, and 20 steps against 250, of RUN's model or the one that comes with genrep",
 }
 """Benchmarks of their own, with no recipe whose run they read unless one is named."""
@@ -228,6 +231,14 @@ def _of_sampling(args: argparse.Namespace) -> Sequence[Figure]:
     return [*times, batch_figure(model), *quality]
 
 
+def _of_serving(args: argparse.Namespace) -> Sequence[Figure]:
+    from genrep.cli.runs import load_model
+    from genrep.evaluation.serving_bench import serving_figures
+
+    command = [*again(), "serve", "--port", "0", *(["--model", str(args.run)] if args.run else [])]
+    return serving_figures(load_model(args.run), command, quick=args.quick, progress=_say)
+
+
 def _of_specialists(args: argparse.Namespace) -> Sequence[Figure]:
     from genrep.evaluation.specialists_bench import specialist_figures
 
@@ -277,6 +288,7 @@ MEASURES: dict[str, Callable[[argparse.Namespace], Sequence[Figure]]] = {
     "semantics": _of_semantics,
     "scaling": _of_scaling,
     "specialists": _of_specialists,
+    "serve": _of_serving,
     "sampling": _of_sampling,
 }
 """What measures the figures of `OWN`."""

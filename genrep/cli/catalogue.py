@@ -12,6 +12,7 @@ VERBS = {
     "predict": "classes, boxes and masks of image files",
     "generate": "images of the classes you name",
     "synthesize": "a labelled set of images that the model makes and recognises itself",
+    "serve": "a web page of all that: look at pictures, make images, make a labelled set",
     "nll": "how likely image files are, in bits per dimension",
     "recipes": "list the recipes with hardware and time",
     "config": "print every field of a recipe with its meaning",

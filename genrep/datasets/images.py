@@ -70,8 +70,9 @@ def read_picture(file: Path | bytes, size: tuple[int, int], channels: int) -> tu
     except Image.DecompressionBombError as error:
         raise ValueError(f"more than {MAX_PIXELS} pixels") from error
     except Exception as error:  # decoders raise almost anything on damaged files
-        known = f"; formats: {', '.join(dict.fromkeys(FORMATS.values()))}" if isinstance(error, UnidentifiedImageError) else ""
-        raise ValueError(f"cannot be read as a picture ({' '.join(str(error).split()) or type(error).__name__}{known})") from error
+        if isinstance(error, UnidentifiedImageError):  # which names an address in memory where there is no file
+            raise ValueError(f"cannot be read as a picture (of no known format; formats: {', '.join(dict.fromkeys(FORMATS.values()))})") from error
+        raise ValueError(f"cannot be read as a picture ({' '.join(str(error).split()) or type(error).__name__})") from error
 
 
 def _read(file: Path | bytes, size: tuple[int, int], channels: int) -> tuple[Tensor, tuple[int, int]]:

@@ -6,6 +6,7 @@ box also carries its name.
 
 from __future__ import annotations
 
+import base64
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -79,6 +80,11 @@ def as_png(picture: Picture | Float[Tensor, "3 h w"]) -> bytes:
 def save_png(picture: Picture | Float[Tensor, "3 h w"], path: Path) -> None:
     """Write a picture, or an image in [-1, 1], as PNG."""
     path.write_bytes(as_png(picture))
+
+
+def data_uri(png: Path | bytes) -> str:
+    """A PNG file, or its content, as a data URI."""
+    return "data:image/png;base64," + base64.b64encode(png if isinstance(png, bytes) else png.read_bytes()).decode("ascii")
 
 
 def scale_for(size: Sequence[int], wanted_px: int) -> int:

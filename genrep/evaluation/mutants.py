@@ -1,11 +1,12 @@
-"""Damaged data to try readers with: a small folder of every layout, and pictures of every format, in which values, words or bytes are changed."""
+"""Damaged data to try readers with, a small folder of every layout and pictures of every format, and requests to try a server with: values, words or bytes are
+changed."""
 
 from __future__ import annotations
 
 import json
 import random
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -129,6 +130,20 @@ def of_pictures(folder: Path, rng: random.Random) -> Iterator[Callable[[], objec
         path, data = rng.choice(originals)
         path.write_bytes(_spoilt(data, rng))
         yield partial(read_inv_depth, path, SIZE, own=(20, 24)) if path.stem == "depth" else partial(read_picture, path, SIZE, 3)
+
+
+def of_requests(good: Sequence[bytes], rng: random.Random) -> Iterator[bytes]:
+    """HTTP requests of which a value of the json that they send was changed, a word of what comes before it, or any bytes."""
+    while True:
+        head, end, body = rng.choice(good).partition(b"\r\n\r\n")
+        kind = rng.random()
+        if kind < 0.4 and body.startswith(b"{"):
+            body = _altered(body.decode(), rng).encode()
+            yield re.sub(rb"(?i)(content-length:) *\d+", rb"\1 %d" % len(body), head) + end + body
+        elif kind < 0.7:
+            yield _retold(head.decode(), rng).encode() + end + body
+        else:
+            yield _spoilt(head + end + body, rng)
 
 
 def _sideways() -> Image.Exif:

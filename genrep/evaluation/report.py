@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import csv
 import json
 from collections.abc import Mapping, Sequence
@@ -15,6 +14,7 @@ from markupsafe import Markup
 
 from genrep import __version__
 from genrep.evaluation.charts import confusion_chart, curve, precision_recall_curve, reliability_diagram
+from genrep.evaluation.draw import data_uri
 from genrep.evaluation.generation import RECALL_TOLERANCE
 from genrep.evaluation.kept import DETAILS
 from genrep.evaluation.robustness import TITLES
@@ -119,9 +119,8 @@ def render(folder: RunFolder) -> str:
 
 def templates(*folders: Path) -> Environment:
     """Of pages of html in these folders and here, which show figures as `number` does."""
-    pages = Environment(
-        loader=FileSystemLoader([*folders, Path(__file__).parent]), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
+    where = FileSystemLoader([*folders, Path(__file__).parent])
+    pages = Environment(loader=where, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     pages.filters["figure"] = number
     return pages
 
@@ -136,11 +135,6 @@ def title(run: str, config: Mapping[str, Any]) -> str:
         return str(config.get("name", run))
     data = ", ".join(dict.fromkeys(Path(each).name for each in config.get("data", {}).get("sets", ())))
     return f"{run}: {data}" if data not in ("", run) else run
-
-
-def data_uri(png: Path | bytes) -> str:
-    """A PNG file, or its content, as a data URI."""
-    return "data:image/png;base64," + base64.b64encode(png if isinstance(png, bytes) else png.read_bytes()).decode("ascii")
 
 
 def number(value: float | None, digits: int = 3) -> str:

@@ -25,8 +25,8 @@ def test_negative_and_empty_values() -> None:
     [
         (
             ["trian"],
-            "unknown verb `trian`; known: bench, calibrate, compare, config, convert, data, demo, eval, generate, nll, pack, predict, recipes, synthesize, "
-            "train. Did you mean `train`?",
+            "unknown verb `trian`; known: bench, calibrate, compare, config, convert, data, demo, eval, generate, nll, pack, predict, recipes, serve, "
+            "synthesize, train. Did you mean `train`?",
         ),
         (["train"], "the following arguments are required: RECIPE|FILE|FOLDER; see `genrep train --help`."),
         (["train", "tiny", "--train.lr"], "`--train.lr` needs a value: `--train.lr VALUE`."),
