@@ -9,8 +9,8 @@ from typing import Any
 
 from genrep.evaluation.charts import curves, line_of
 from genrep.evaluation.comparison import figures_of_runs, setting_said, settings_of_runs
-from genrep.evaluation.kept import DETAILS, judges_of
 from genrep.evaluation.draw import data_uri
+from genrep.evaluation.kept import DETAILS, judges_of
 from genrep.evaluation.report import CURVES, Chart, metrics, templates
 from genrep.storage import read_json, write_text
 from genrep.training.run_folder import RunFolder
