@@ -44,6 +44,10 @@ class Counting(Task[Tensor, Tensor]):
         """The likeliest number."""
         return output.argmax(1)
 
+    def tensors(self, output: Float[Tensor, "b n"]) -> dict[str, Tensor]:
+        """What `genrep export` writes of it."""
+        return {"num_objects": self.results(output)}
+
 
 TASKS["counting"] = Counting
 

@@ -48,13 +48,15 @@ register_optimizer_step_post_hook(_count_step)  # a fused optimizer's step leave
 def weights_state(module: nn.Module) -> tuple[object, ...]:
     """Which weights a module has, how often each has been written, and how often any optimizer has stepped: another one where anything has changed.
 
-    What is written through `.data` goes unnoticed.
+    What is written through `.data` goes unnoticed. Of a module that is being exported nothing is known.
     """
+    if torch.compiler.is_exporting():
+        return ()
     return (_num_steps, *((p.data_ptr(), 0 if p.is_inference() else p._version) for p in module.parameters()))
 
 
 class Kept(Generic[Made]):
-    """Something made of weights, until they change."""
+    """Something made of weights, until they change; what was there when export began is exported."""
 
     def __init__(self) -> None:
         self._kept: tuple[object, Made] | None = None
@@ -62,7 +64,7 @@ class Kept(Generic[Made]):
     def __call__(self, state: object, make: Callable[[], Made]) -> Made:
         """What was made in this state (see `weights_state`), or is made now."""
         kept = self._kept
-        if kept is None or kept[0] != state:
+        if kept is None or (kept[0] != state and not torch.compiler.is_exporting()):
             kept = self._kept = (state, make())
         return kept[1]
 

@@ -19,6 +19,7 @@ VERBS = {
     "data": "fetch the embedded data, or check a folder of your own",
     "calibrate": "fit anew what a finished run's posterior needs, on validation labels",
     "pack": "make a finished, measured run a model folder to share",
+    "export": "write what a model sees as an ONNX file, which runs without genrep",
     "convert": "make a model folder of published weights, a DiT's as diffusers saves them",
     "bench": "set a run's figures beside their targets",
 }

@@ -66,7 +66,7 @@ def server(app: ASGIApp) -> uvicorn.Server:
             loop="asyncio",
             ws="none",
             lifespan="off",
-            log_level="warning",
+            log_level="error",  # nobody fills a screen, or a pipe, with requests that are none
             access_log=False,
             server_header=False,
             limit_concurrency=MOST_CONNECTIONS,

@@ -77,7 +77,9 @@ def _altered(document: str, rng: random.Random) -> str:
     """The document with one to three of its values replaced, removed or doubled."""
     found = json.loads(document)
     for _ in range(rng.randint(1, 3)):
-        parent, key = rng.choice(list(_places(found)))
+        if not (places := list(_places(found))):
+            break
+        parent, key = rng.choice(places)
         if isinstance(parent, list) and rng.random() < 0.2:
             parent.append(parent[key])
         elif rng.random() < 0.3:

@@ -44,10 +44,12 @@ def serving_figures(model: GenRep, command: Sequence[str], *, quick: bool, progr
         good = requests(model, port)
         for request in good:
             answered(port, request)
-        before = memory_mb(process)
+        before: float | None = None
         codes = Counter[int | None]()
         for i, request in enumerate(islice(of_requests(good, random.Random(0)), num)):
             codes[answered(port, request)] += 1
+            if i + 1 == num // 2:
+                before = memory_mb(process)
             if (i + 1) % (num // 5) == 0:
                 progress(f"{i + 1} damaged requests: {said(codes)}")
         after, alive = memory_mb(process), process.poll() is None and answered(port, good[0]) == 200
@@ -66,7 +68,7 @@ def serving_figures(model: GenRep, command: Sequence[str], *, quick: bool, progr
     if before is not None and after is not None:
         judged = not quick
         growth = "memory of the server's process" + ("" if judged else "; of so few requests not judged, as what is used once stays")
-        figures.append(at_most("growth over them", after - before, MOST_GROWTH_MB, "MB", growth, judged=judged))
+        figures.append(at_most("growth over the second half of them", after - before, MOST_GROWTH_MB, "MB", growth, judged=judged))
     times = "one picture; median, by the clock, in turn"
     return [
         *figures,
@@ -104,13 +106,13 @@ def served(command: Sequence[str]) -> Iterator[tuple[subprocess.Popen[str], int]
     Raises:
         ValueError: it does not start.
     """
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     assert process.stdout
     try:
         line = process.stdout.readline()
         place = re.match(r"http://[^/]+:(\d+)/", line)
         if not place:
-            raise ValueError(f"`{' '.join(command)}` does not start: {line.strip() or 'it says nothing'}")
+            raise ValueError(f"`{' '.join(command)}` does not start, as is said above.")
         yield process, int(place[1])
     finally:
         process.terminate()

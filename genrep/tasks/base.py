@@ -51,6 +51,8 @@ class Task(nn.Module, ABC, Generic[Output, Result]):
 
     glimpses: ClassVar[bool] = False
     """Whether it reads the scan, so that it sees something without the trunk's blocks, too: features without taps."""
+    overlap: float | None = None
+    """IoU above which of two objects of a class only the better one is there."""
     confidence: Confidence = Confidence()
     """How sure `results` are; as the head itself is while it trains."""
 
@@ -65,6 +67,14 @@ class Task(nn.Module, ABC, Generic[Output, Result]):
     @abstractmethod
     def results(self, output: Output) -> Result:
         """What a user gets."""
+
+    def tensors(self, output: Output) -> dict[str, Tensor]:
+        """What `results` say, by name, as tensors whose shapes do not depend on the images, to be exported; of a task that has none nothing is.
+
+        Of objects: `boxes_xyxy_px` [b n 4] and `scores` [b n k] of all that may be some, 0 where they cannot, to be suppressed by `overlap`.
+        """
+        del output
+        return {}
 
     def offer(self, output: Output) -> Objects | None:
         """What the tasks after this one may see of its findings."""

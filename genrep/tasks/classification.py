@@ -51,6 +51,9 @@ class Classification(Task[Tensor, Tensor]):
     def results(self, output: Float[Tensor, "b k"]) -> Float[Tensor, "b k"]:
         return self.confidence.of_classes(wide(output))
 
+    def tensors(self, output: Float[Tensor, "b k"]) -> dict[str, Tensor]:
+        return {"class_log_probs": self.results(output)}
+
     def seen(self, output: Float[Tensor, "b k"], confidence: float) -> Seen:
         prob, label = self.results(output).exp().max(1)
         return Seen(F.one_hot(label, output.shape[1]) * (prob > confidence).float()[:, None], torch.ones_like(label))

@@ -66,6 +66,9 @@ class Depth(Dense[Tensor]):
         low, high = output.amin((1, 2), keepdim=True), output.amax((1, 2), keepdim=True)
         return (output - low) / (high - low).clamp(min=SMALLEST_SPREAD)
 
+    def tensors(self, output: Float[Tensor, "b h w"]) -> dict[str, Tensor]:
+        return {"inv_depth": self.results(output)}
+
 
 def silog(log_inv: Float[Tensor, "b h w"], truth: Float[Tensor, "b h w"], known: Bool[Tensor, "b h w"]) -> Float[Tensor, " b"]:
     """sqrt(mean of squares - EVEN * square of the mean) of the error of log depth, over known pixels; 0 where there are none."""

@@ -53,7 +53,7 @@ class Detection(Task[DetectionOutput, list[Detections]]):
         self.fuse = Fuse(spec, width, scan=True)
         self.tower = nn.Sequential(nn.Conv2d(width, width, 3, padding=1), nn.SiLU())
         self.read = nn.Conv2d(width, num_classes + 5, 1)
-        self.num_proposals = num_proposals
+        self.num_proposals, self.overlap = num_proposals, 0.5 if num_proposals else SAME
         self.regions = Regions(spec, num_classes) if num_proposals else None
         nn.init.constant_(self.read.bias[num_classes : num_classes + 1], -3.0)  # type: ignore[index]
         height, wide = (size // self.stride for size in self.image_size)
@@ -100,7 +100,21 @@ class Detection(Task[DetectionOutput, list[Detections]]):
         return {**terms, **region_losses(output.regions, batch)} if output.regions else terms
 
     def results(self, output: DetectionOutput, max_objects: int = 100, floor: float = LEAST_SCORE) -> list[Detections]:
-        """Best first, suppressed per class; score = objectness times class probability, as a probability to be right (IoU .5) where a model is finished.
+        """Best first, suppressed per class; score = objectness times class probability, as a probability to be right (IoU .5) where a model is finished."""
+        found = []
+        for box, score in zip(*self._scored(output), strict=True):
+            which, label = torch.nonzero(score > floor, as_tuple=True)
+            box, score = box[which], score[which, label]
+            keep = batched_nms(box, score, label, self.overlap)[:max_objects]
+            found.append(Detections(box[keep], self.confidence.of_scores(score[keep]), label[keep]))
+        return found
+
+    def tensors(self, output: DetectionOutput) -> dict[str, Tensor]:
+        boxes, scores = self._scored(output)
+        return {"boxes_xyxy_px": boxes, "scores": torch.where(scores > LEAST_SCORE, self.confidence.of_scores(scores), 0)}
+
+    def _scored(self, output: DetectionOutput) -> tuple[Float[Tensor, "b n 4"], Float[Tensor, "b n k"]]:
+        """Boxes of tokens and proposals, and how sure each class is to be there.
 
         Of each token only its best class counts, of each proposal every class: a token has neighbours that may think otherwise. Where boxes were looked at
         again, tokens speak of the rest alone.
@@ -113,14 +127,7 @@ class Detection(Task[DetectionOutput, list[Detections]]):
             covered = (box_iou(boxes, regions.proposals_xyxy_px) * regions.exists[:, None]).amax(-1) > SAME
             boxes, scores = torch.cat([regions.boxes_xyxy_px, boxes], 1), torch.cat([again, dense.masked_fill(covered[..., None], 0)], 1)
         height, width = self.image_size
-        boxes = torch.minimum(boxes.clamp(min=0), boxes.new_tensor([width, height, width, height]))
-        found = []
-        for box, score in zip(boxes, scores, strict=True):
-            which, label = torch.nonzero(score > floor, as_tuple=True)
-            box, score = box[which], score[which, label]
-            keep = batched_nms(box, score, label, 0.5 if regions else SAME)[:max_objects]
-            found.append(Detections(box[keep], self.confidence.of_scores(score[keep]), label[keep]))
-        return found
+        return torch.minimum(boxes.clamp(min=0), boxes.new_tensor([width, height, width, height])), scores
 
     def seen(self, output: DetectionOutput, confidence: float) -> Seen:
         """An object is where a place thinks more of its box than not, and no place that overlaps it thinks more of its own.

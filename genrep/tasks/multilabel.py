@@ -59,6 +59,9 @@ class MultiLabel(Task[Tensor, Tensor]):
     def results(self, output: Float[Tensor, "b k"]) -> Float[Tensor, "b k"]:
         return self.confidence.of_scores(output.sigmoid())
 
+    def tensors(self, output: Float[Tensor, "b k"]) -> dict[str, Tensor]:
+        return {"presence": self.results(output)}
+
     def seen(self, output: Float[Tensor, "b k"], confidence: float) -> Seen:
         """One object of each class that is there, as far as it is known: sure where every class is in, or out."""
         prob = self.results(output)

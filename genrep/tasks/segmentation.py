@@ -46,6 +46,9 @@ class Segmentation(Dense[Tensor]):
     def results(self, output: Float[Tensor, "b c h w"]) -> UInt8[Tensor, "b h w"]:
         return output.argmax(1).to(torch.uint8)
 
+    def tensors(self, output: Float[Tensor, "b c h w"]) -> dict[str, Tensor]:
+        return {"semantic_mask": self.results(output)}
+
     def distil_objects(self, output: Float[Tensor, "b c h w"], batch: Batch, targets: ObjectTargets) -> Float[Tensor, " r"]:
         inside = batch.instance_mask[targets.row] == targets.slot[:, None, None] + 1
         which, y, x = torch.nonzero(inside, as_tuple=True)

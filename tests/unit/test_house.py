@@ -30,6 +30,7 @@ ASSEMBLY = (
     "model",
     "model_folder",
     "published",
+    "exported",
     "synthesis",
     "augmentation",
     "lessons",
@@ -187,12 +188,14 @@ def test_every_part_has_a_row() -> None:
 # Help is instant.
 
 
-@pytest.mark.parametrize("verb", ["", "demo", "train", "eval", "predict", "generate", "recipes", "config", "data", "bench", "calibrate", "pack", "serve"])
+@pytest.mark.parametrize(
+    "verb", ["", "demo", "train", "eval", "predict", "generate", "recipes", "config", "data", "bench", "calibrate", "pack", "serve", "export"]
+)
 def test_help_comes_without_torch(verb: str) -> None:
     code = f"import sys; from genrep.cli.main import main; main({[verb, '--help'] if verb else ['--help']}); assert 'torch' not in sys.modules"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=False)
     assert done.returncode == 0, done.stderr
-    assert "recipes:" in done.stdout or verb in ("eval", "predict", "generate", "recipes", "data", "bench", "calibrate", "pack", "serve")
+    assert "recipes:" in done.stdout or verb in ("eval", "predict", "generate", "recipes", "data", "bench", "calibrate", "pack", "serve", "export")
 
 
 def test_help_is_fast() -> None:

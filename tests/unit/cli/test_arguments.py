@@ -25,7 +25,7 @@ def test_negative_and_empty_values() -> None:
     [
         (
             ["trian"],
-            "unknown verb `trian`; known: bench, calibrate, compare, config, convert, data, demo, eval, generate, nll, pack, predict, recipes, serve, "
+            "unknown verb `trian`; known: bench, calibrate, compare, config, convert, data, demo, eval, export, generate, nll, pack, predict, recipes, serve, "
             "synthesize, train. Did you mean `train`?",
         ),
         (["train"], "the following arguments are required: RECIPE|FILE|FOLDER; see `genrep train --help`."),
