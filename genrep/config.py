@@ -14,7 +14,7 @@ from genrep.aligners import Aligner, GenRepRule
 from genrep.model_config import ModelConfig
 from genrep.objective import JOBS, ObjectiveConfig
 from genrep.overrides import require_at_least_one, require_in, require_known
-from genrep.registry import OneOf
+from genrep.registry import OneOf, lookup
 from genrep.samplers import Ancestral, Sampler
 
 
@@ -71,6 +71,9 @@ class TrainConfig:
     """Of all that is random: weights, order of the images, noise."""
     init: str | None = None
     """Folder of a finished model to begin from, of these or of other classes; None: from scratch. `genrep train --init` sets it, and `model` with it."""
+    only: tuple[str, ...] = ()
+    """Tasks whose heads alone learn, of a finished model (`init`) that is to be taught a further task, or one of its own better: all else stays as it is, to
+    the bit, but for what is fitted on validation images at the end. Perception's job alone; none named: everything learns."""
     stage1_images: int = 23_040
     """Clean images of stage 1: perception alone (L_task), so that semantics exist before they modulate."""
     stage2_images: int = 24_000
@@ -206,10 +209,24 @@ class Config:
     eval: EvalConfig = EvalConfig()
 
     def __post_init__(self) -> None:
+        self._check_only()
         losses = self.losses(JOBS)
         if isinstance(self.aligner, GenRepRule) and (self.aligner.only or 0) >= len(losses):
             known = ", ".join(f"{i} ({loss})" for i, loss in enumerate(losses))
             raise ValueError(f"`aligner.only` must be one of {known}, or none; found {self.aligner.only}.")
+
+    def _check_only(self) -> None:
+        train = self.train
+        if not train.only:
+            return
+        for name in train.only:
+            lookup(dict.fromkeys(self.model.tasks), name, "task of the model")
+        if self.objective.jobs != ("perception",):
+            raise ValueError(f"`train.only` {', '.join(train.only)} leaves generation as it is: set `objective.jobs` perception.")
+        if not train.init:
+            raise ValueError("`train.only` leaves the trunk as it is, so there must be a finished one: name it by `genrep train --init`.")
+        if train.by_task:
+            raise ValueError("`train.by_task` aligns tasks with each other, of which `train.only` leaves some out: set one of them.")
 
     def losses(self, jobs: Sequence[str]) -> tuple[str, ...]:
         """What is aligned where these jobs are trained, in the order of the Gramian: the loss of each, or perception's task by task."""

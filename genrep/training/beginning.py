@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from operator import attrgetter
 from pathlib import Path
@@ -38,6 +39,13 @@ def of_classes(config: ModelConfig) -> set[str]:
     one_more = shapes_of(replace(config, class_names=(*config.class_names, "one more")))
     found = {name for name, shape in shapes_of(config).items() if one_more[name] != shape}
     return found | {name for name in one_more if name.startswith("denoiser.modulator.prior.")}
+
+
+def learning(model: GenRep, only: Sequence[str]) -> GenRep:
+    """The model, of which the heads of these tasks alone learn, or, where none is named, all."""
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(parameter.requires_grad and (not only or any(name.startswith(f"heads.{task}.") for task in only)))
+    return model
 
 
 @torch.no_grad()

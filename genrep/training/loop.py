@@ -18,7 +18,7 @@ from genrep.lessons import Lessons
 from genrep.model import GenRep
 from genrep.processes import in_turn, is_first, joined, rank, together, total
 from genrep.registry import lookup
-from genrep.training.beginning import begin_from
+from genrep.training.beginning import begin_from, learning
 from genrep.training.best import Best
 from genrep.training.checkpoint import Progress, load_checkpoint, save_checkpoint
 from genrep.training.data import RunData, filled, left_out
@@ -97,7 +97,7 @@ class Session:
             self.model = GenRep(config.model)
         if config.train.init and run.latest_checkpoint()[0] is None:
             lines += begin_from(self.model, Path(config.train.init))
-        self.model.to(self.device)
+        learning(self.model, config.train.only).to(self.device)
         self.progress, self.best = Progress(), Best(config.train)
         if config.train.best_by:
             lines += self.best.settle(

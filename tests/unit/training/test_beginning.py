@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from toy_runs import assert_same_model, config, stopped
 
 from genrep.model import GenRep
 from genrep.modulators import MODULATORS
+from genrep.overrides import override
 from genrep.schedules import CosineVP
 from genrep.training import train
 from genrep.training.beginning import CLASSES, begin_from, of_classes
@@ -123,3 +125,29 @@ class TestRun:
         again = train(replace(settings, train=still, objective=replace(settings.objective, prior_steps=0)), tmp_path / "again")
         one, other = (GenRep.from_pretrained(run / "model") for run in (first, again))
         assert {name for name, _ in other.named_parameters()} <= taken(other, one)
+
+    def test_one_head_learns_and_all_else_is_what_it_was(self, tmp_path: Path) -> None:
+        first = train(config(), tmp_path / "first")
+        settings = config()
+        objective = replace(settings.objective, jobs=("perception",))
+        settings = replace(settings, objective=objective, train=replace(settings.train, init=str(first / "model"), only=("segmentation",), glimpses=0))
+        whole, halted = train(settings, tmp_path / "whole"), stopped(tmp_path / "halted", 5, settings)
+        one, other = (GenRep.from_pretrained(run / "model") for run in (first, whole))
+        head = {name for name in other.state_dict() if name.startswith("heads.segmentation.")}
+        assert head and taken(other, one) == set(other.state_dict()) - head
+        assert other.calibration == one.calibration  # fitted anew, to the same
+        assert_same_model(whole, train(settings, halted))
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"train.only": "depth"}, "unknown task of the model `depth`"),
+        ({"train.only": "detection"}, "leaves generation as it is: set `objective.jobs` perception"),
+        ({"train.only": "detection", "objective.jobs": "perception"}, "there must be a finished one: name it by `genrep train --init`"),
+        ({"train.only": "detection", "objective.jobs": "perception", "train.init": "x", "train.by_task": "true"}, "set one of them"),
+    ],
+)
+def test_what_cannot_learn_alone_is_said(changes: dict[str, str], said: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(said)):
+        override(config(), changes)
