@@ -170,3 +170,4 @@ def print_next(run: Path) -> None:
     print(f"\nlook at {run / 'report.html'}\nnext:")
     print(f"  {program()} generate --model {name} --classes {rows} --count 8 --out grid.png")
     print(f"  {program()} predict IMAGE... --model {name} --out predictions")
+    print(f"  {program()} serve --model {name}")
