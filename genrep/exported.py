@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -90,9 +90,8 @@ def _choose_objects(network: onnx.ModelProto, overlap: float) -> None:
     """Objects in the place of all that may be some: of each class those that no better one overlaps."""
     from onnx import TensorProto, helper
 
-    def number(name: str, kind: int, values: list[float]) -> str:
-        shape = [] if len(values) == 1 else [len(values)]
-        network.graph.initializer.append(helper.make_tensor(name, kind, shape, values))
+    def number(name: str, kind: int, value: float, shape: Sequence[int] = ()) -> str:
+        network.graph.initializer.append(helper.make_tensor(name, kind, shape, [value]))
         return name
 
     def node(kind: str, inputs: list[str], output: str, **settings: Any) -> str:
@@ -101,14 +100,13 @@ def _choose_objects(network: onnx.ModelProto, overlap: float) -> None:
 
     by_class = node("Transpose", [SCORES], "scores_by_class", perm=[0, 2, 1])
     limits = [
-        number("most_objects", TensorProto.INT64, [MOST_OBJECTS]),
-        number("overlap", TensorProto.FLOAT, [overlap]),
-        number("least_score", TensorProto.FLOAT, [0.0]),
+        number("most_objects", TensorProto.INT64, MOST_OBJECTS),
+        number("overlap", TensorProto.FLOAT, overlap),
+        number("least_score", TensorProto.FLOAT, 0.0),
     ]
     chosen = node("NonMaxSuppression", [BOXES, by_class, *limits], "chosen")
-    image, _, place = (node("Gather", [chosen, number(f"column_{i}", TensorProto.INT64, [i])], name, axis=1) for i, name in enumerate((*OBJECTS[:2], "place")))
-    last = number("last_axis", TensorProto.INT64, [-1])
-    network.graph.initializer[-1].dims.append(1)
+    image, _, place = (node("Gather", [chosen, number(f"column_{i}", TensorProto.INT64, i)], name, axis=1) for i, name in enumerate((*OBJECTS[:2], "place")))
+    last = number("last_axis", TensorProto.INT64, -1, [1])
     where = node("Concat", [node("Unsqueeze", [each, last], f"{each}_column") for each in (image, place)], "image_and_place", axis=1)
     node("GatherND", [by_class, chosen], OBJECTS[2])
     node("GatherND", [BOXES, where], OBJECTS[3])

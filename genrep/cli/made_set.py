@@ -43,8 +43,10 @@ class Order:
 class Lot:
     """What was made of one entry of `classes`, and kept."""
 
+    title: str
+    """The entry, with its classes' names."""
     name: str
-    """As part of files' names."""
+    """The same as part of files' names."""
     label: int
     """The class, of one object."""
     made: Sequence[Made]
@@ -72,8 +74,8 @@ def lots(model: GenRep, order: Order) -> Iterator[Lot]:
         refuse_columns(model.class_names)
     names = numbered([file_name("_".join(model.class_names[one.label] for one in row)) for row in rows])
     streams = [stream(model, counts, number, order) for number, counts in enumerate(asked_counts(rows, len(model.class_names)))]
-    for name, row, images in zip(names, rows, streams, strict=True):
-        yield Lot(name, row[0].label, *kept(images, order.count, order.count * order.tries))
+    for title, name, row, images in zip(wanted, names, rows, streams, strict=True):
+        yield Lot(title, name, row[0].label, *kept(images, order.count, order.count * order.tries))
 
 
 def stream(model: GenRep, wanted: Tensor, row: int, order: Order) -> Iterator[Made | None]:

@@ -121,9 +121,7 @@ class Answers:
         Raises:
             ValueError: what `genrep synthesize` refuses, or too much for one request.
         """
-        return {
-            "lots": [{"name": lot.name, "num": lot.num, "images": [self._offered(made) for made in lot.made]} for lot in self._made(asked)],
-        }
+        return {"lots": [{"name": lot.title, "num": lot.num, "images": [self._offered(made) for made in lot.made]} for lot in self._made(asked)]}
 
     def keep(self, asked: Keeping) -> bytes:
         """A zip of the set of what was offered and not rejected, as `genrep synthesize` would write it.

@@ -48,7 +48,7 @@ class Making(Request):
 
 
 class Choosing(Request):
-    """Images that the model recognises, to choose from; `Rejected` of them are left out of a set."""
+    """Images that the model makes and recognises, to choose from."""
 
     classes: str = Field("", max_length=2_000)
     count: int = Field(16, ge=1, le=MOST_IMAGES)
@@ -67,7 +67,7 @@ class Choosing(Request):
 
 
 class Keeping(Request):
-    """A set of what was chosen."""
+    """A set of what an order offers, less what is rejected."""
 
     order: Choosing
     rejected: tuple[int, ...] = Field((), max_length=MOST_IMAGES * 40)

