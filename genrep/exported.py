@@ -124,10 +124,11 @@ def _choose_objects(network: onnx.ModelProto, overlap: float) -> None:
 def _quiet() -> Iterator[None]:
     """Without what the exporter says of itself."""
     log = logging.getLogger("torch.onnx")
-    before, log.level = log.level, logging.ERROR
+    before = log.level
+    log.setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
-        log.level = before
+        log.setLevel(before)

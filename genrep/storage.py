@@ -53,9 +53,14 @@ def file_name(text: str) -> str:
     return re.sub(r"[^\w-]+", "_", text) or "_"
 
 
+def json_text(value: Any) -> str:
+    """The content of a json file; non-finite numbers are refused."""
+    return json.dumps(value, indent=2, allow_nan=False) + "\n"
+
+
 def write_json(path: Path, value: Any) -> None:
-    """Write json in one move; non-finite numbers are refused."""
-    write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
+    """Write json in one move."""
+    write_text(path, json_text(value))
 
 
 def read_json(path: Path) -> Any:

@@ -11,6 +11,8 @@ if TYPE_CHECKING:
 
 TAKES_OVERRIDES = False
 NUM_CHECKED = 16
+MOST_APART = 0.1
+"""Nats, probabilities, pixels: a file that differs by more is wrong; rounding alone is some thousandths."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -30,7 +32,6 @@ def run(args: argparse.Namespace) -> int:
     if args.out.suffix.lower() != ".onnx":
         raise ValueError(f"{args.out} would be onnx by another name; end it in .onnx.")
     refuse_outputs([args.out], overwrite=args.overwrite)
-    model = load_model(args.model)
     try:
         import onnx  # noqa: F401
         import onnxruntime  # noqa: F401
@@ -39,11 +40,16 @@ def run(args: argparse.Namespace) -> int:
         raise ValueError(f"`genrep export` needs {error.name}: `pip install 'genrep[export]'`.") from None
     from genrep.exported import export_onnx
 
+    model = load_model(args.model)
     args.out.parent.mkdir(parents=True, exist_ok=True)
     temporary = args.out.with_name(f".{args.out.name}.tmp")
     try:
         outputs = export_onnx(model, temporary, batch=args.batch)
         apart = difference(model, temporary, args.batch)
+        if not apart <= MOST_APART:
+            raise ValueError(
+                f"run by onnxruntime the file differs from the model by {apart:.2g}, more than {MOST_APART}: it is not kept. Try another version of it."
+            )
         temporary.replace(args.out)
     finally:
         temporary.unlink(missing_ok=True)
@@ -56,7 +62,8 @@ def run(args: argparse.Namespace) -> int:
 
 
 def difference(model: GenRep, path: Path, batch: int) -> float:
-    """By how much at most what the file says differs from what the model says: classes, depth, and of each image the object that is surest."""
+    """By how much at most what the file says differs from what the model says: classes, depth, and of each image the object that is surest; where only one of
+    them sees any, without bound."""
     import onnxruntime
     import torch
 
@@ -75,7 +82,9 @@ def difference(model: GenRep, path: Path, batch: int) -> float:
         pairs = [(seen.class_log_probs, found.get("class_log_probs")), (seen.presence, found.get("presence")), (seen.inv_depth, found.get("inv_depth"))]
         for i, objects in enumerate(seen.detections or ()):
             mine = found[OBJECTS[0]] == i
-            if len(objects.scores) and bool(mine.any()):
+            if bool(len(objects.scores)) != bool(mine.any()):
+                return float("inf")
+            if len(objects.scores):
                 best = found[OBJECTS[2]][mine].argmax()
                 pairs += [(objects.scores[0], found[OBJECTS[2]][mine][best]), (objects.boxes_xyxy_px[0], found[OBJECTS[3]][mine][best])]
         apart = torch.stack([apart, *((ours - theirs).abs().max() for ours, theirs in pairs if ours is not None and theirs is not None)]).max()

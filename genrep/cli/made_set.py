@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -125,7 +124,7 @@ def set_files(model: GenRep, found: Sequence[Lot], order: Order, source: Path, c
     from genrep.cli.images import mask_png
     from genrep.datasets.table import TABLE
     from genrep.evaluation.draw import as_png
-    from genrep.storage import sha256_of
+    from genrep.storage import json_text, sha256_of
 
     detects = "detection" in model.heads
     images: list[tuple[PurePosixPath, Made]] = []
@@ -137,19 +136,15 @@ def set_files(model: GenRep, found: Sequence[Lot], order: Order, source: Path, c
                 yield f"masks/{file.name}", mask_png(made.semantic_mask, model.image_size)
             images.append((file, made))
     if detects:
-        yield f"annotations/instances_{SPLIT}.json", as_json(coco(images, model))
+        yield f"annotations/instances_{SPLIT}.json", json_text(coco(images, model)).encode()
     else:
         of_each = [lot.label for lot in found for _ in lot.made]
         yield TABLE, table([file.name for file, _ in images], of_each, model.class_names).encode()
     of = {"model": str(source), "model_sha256": sha256_of(source / "model.safetensors"), "command": command, "genrep": __version__}
     tally = {lot.name: {"made": lot.num, "kept": len(lot.made)} for lot in found}
     seeds = {str(file): {"index": made.index, "class_prob": made.class_prob} for file, made in images}
-    yield PROVENANCE, as_json({**of, "class_names": list(model.class_names), "seed": order.seed, "tally": tally, "images": seeds})
-
-
-def as_json(value: Any) -> bytes:
-    """The content of a json file."""
-    return (json.dumps(value, indent=2, allow_nan=False) + "\n").encode()
+    whole = {**of, "class_names": list(model.class_names), "seed": order.seed, "tally": tally, "images": seeds}
+    yield PROVENANCE, json_text(whole).encode()
 
 
 def table(files: Sequence[str], labels: Sequence[int], class_names: Sequence[str]) -> str:

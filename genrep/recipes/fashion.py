@@ -128,13 +128,13 @@ def aligners() -> Config:
 
 
 def tiny() -> Config:
-    """Seconds, for tests: everything is on, nothing is learnt. In float32, whatever a busy machine finds quicker: two of its runs are compared."""
+    """Seconds, for tests: everything is on, nothing is learnt."""
     return Config(
         name="tiny",
         data=DataConfig(num_train=64),
         model=ModelConfig(trunk=DiTConfig(width=32, depth=3, num_heads=2, stem_width=8, class_blocks=2, taps=(1, 3)), proposals=4),
         objective=ObjectiveConfig(gate_images=16, distil_images=4, prior_steps=4),
-        train=TrainConfig(stage1_images=64, stage2_images=128, stage1_batch_size=16, batch_size=8, stage1_glimpses=4, glimpses=4, log_every=1, bf16=False),
+        train=TrainConfig(stage1_images=64, stage2_images=128, stage1_batch_size=16, batch_size=8, stage1_glimpses=4, glimpses=4, log_every=1),
         eval=EvalConfig(
             num_test=16,
             num_samples=20,

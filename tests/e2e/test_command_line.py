@@ -46,7 +46,7 @@ def test_an_interrupted_run_goes_on_as_if_nothing_had_been(
     run: Path, genrep: Genrep, data_root: Path, work: Path, environment: dict[str, str], number: signal.Signals
 ) -> None:
     out = work / "runs" / f"stopped-{number.name}"
-    arguments = ["train", "tiny", "--data.root", str(data_root), "--out", str(out)]
+    arguments = ["train", "tiny", "--data.root", str(data_root), "--out", str(out), "--train.bf16", "false"]
     process = subprocess.Popen(
         [sys.executable, "-m", "genrep", *arguments], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=work, env=environment
     )

@@ -110,6 +110,14 @@ def test_what_cannot_be_exported_is_said_in_one_line(tmp_path: Path, capsys: pyt
         assert said in capsys.readouterr().err and not (tmp_path / "model.onnx").exists()
 
 
+@pytest.mark.slow
+def test_a_file_that_says_something_else_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    small_model(tasks=("classification",)).save_pretrained(tmp_path / "model")
+    monkeypatch.setattr("genrep.exported.export_onnx", lambda model, path, **options: export_onnx(small_model(1, tasks=("classification",)), path, **options))
+    assert main(["export", "--model", str(tmp_path / "model"), "--out", str(tmp_path / "model.onnx")]) == 2
+    assert "it is not kept" in capsys.readouterr().err and [file.name for file in tmp_path.iterdir()] == ["model"]
+
+
 def test_export_leaves_the_model_as_it_was() -> None:
     """It uses what is kept of the weights, which is made anew when they change."""
     model, image = small_model(tasks=("classification",)), torch.zeros(1, 3, 16, 16)

@@ -100,7 +100,7 @@ class Answers:
             seed=asked.seed,
             sampler=sampler,
             guidance=asked.guidance,
-            wishes=Wishes(guidance_interval=(0.3, 0.7), wanted=None if wanted is None else wanted.rows(each)),
+            wishes=Wishes(wanted=None if wanted is None else wanted.rows(each)),
         )
         drawn = seen_cells(model, images) if asked.seen and set(model.heads) - {"depth"} else []
         names = ["+".join(model.class_names[one.label] for one in row) for row in rows]

@@ -45,8 +45,9 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model folder of all tasks, with a posterior."""
     model = small_model(tasks=("classification", "detection", "segmentation", "depth"))
     model.calibration = Calibration(tau=0.3, bias=(0.1, 0.2, 0.3, 0.4))
-    model.save_pretrained(tmp_path_factory.mktemp("served") / "model")
-    return next(tmp_path_factory.getbasetemp().glob("served*")) / "model"
+    folder = tmp_path_factory.mktemp("served") / "model"
+    model.save_pretrained(folder)
+    return folder
 
 
 @pytest.fixture(scope="module")
