@@ -14,6 +14,7 @@ import onnxruntime
 import pytest
 import torch
 from PIL import Image
+from small_autoencoders import save_autoencoder
 from small_models import small_model
 
 from genrep.cli.main import main
@@ -47,17 +48,20 @@ def objects(labels: Any, scores: Any, boxes: Any) -> np.ndarray:
     [
         ({"proposals": 4, "codec": "grey"}, 0.02),  # its float32 is .004 from its float64: crops of nearly nothing are normalised
         ({"proposals": 0, "codec": "pixels"}, 1e-5),
+        ({"proposals": 0, "codec": "autoencoder", "image_size": (32, 48)}, 1e-4),
     ],
-    ids=["grey, two looks", "colours, one look"],
+    ids=["grey, two looks", "colours, one look", "latents"],
 )
 def test_the_file_says_what_the_model_says(changes: dict[str, Any], within: float, tmp_path: Path) -> None:
+    if changes["codec"] == "autoencoder":
+        changes = {**changes, "autoencoder": str(save_autoencoder(tmp_path / "autoencoder"))}
     model = small_model(tasks=ALL, **changes)
     for _, head in model.tasks():
         head.confidence = Confidence(slope=0.8, offset=0.1, of_object=0.7)
     path, some = tmp_path / "model.onnx", images(model, 3)
     shapes = export_onnx(model, path, batch=3)
     found, seen = run(path, some), model.perceive(some.expand(-1, 3, -1, -1).contiguous())
-    assert list(found) == list(shapes) and shapes["object_box_xyxy_px"] == ["objects", 4] and shapes["semantic_mask"] == [3, 16, 16]
+    assert list(found) == list(shapes) and shapes["object_box_xyxy_px"] == ["objects", 4] and shapes["semantic_mask"] == [3, *model.image_size]
     for name in ("class_log_probs", "presence", "inv_depth"):
         assert torch.allclose(found[name], getattr(seen, name), atol=within), name
     assert seen.semantic_mask is not None and seen.detections is not None
