@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
-from typing import ClassVar
 
 from jaxtyping import Float
 from torch import Tensor
@@ -30,7 +29,6 @@ class OneLevel(PosteriorEstimator):
     """
 
     logsnr: float = 0.0
-    decomposes: ClassVar[bool] = False
 
     def __call__(
         self,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import ClassVar
 
 from jaxtyping import Float
 from torch import Tensor
@@ -38,8 +37,6 @@ class PosteriorEstimator(ABC):
     """
 
     budget: int = 4
-    decomposes: ClassVar[bool]
-    """Whether `maps` exists: the log-likelihood as a sum over positions."""
 
     def __post_init__(self) -> None:
         if self.budget < 1:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import ClassVar, Literal
+from typing import Literal
 
 import torch
 from jaxtyping import Float
@@ -54,7 +54,6 @@ class DenoisingGap(PosteriorEstimator):
     rounds: int = 1
     allocation: tuple[float, ...] | None = None
     weights: tuple[float, ...] | None = None
-    decomposes: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 from jaxtyping import Float
 from torch import Tensor
@@ -34,7 +33,6 @@ class ProbabilityFlow(PosteriorEstimator):
     budget: int = 100
     logsnr_min: float = -8.0
     logsnr_max: float = 7.0
-    decomposes: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -7,7 +7,7 @@ import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import ClassVar, Literal
+from typing import Literal
 
 import torch
 from jaxtyping import Float, Int
@@ -61,7 +61,6 @@ class ReverseChain(PosteriorEstimator):
     start: float = 1.0
     noise: Literal["shared", "independent"] = "shared"
     seed: int = 0
-    decomposes: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
