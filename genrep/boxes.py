@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float
 from torch import Tensor
 from torchvision.ops import box_convert, nms
 
@@ -45,12 +45,6 @@ def cells_inside(boxes_cxcywh: Float[Tensor, "*n 4"], grid: tuple[int, int]) -> 
     dx = (x - cx[..., None]).abs() - w[..., None].clamp(min=1 / width) / 2
     dy = (y - cy[..., None]).abs() - h[..., None].clamp(min=1 / height) / 2
     return ((dy[..., :, None] <= 0) & (dx[..., None, :] <= 0)).float()
-
-
-def areas_px(instance_mask: UInt8[Tensor, "b h w"], num_objects: int) -> Float[Tensor, "b n"]:
-    """Visible pixels of each object of an instance mask (j + 1 = object j)."""
-    ids = torch.arange(1, num_objects + 1, device=instance_mask.device)
-    return (instance_mask[:, None] == ids[None, :, None, None]).float().sum((-1, -2))
 
 
 def paired_iou(a_xyxy_px: Float[Tensor, "n 4"], b_xyxy_px: Float[Tensor, "n 4"]) -> Float[Tensor, " n"]:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 import difflib
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TypeVar
 
 Part = TypeVar("Part")
 
@@ -52,8 +51,3 @@ class OneOf:
 def name_of(registry: Mapping[str, type], part: object) -> str:
     """The registry name of a part (the inverse of `lookup`)."""
     return next(name for name, cls in registry.items() if type(part) is cls)
-
-
-def part_to_dict(registry: Mapping[str, type], part: object) -> dict[str, Any]:
-    """A part without weights as `{"name": ..., **fields}`, ready for json."""
-    return {"name": name_of(registry, part), **dataclasses.asdict(part)}  # type: ignore[call-overload]

@@ -11,7 +11,6 @@ from torch import Tensor
 
 from genrep.parametrization import reverse_kernel
 from genrep.randomness import SampleGenerator
-from genrep.registry import part_to_dict
 from genrep.samplers import GRIDS, SAMPLERS, Ancestral, Euler, Sampler
 from genrep.schedules import SCHEDULES, Schedule
 from genrep.types import Denoised
@@ -176,7 +175,6 @@ def test_ancestral_with_the_exact_reverse_variance_needs_no_small_steps(schedule
 
 
 @every_sampler
-def test_is_its_own_config_and_refuses_no_steps(cls: type[Sampler]) -> None:
-    assert part_to_dict(SAMPLERS, cls(num_steps=7))["num_steps"] == 7
+def test_refuses_no_steps(cls: type[Sampler]) -> None:
     with pytest.raises(ValueError, match="`num_steps` must be at least 1; found 0"):
         cls(num_steps=0)

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from genrep.boxes import areas_px, cells_inside, one_per_place, to_cxcywh, to_xyxy_px
+from genrep.boxes import cells_inside, one_per_place, to_cxcywh, to_xyxy_px
 from genrep.types import Detections
 
 sizes = st.tuples(st.integers(1, 500), st.integers(1, 500))
@@ -42,8 +42,3 @@ def test_the_smallest_box_has_a_cell(place: tuple[float, float]) -> None:
     assert cells.sum() >= 1
     row, column = cells[0].nonzero()[0].tolist()
     assert abs((row + 0.5) / 8 - place[1]) <= 1 / 16 + 1e-6 and abs((column + 0.5) / 8 - place[0]) <= 1 / 16 + 1e-6
-
-
-def test_areas_count_visible_pixels() -> None:
-    mask = torch.tensor([[[0, 1, 1], [2, 2, 1], [255, 255, 0]]], dtype=torch.uint8)
-    assert areas_px(mask, 3).tolist() == [[3.0, 2.0, 0.0]]

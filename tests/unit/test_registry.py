@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from genrep.registry import lookup, name_of, nearest, part_to_dict
+from genrep.registry import lookup, name_of, nearest
 from genrep.samplers import SAMPLERS, Heun
 
 
 def test_look_up_and_back() -> None:
     assert lookup(SAMPLERS, "heun", "sampler") is Heun
     assert name_of(SAMPLERS, Heun()) == "heun"
-    assert part_to_dict(SAMPLERS, Heun(num_steps=3)) == {"name": "heun", "num_steps": 3, "grid": "uniform"}
 
 
 def test_a_misspelt_name_is_offered_the_nearest() -> None:
