@@ -45,6 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="folder for NAME.json (default: the run; runs/bench where none is named, or a model alone)")
     parser.add_argument("--suite", default="few-labels", metavar="SUITE", help=SUITE_HELP)
     parser.add_argument("--arms", metavar="ARM,...", help="of a suite: only these are trained (default: all)")
+    parser.add_argument("--seeds", metavar="N,...", help="of a suite: only these are trained (default: all that it asks for)")
     parser.add_argument("--data", type=Path, metavar="FOLDER", help="of a suite on a folder of your own, such as `photos`: that folder")
     parser.add_argument("--keep", type=Path, metavar="PAGE", help="of a suite: its finished runs' figures go into PAGE/runs, and all suites' onto PAGE.md")
     parser.add_argument("--at-once", type=int, metavar="N", help="runs of a suite at a time, a thread each (default: one for each GPU, without any one)")
@@ -94,7 +95,7 @@ def _of_run(name: str, run: Path) -> Sequence[Figure]:
 
 
 def _of_suite(name: str, folder: Path, args: argparse.Namespace) -> Sequence[Figure]:
-    """Figures of a suite whose missing runs, of the arms that are named or of all, are trained first, unless that is to be quick."""
+    """Figures of a suite whose missing runs, of the arms and seeds that are named or of all, are trained first, unless that is to be quick."""
     from genrep.cli.suites import check_runs, train_suite
     from genrep.evaluation.outcome import suite_figures
     from genrep.evaluation.results import keep_runs, write_page
@@ -102,21 +103,26 @@ def _of_suite(name: str, folder: Path, args: argparse.Namespace) -> Sequence[Fig
     from genrep.registry import lookup
 
     suite, data = lookup(SUITES, name, "suite"), args.data
-    arms = tuple(args.arms.split(",")) if args.arms else ()
-    for arm in arms:
-        lookup(suite.arms, arm, "arm")
+    arms, seeds = _some(args.arms, [*suite.arms], "arm"), _some(args.seeds, [str(i) for i in range(suite.num_seeds)], "seed")
     if args.at_once is not None and args.at_once < 1:
         raise ValueError(f"`--at-once` must be at least 1; found {args.at_once}. `--quick` trains nothing.")
     if data and not suite.data:
         raise ValueError(f"--data is of suites on a folder of your own, such as `photos`; `{name}` has its own data. Leave it out.")
     check_runs(suite, folder, data)
     if not args.quick:
-        train_suite(suite, folder, at_once=args.at_once, arms=arms, data=data)
+        train_suite(suite, folder, at_once=args.at_once, arms=arms, seeds=tuple(map(int, seeds)), data=data)
     figures = suite_figures(name, suite, folder)
     if args.keep:
         keep_runs(name, suite, folder, args.keep)
         print(f"wrote {write_page(args.keep)}")
     return figures
+
+
+def _some(named: str | None, known: Sequence[str], kind: str) -> tuple[str, ...]:
+    """Those that are named, or none."""
+    from genrep.registry import lookup
+
+    return tuple(lookup(dict(zip(known, known, strict=True)), name, kind) for name in named.split(",")) if named else ()
 
 
 def _say(line: str) -> None:

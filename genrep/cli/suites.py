@@ -20,14 +20,16 @@ POLL_S = 5.0
 ASKED_TO_STOP = "no further run is begun, and those at work end; once more to save and stop them."
 
 
-def train_suite(suite: Suite, folder: Path, *, at_once: int | None = None, arms: Sequence[str] = (), data: Path | None = None) -> None:
+def train_suite(
+    suite: Suite, folder: Path, *, at_once: int | None = None, arms: Sequence[str] = (), seeds: Sequence[int] = (), data: Path | None = None
+) -> None:
     """Train and measure what is not finished; what a run prints goes to FOLDER/RUN.txt. A stopped suite continues where it was.
 
     Any number of processes, on any machines, may do so in one folder: none begins a run that another is at, and each ends when all runs have.
 
     Args:
         at_once: runs at a time, by this process; None: one for each accelerator, without any one.
-        arms: only these; none: all.
+        arms, seeds: only these; none: all.
         data: the folder, of a suite on one's own.
     Raises:
         ValueError: that is missing; a run needs another that is neither finished nor asked for; or a run failed, and the others are finished first.
@@ -38,7 +40,7 @@ def train_suite(suite: Suite, folder: Path, *, at_once: int | None = None, arms:
 
     if suite.data and data is None:
         raise ValueError(f"this suite trains on a folder of your own; name it with --data. The runs that are kept are of {suite.data}.")
-    runs = {name: changes for name, changes in suite.runs(folder, arms).items() if not finished(folder, name)}
+    runs = {name: changes for name, changes in suite.runs(folder, arms, seeds).items() if not finished(folder, name)}
     lacking = next((name for name in runs if (first := suite.first(name)) and first not in runs and not finished(folder, first)), None)
     if lacking:
         raise ValueError(f"`{lacking}` needs `{suite.first(lacking)}`, which is not finished in {folder}. Name both of their arms with --arms.")

@@ -73,14 +73,14 @@ class Suite:
     labelled_by: Mapping[str, str] = field(default_factory=dict)
     """Arms whose generation is told by another arm's model of the same seed what images without labels show: the other arm, which comes before."""
 
-    def runs(self, folder: Path, arms: Sequence[str] = ()) -> dict[str, dict[str, str]]:
+    def runs(self, folder: Path, arms: Sequence[str] = (), seeds: Sequence[int] = ()) -> dict[str, dict[str, str]]:
         """Every run by the name of its folder within `folder`, with its overrides; all arms of a seed before the next seed.
 
         Args:
-            arms: only these; none: all.
+            arms, seeds: only these; none: all.
         """
         found = {}
-        for seed in range(self.num_seeds):
+        for seed in (seed for seed in range(self.num_seeds) if seed in seeds or not seeds):
             for arm in (arm for arm in self.arms if arm in arms or not arms):
                 other = self.labelled_by.get(arm)
                 labeller = {"objective.labeller": str(folder.resolve() / f"{other}-{seed}" / "model")} if other else {}

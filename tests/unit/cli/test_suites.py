@@ -63,6 +63,9 @@ def test_every_run_is_trained_then_measured_and_a_failure_is_named_at_the_end(tm
     asked.clear()
     runner.train_suite(two, tmp_path / "suite", at_once=2, arms=("new",))
     assert sum(words[0] == "train" for words in asked) == 2 and not any("old" in str(words) for words in asked)
+    asked.clear()
+    runner.train_suite(two, tmp_path / "suite", at_once=1, arms=("new",), seeds=(1,))
+    assert [Path(words[3]).name for words in asked if words[0] == "train"] == ["new-1"]
 
 
 def test_a_suite_on_a_folder_of_ones_own_is_trained_on_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -97,6 +100,7 @@ def test_a_suite_on_a_folder_of_ones_own_is_trained_on_it(tmp_path: Path, monkey
         (("--data", "x"), "--data is of suites on a folder of your own, such as `photos`; `aligners` has its own data"),
         (("--at-once", "0"), "`--at-once` must be at least 1; found 0. `--quick` trains nothing"),
         (("--arms", "seen,other"), "unknown arm `other`"),
+        (("--seeds", "0,5"), "unknown seed `5`; known: 0, 1, 2"),
     ],
 )
 def test_what_a_suite_is_asked_for_it_must_have(tmp_path: Path, given: tuple[str, ...], said: str) -> None:
