@@ -177,7 +177,8 @@ class EvalConfig:
     guidance: float | None = None
     """Guidance scale; None: fixed on validation data among `guidance_grid`."""
     guidance_grid: tuple[float, ...] = (1.0, 1.5, 2.0, 3.0)
-    """Scales that are tried: taken is the one whose samples are recognised most often, of those that keep recall; 1, no guidance, always is."""
+    """Scales that are tried: of those that keep recall the least whose samples are recognised as often as real images is taken, or the one whose are most
+    often; 1, no guidance, always is tried."""
     guidance_interval: tuple[float, float] = (0.3, 0.7)
     """Noise times between which guidance acts."""
     num_guidance_samples: int = 300
