@@ -13,7 +13,7 @@ from posterior_cases import centred, estimate, every_estimator, every_schedule, 
 from genrep.posteriors import POSTERIORS, DenoisingGap, PosteriorEstimator
 from genrep.posteriors.base import one_by_one
 from genrep.randomness import SampleGenerator
-from genrep.registry import part_to_dict
+from genrep.registry import name_of
 from genrep.schedules import RectifiedFlow, Schedule
 from tests.doubles import ClassGaussians
 
@@ -49,7 +49,7 @@ def test_needs_alternatives_and_a_budget(estimator: PosteriorEstimator) -> None:
         estimator(one_by_one(denoise), images(denoise, 1), denoise.candidates(1)[:, :1], schedule=denoise.schedule, generator=generator)
     with pytest.raises(ValueError, match="`budget` must be at least 1"):
         type(estimator)(budget=0)
-    assert part_to_dict(POSTERIORS, estimator)["name"] in POSTERIORS
+    assert name_of(POSTERIORS, estimator) in POSTERIORS
 
 
 @every_schedule
