@@ -11,7 +11,6 @@ from torch import Tensor
 
 from genrep.aligners import ALIGNERS, MGDA, AlignedMTL, Bisector, CAGrad, GenRepRule, PCGrad, Uncertainty, UPGrad, WeightedSum
 from genrep.aligners.base import Aligner, cosines, share_kept
-from genrep.registry import name_of
 
 VARIANTS = {"genrep, agreement kept": GenRepRule(keep_agreement=True), "genrep, balanced": GenRepRule(balance=True)}
 LINE_UP = {name: cls() for name, cls in ALIGNERS.items()} | VARIANTS
@@ -156,12 +155,11 @@ def test_genrep_rule_may_keep_agreement_and_change_one_loss_alone(grads: Tensor)
 
 
 @every_aligner
-def test_does_not_write_to_its_input_and_is_its_own_config(aligner: Aligner) -> None:
+def test_does_not_write_to_its_input(aligner: Aligner) -> None:
     gram = torch.tensor([[2.0, 1.0], [1.0, 3.0]]).double()
     before = gram.clone()
     coefficients, _ = aligner(gram, torch.ones(2).double(), aligner.init(2))
     assert coefficients.dtype == torch.float64 and torch.equal(gram, before)
-    assert name_of(ALIGNERS, aligner) in ALIGNERS
 
 
 def by_components(g: Tensor, other: Tensor) -> Tensor:

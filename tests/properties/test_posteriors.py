@@ -10,10 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from posterior_cases import centred, estimate, every_estimator, every_schedule, images, three_classes
 
-from genrep.posteriors import POSTERIORS, DenoisingGap, PosteriorEstimator
+from genrep.posteriors import DenoisingGap, PosteriorEstimator
 from genrep.posteriors.base import one_by_one
 from genrep.randomness import SampleGenerator
-from genrep.registry import name_of
 from genrep.schedules import RectifiedFlow, Schedule
 from tests.doubles import ClassGaussians
 
@@ -49,7 +48,6 @@ def test_needs_alternatives_and_a_budget(estimator: PosteriorEstimator) -> None:
         estimator(one_by_one(denoise), images(denoise, 1), denoise.candidates(1)[:, :1], schedule=denoise.schedule, generator=generator)
     with pytest.raises(ValueError, match="`budget` must be at least 1"):
         type(estimator)(budget=0)
-    assert name_of(POSTERIORS, estimator) in POSTERIORS
 
 
 @every_schedule

@@ -32,13 +32,14 @@ SOURCE, VAL, TEST = (rectangles(200, size=16, seed=seed) for seed in (3, 4, 5))
 CONFIG = EvalConfig(num_samples=80, num_guidance_samples=80, guidance_grid=(2.0, 4.0), sampler=Euler(num_steps=4))
 
 
-def painter(*, wrong: bool = False, guided: float = 0.0) -> GenRep:
-    """Copies pictures it was given, below the guidance `guided` of some other class; under strong guidance it makes one picture per class over and over."""
+def painter(*, wrong: bool = False, every: int = 1, guided: float = 0.0) -> GenRep:
+    """Copies pictures it was given, below the guidance `guided` one in `every` of another class; under strong guidance one picture per class over and over."""
     model = small_model()
 
     def generate(label: Tensor, *, guidance: float, **_: Any) -> Tensor:
         turn = torch.arange(len(label)) // 4 if guidance < 4 else torch.zeros_like(label)
-        return SOURCE.batch(4 * turn + (label + (wrong or guidance < guided)) % 4).image
+        other = (torch.arange(len(label)) % every == 0) & (wrong or guidance < guided)
+        return SOURCE.batch(4 * turn + (label + other) % 4).image
 
     model.generate = generate  # type: ignore[assignment, method-assign]
     return model
@@ -70,10 +71,12 @@ def test_guidance_may_not_cost_recall(judge: Judge) -> None:
 
 
 def test_no_more_guidance_is_taken_than_real_images_are_recognised_by(judge: Judge) -> None:
+    """Of three in ten real images the judge says something else than the label: one in five wrong without guidance is well, all are not."""
+    hard = replace(VAL, label=torch.where(torch.arange(len(VAL)) % 10 < 3, (VAL.label + 1) % 4, VAL.label))
     grid = replace(CONFIG, guidance_grid=(1.0, 2.0, 3.0))
-    for guided, taken in ((0.0, 1.0), (1.5, 2.0), (2.5, 3.0)):
-        guidance, rows = choose_guidance(replace(studio(judge, guided=guided), config=grid), VAL)
-        assert guidance == taken and len(rows) == 3
+    for val, every, guided, taken in ((hard, 5, 1.5, 1.0), (VAL, 5, 1.5, 2.0), (hard, 1, 2.5, 3.0)):
+        guidance, rows = choose_guidance(replace(studio(judge, every=every, guided=guided), config=grid), val)
+        assert guidance == taken and max(row["accuracy"] for row in rows) > 0.9
 
 
 def test_a_given_guidance_is_taken(judge: Judge) -> None:
