@@ -39,19 +39,23 @@ def computes_in_bf16(device: torch.device) -> bool:
 
 @cache
 def _is_faster_in_bf16() -> bool:
-    """Whether a block of a small trunk, there and back, takes at most .9 of its time in float32 on this CPU; measured once, in a quarter of a second."""
+    """Whether a block of a small trunk, there and back, takes at most .9 of its time in float32 on this CPU; measured once, in a quarter of a second.
+
+    By processor time on one thread: what else the machine does must not decide in what numbers a run computes.
+    """
     with torch.random.fork_rng(devices=[]):
         block = nn.TransformerEncoderLayer(128, 4, 512, dropout=0.0, batch_first=True, norm_first=True)
-    taken = [(_seconds(block, bf16=False), _seconds(block, bf16=True)) for _ in range(6)][1:]
+    with side_by_side(torch.get_num_threads()):
+        taken = [(_seconds(block, bf16=False), _seconds(block, bf16=True)) for _ in range(6)][1:]
     in_float32, in_bf16 = (min(each) for each in zip(*taken, strict=True))
     return in_bf16 <= 0.9 * in_float32
 
 
 def _seconds(block: nn.Module, *, bf16: bool) -> float:
-    start = time.perf_counter()
+    start = time.process_time()
     with torch.enable_grad(), torch.autocast("cpu", torch.bfloat16, enabled=bf16):
         block(torch.ones(8, 64, 128)).sum().backward()
-    return time.perf_counter() - start
+    return time.process_time() - start
 
 
 def agreed_bf16(here: bool, device: torch.device) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from small_models import small_model
+from torch import Tensor, nn
 from toy_runs import config
 
 from genrep.cli.arguments import on_device
@@ -46,10 +48,32 @@ def test_worth_it_is_what_is_clearly_faster(in_bf16: float, expected: bool, monk
     assert runtime._is_faster_in_bf16.__wrapped__() is expected
 
 
-def test_to_measure_that_leaves_random_numbers_alone() -> None:
-    before = torch.get_rng_state()
+def test_to_measure_that_leaves_random_numbers_and_threads_alone() -> None:
+    before = torch.get_rng_state(), torch.get_num_threads()
     runtime._is_faster_in_bf16.__wrapped__()
-    assert torch.equal(torch.get_rng_state(), before)
+    assert torch.equal(torch.get_rng_state(), before[0]) and torch.get_num_threads() == before[1]
+
+
+def test_what_else_the_machine_does_does_not_decide_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Interrupted(nn.Identity):
+        """As where others have the processor in half precision's turn, and every other core besides."""
+
+        def forward(self, x: Tensor) -> Tensor:
+            assert torch.get_num_threads() == 1
+            if torch.is_autocast_enabled("cpu"):
+                time.sleep(0.05)
+            return (x * torch.ones((), requires_grad=True)).exp()
+
+    taken: list[float] = []
+    block, measured = Interrupted(), runtime._seconds
+
+    def recorded(_: nn.Module, *, bf16: bool) -> float:
+        taken.append(measured(block, bf16=bf16))
+        return taken[-1]
+
+    monkeypatch.setattr(runtime, "_seconds", recorded)
+    runtime._is_faster_in_bf16.__wrapped__()
+    assert min(taken[3::2]) < 0.025, "the fastest of half precision's, the first apart"
 
 
 def test_processes_that_disagree_about_it_take_float32(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
