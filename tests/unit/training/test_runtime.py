@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
@@ -48,13 +49,22 @@ def test_worth_it_is_what_is_clearly_faster(in_bf16: float, expected: bool, monk
     assert runtime._is_faster_in_bf16.__wrapped__() is expected
 
 
-def test_to_measure_that_leaves_random_numbers_and_threads_alone() -> None:
-    before = torch.get_rng_state(), torch.get_num_threads()
+@pytest.fixture
+def two_threads() -> Iterator[None]:
+    """Also where tests have one each."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+def test_to_measure_that_leaves_random_numbers_and_threads_alone(two_threads: None) -> None:
+    before = torch.get_rng_state()
     runtime._is_faster_in_bf16.__wrapped__()
-    assert torch.equal(torch.get_rng_state(), before[0]) and torch.get_num_threads() == before[1]
+    assert torch.equal(torch.get_rng_state(), before) and torch.get_num_threads() == 2
 
 
-def test_what_else_the_machine_does_does_not_decide_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_else_the_machine_does_does_not_decide_it(two_threads: None, monkeypatch: pytest.MonkeyPatch) -> None:
     class Interrupted(nn.Identity):
         """As where others have the processor in half precision's turn, and every other core besides."""
 
