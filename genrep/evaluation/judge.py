@@ -32,8 +32,9 @@ SHIPPED = Path(__file__).parent.parent / "judges"
 
 WEIGHTS, FACTS = "judge.safetensors", "judge.json"
 NUM_FEATURES = 128
-NUM_EPOCHS, NUM_EPOCHS_OF_SETS = 2, 12
-"""Which of several classes are in an image takes longer to learn."""
+NUM_EPOCHS, MOST_EPOCHS = 2, 12
+"""Of `NUM_IMAGES`, and of fewer, or where it is to be learnt which of several classes are in an image."""
+NUM_IMAGES = 60_000
 MIN_STEPS = 100
 
 
@@ -81,14 +82,25 @@ class Judge:
 
 
 def _fingerprint(train: ArrayDataset) -> str:
-    """Changes with any pixel or label, and with the classes that no image shows."""
+    """Changes with any pixel or label, with the classes that no image shows, and with how often images are seen."""
     digest = hashlib.sha256()
     for array in (train.pixels, train.label, *((train.object_labels, train.classes) if holds_several(train) else ())):
         if array is not None:
             digest.update(array.contiguous().numpy().data)
     if unseen := int((~_shown(train)).sum()):
         digest.update(unseen.to_bytes(8, "little"))
+    if not holds_several(train) and (epochs := usual_epochs(len(train))) != NUM_EPOCHS:
+        digest.update(epochs.to_bytes(8, "little"))
     return digest.hexdigest()[:8]
+
+
+def usual_epochs(num: int) -> int:
+    """How often the judge sees each of so many images of one class each: as many in all as of `NUM_IMAGES`, but none more than `MOST_EPOCHS` times.
+
+    >>> usual_epochs(1_000), usual_epochs(20_000), usual_epochs(60_000), usual_epochs(10**6)
+    (12, 6, 2, 2)
+    """
+    return min(MOST_EPOCHS, max(NUM_EPOCHS, round(NUM_EPOCHS * NUM_IMAGES / max(1, num))))
 
 
 def _shown(train: ArrayDataset) -> Bool[Tensor, " k"]:
@@ -123,7 +135,8 @@ def fit_judge(train: ArrayDataset, *, seed: int = 0, num_epochs: int | None = No
     """Fits the network to the labels of a set, or to its class sets where images hold several: AdamW, one learning-rate cycle, left-right flips.
 
     Args:
-        num_epochs: at least, `NUM_EPOCHS` or `NUM_EPOCHS_OF_SETS` where none is given; a small set is seen as often as `MIN_STEPS` updates need.
+        num_epochs: at least; `usual_epochs`, or `MOST_EPOCHS` where images hold several, where none is given. A small set is seen as often as `MIN_STEPS`
+            updates need.
     Raises:
         ValueError: the set has images without a label.
     """
@@ -133,7 +146,7 @@ def fit_judge(train: ArrayDataset, *, seed: int = 0, num_epochs: int | None = No
         torch.manual_seed(seed)
         network = _Network(train.pixels.shape[1], len(train.class_names)).to(memory_format=torch.channels_last)
     steps_per_epoch = math.ceil(len(train) / batch_size)
-    num_epochs = max(num_epochs or (NUM_EPOCHS_OF_SETS if holds_several(train) else NUM_EPOCHS), math.ceil(MIN_STEPS / steps_per_epoch))
+    num_epochs = max(num_epochs or (MOST_EPOCHS if holds_several(train) else usual_epochs(len(train))), math.ceil(MIN_STEPS / steps_per_epoch))
     num_steps = num_epochs * steps_per_epoch
     optimizer = torch.optim.AdamW(network.parameters(), lr=peak_lr, weight_decay=0.02, fused=True)
     cycle = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=peak_lr, total_steps=max(2, num_steps), pct_start=0.2)

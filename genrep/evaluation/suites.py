@@ -82,6 +82,8 @@ _OF_ONE_MODEL_ON_PHOTOS = Suite(
     claims=tuple(Claim(figure=figure, arm="joint", against=other) for other in ("alone", "self-trained") for figure in _OF_PHOTOS),
     shown=_SHOWN_OF_PHOTOS,
 )
+_CIFAR10 = "CIFAR-10 (A. Krizhevsky, 2009), reduced: 10,000 pictures of 32 x 32 px, kept as JPEG, and 2,000 others of its training set"
+_OF_SIGHT = (("classification/top1", False), ("classification/nll", True), ("robustness/noise_top1", False), ("robustness/corruptions_top1", False))
 _OF_SCENES = ("multilabel/map", "detection/ap50", "segmentation/miou_foreground")
 _SUMS = {f"sum-{times}": {"aligner": "weighted_sum", "train.perception_weight": f"{1 / (1 + times):.4g}"} for times in (1, 4, 16, 64, 256)}
 """Generation's gradient counts so many times; perception's is some 15 times as long."""
@@ -167,6 +169,35 @@ SUITES = {
     ),
     "photos": _OF_ONE_MODEL_ON_PHOTOS,
     "photos-long": replace(_OF_ONE_MODEL_ON_PHOTOS, settings={**_FEW_PHOTOS, "train.stage2_images": "9600", "train.side_by_side": "1"}),
+    "cifar10": Suite(
+        recipe="own",
+        data=_CIFAR10,
+        settings={
+            "data.labelled_fraction": "0.1",
+            "train.stage1_images": "1600",
+            "train.stage2_images": "40000",
+            "train.side_by_side": "1",
+            "objective.posterior": "none",
+        },
+        arms={
+            "joint": {},
+            "alone": {"objective.jobs": "perception"},
+            "self-trained": {"objective.jobs": "perception", "objective.self_training": "true"},
+            "made": {"objective.jobs": "generation"},
+            "made-from-labels": {"objective.jobs": "generation"},
+        },
+        labelled_by={"made-from-labels": "self-trained"},
+        claims=(
+            *(Claim(figure=figure, arm="joint", against=other, less=less) for other in ("alone", "self-trained") for figure, less in _OF_SIGHT),
+            *(Claim(figure="generation/kid", arm="joint", against=other, less=True) for other in ("made", "made-from-labels")),
+            *(Claim(figure="generation/sample_accuracy", arm="joint", against=other) for other in ("made", "made-from-labels")),
+        ),
+        shown=(
+            *(figure for figure, _ in _OF_SIGHT),
+            *("classification/ece", "generation/kid", "generation/fid", "generation/class_kid", "generation/sample_accuracy", "generation/recall"),
+            "likelihood/bits_per_dim",
+        ),
+    ),
     "photos-screening": Suite(
         recipe="own",
         data=_ETH80,

@@ -115,6 +115,17 @@ def test_it_is_called_after_its_weights(tmp_path: Path, monkeypatch: pytest.Monk
     assert (yours := load_judge(few, cache=tmp_path / "yours").name) != mine.name and yours.rpartition("-")[0] == mine.name.rpartition("-")[0]
 
 
+def test_of_another_length_it_is_another_judge(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that an older version fitted, which saw small sets less often, is not taken for it."""
+    few = TRAIN.first(16)
+    names = {}
+    for least in (2, 3, 12):
+        monkeypatch.setattr(judges, "usual_epochs", lambda num, least=least: least)
+        names[least] = load_judge(few, cache=tmp_path).name
+    assert len(set(names.values())) == 3
+    assert all(name.startswith(few.name) for name in names.values())
+
+
 def test_it_needs_every_label() -> None:
     with pytest.raises(ValueError, match="found 4 without"):
         fit_judge(TRAIN.with_labels_for(torch.arange(96) >= 4))
