@@ -182,13 +182,14 @@ SUITES = {
         arms={
             "joint": {},
             "alone": {"objective.jobs": "perception"},
+            "alone-half": {"objective.jobs": "perception", "train.stage1_images": "800", "train.stage2_images": "20000"},
             "self-trained": {"objective.jobs": "perception", "objective.self_training": "true"},
             "made": {"objective.jobs": "generation"},
             "made-from-labels": {"objective.jobs": "generation"},
         },
         labelled_by={"made-from-labels": "self-trained"},
         claims=(
-            *(Claim(figure=figure, arm="joint", against=other, less=less) for other in ("alone", "self-trained") for figure, less in _OF_SIGHT),
+            *(Claim(figure=figure, arm="joint", against=other, less=less) for other in ("alone", "alone-half", "self-trained") for figure, less in _OF_SIGHT),
             *(Claim(figure="generation/kid", arm="joint", against=other, less=True) for other in ("made", "made-from-labels")),
             *(Claim(figure="generation/sample_accuracy", arm="joint", against=other) for other in ("made", "made-from-labels")),
         ),
