@@ -182,7 +182,7 @@ SUITES = {
         arms={
             "joint": {},
             "alone": {"objective.jobs": "perception"},
-            "alone-half": {"objective.jobs": "perception", "train.stage1_images": "800", "train.stage2_images": "20000"},
+            "alone-half": {"objective.jobs": "perception", "train.stage2_images": "20000"},
             "self-trained": {"objective.jobs": "perception", "objective.self_training": "true"},
             "made": {"objective.jobs": "generation"},
             "made-from-labels": {"objective.jobs": "generation"},
