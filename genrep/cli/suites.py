@@ -162,10 +162,16 @@ def check_runs(suite: Suite, folder: Path, data: Path | None = None) -> None:
 
 
 def _as_far_as_asked(found: Any, wanted: Any) -> Any:
-    """What was found, but for what is left open: nothing wanted, or a path, which moves with the folder."""
+    """What was found, but for what is left open: nothing wanted, a path, which moves with the folder, tasks for which data may have no annotations."""
     if isinstance(found, dict) and isinstance(wanted, dict):
-        return {key: _as_far_as_asked(found.get(key), value) if key != "labeller" else value for key, value in wanted.items()}
+        ways = {"labeller": lambda there, value: value, "tasks": _of_data}
+        return {key: ways.get(key, _as_far_as_asked)(found.get(key), value) for key, value in wanted.items()}
     return wanted if wanted in (None, [], ()) else found
+
+
+def _of_data(found: Sequence[str], wanted: Sequence[str]) -> Sequence[str]:
+    """The tasks wanted, where those found are some of them; else those found."""
+    return wanted if found and list(found) == [task for task in wanted if task in found] else found
 
 
 def accelerators() -> list[str]:

@@ -23,6 +23,7 @@ from genrep.evaluation.suite import finished
 from genrep.overrides import override, to_dict
 from genrep.recipes import RECIPES, own
 from genrep.storage import claimed, write_json
+from genrep.training.data import RunData, filled
 
 
 @dataclass
@@ -87,11 +88,16 @@ def test_a_suite_on_a_folder_of_ones_own_is_trained_on_it(tmp_path: Path, monkey
         [str(photos), "--train.lr", "1e-3", "--train.batch_size", "4", "--train.seed", "0"],
     ]
     measure(tmp_path / "suite", "old-0", {"top1": 0.5})
-    write_json(tmp_path / "suite/old-0/config.json", to_dict(override(own(photos)[0], suite.runs(tmp_path)["old-0"])))
+    config = override(own(photos)[0], suite.runs(tmp_path)["old-0"])
+    filled_in = filled(config, RunData(config).training())
+    assert filled_in.model.tasks == ("classification",) != config.model.tasks  # as training writes it: the photos have no boxes
+    write_json(tmp_path / "suite/old-0/config.json", to_dict(filled_in))
     runner.check_runs(suite, tmp_path / "suite", photos)
     runner.check_runs(suite, tmp_path / "suite")
     with pytest.raises(ValueError, match="old-0 was trained by other settings"):
         runner.check_runs(suite, tmp_path / "suite", write_photos(tmp_path / "others", 4))
+    with pytest.raises(ValueError, match=r"`model\.tasks` is \['classification'\] there and \['multilabel'\] here"):
+        runner.check_runs(replace(suite, settings={**suite.settings, "model.tasks": "multilabel"}), tmp_path / "suite", photos)
 
 
 @pytest.mark.parametrize(
