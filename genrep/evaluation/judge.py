@@ -33,7 +33,7 @@ SHIPPED = Path(__file__).parent.parent / "judges"
 WEIGHTS, FACTS = "judge.safetensors", "judge.json"
 NUM_FEATURES = 128
 NUM_EPOCHS, MOST_EPOCHS = 2, 12
-"""Of `NUM_IMAGES`, and of fewer, or where it is to be learnt which of several classes are in an image."""
+"""How often the judge sees each of `NUM_IMAGES`, and at most each of fewer; as often where images hold several, which takes longer to learn."""
 NUM_IMAGES = 60_000
 MIN_STEPS = 100
 

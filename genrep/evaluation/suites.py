@@ -84,6 +84,7 @@ _OF_ONE_MODEL_ON_PHOTOS = Suite(
 )
 _CIFAR10 = "CIFAR-10 (A. Krizhevsky, 2009), reduced: 10,000 pictures of 32 x 32 px, kept as JPEG, and 2,000 others of its training set"
 _OF_SIGHT = (("classification/top1", False), ("classification/nll", True), ("robustness/noise_top1", False), ("robustness/corruptions_top1", False))
+"""Of one class a picture, and whether less is better."""
 _OF_SCENES = ("multilabel/map", "detection/ap50", "segmentation/miou_foreground")
 _SUMS = {f"sum-{times}": {"aligner": "weighted_sum", "train.perception_weight": f"{1 / (1 + times):.4g}"} for times in (1, 4, 16, 64, 256)}
 """Generation's gradient counts so many times; perception's is some 15 times as long."""
