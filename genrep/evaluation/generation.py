@@ -115,28 +115,27 @@ def choose_guidance(studio: Studio, val: ArrayDataset) -> tuple[float, list[dict
 
 
 def measure_generation(studio: Studio, val: ArrayDataset, test: ArrayDataset) -> tuple[Measured, Samples]:
-    """KID, FID, precision and recall of samples against test images, their recognised share, and what real images would get."""
+    """KID, FID, precision and recall of samples against test images, their recognised share, and what real images would get.
+
+    Of unguided samples, too: guidance is each model's own choice, by which figures of two models differ besides.
+    """
     guidance, tried = choose_guidance(studio, val)
     num = studio.config.num_samples
     made = studio.samples(num, guidance, seed=_TEST_SEED)
     unguided = made if guidance == 1.0 else studio.samples(num, 1.0, seed=_TEST_SEED)
     real, judged = studio.features(test, len(test))
     other_real, _ = studio.features(val, num)
-    precision, recall = precision_recall(real, made.features)
     density, coverage = density_coverage(real, made.features)
     figures = {
-        **kid(real, made.features).named("kid"),
+        **_closeness(real, made),
+        **_closeness(real, unguided, "_unguided"),
         **kid(real, other_real).named("kid_real"),
-        "fid": fid(real, made.features),
         "fid_real": fid(real, other_real),
-        "precision": precision,
-        "recall": recall,
-        "recall_unguided": precision_recall(real, unguided.features)[1],
+        "precision": precision_recall(real, made.features)[0],
         "recall_real": precision_recall(real, other_real)[1],
         "density": density,
         "coverage": coverage,
         "coverage_real": density_coverage(real, other_real)[1],
-        **wilson(made.num_right, num).named("sample_accuracy"),
         **wilson(int((judged == test.label).sum()), len(test)).named("judge_accuracy"),
         "guidance": guidance,
         "n": num,
@@ -147,6 +146,16 @@ def measure_generation(studio: Studio, val: ArrayDataset, test: ArrayDataset) ->
     if len(other_real) < num:  # of fewer images these are worse, whatever the images
         figures = {name: value for name, value in figures.items() if name not in ("fid_real", "recall_real", "coverage_real", "fid_imagenet_real")}
     return Measured(figures, _tables(studio, made, tried) | {"set": test.name, "n_real": len(test), "n_recall": min(num, len(test))}), made
+
+
+def _closeness(real: Float[Tensor, "n d"], made: Samples, suffix: str = "") -> dict[str, float]:
+    """How close samples are to real images, and how many of them are recognised."""
+    return {
+        **kid(real, made.features).named(f"kid{suffix}"),
+        f"fid{suffix}": fid(real, made.features),
+        f"recall{suffix}": precision_recall(real, made.features)[1],
+        **wilson(made.num_right, len(made.label)).named(f"sample_accuracy{suffix}"),
+    }
 
 
 def unlike_samples(test: ArrayDataset) -> Iterator[str]:

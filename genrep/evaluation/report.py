@@ -16,6 +16,7 @@ from genrep import __version__
 from genrep.evaluation.charts import confusion_chart, curve, precision_recall_curve, reliability_diagram
 from genrep.evaluation.draw import data_uri
 from genrep.evaluation.generation import RECALL_TOLERANCE
+from genrep.evaluation.headlines import headlines, number
 from genrep.evaluation.kept import DETAILS
 from genrep.evaluation.robustness import TITLES
 from genrep.storage import read_json, write_text
@@ -23,17 +24,6 @@ from genrep.training import RunFolder
 from genrep.training.step_report import PAIR_COLUMN, PART_COLUMN
 
 Details = Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class Headline:
-    """One figure at the top: its interval, its opponent, and what it was measured on."""
-
-    name: str
-    value: str
-    interval: str
-    beside: str
-    on: str
 
 
 @dataclass(frozen=True)
@@ -137,15 +127,6 @@ def title(run: str, config: Mapping[str, Any]) -> str:
     return f"{run}: {data}" if data not in ("", run) else run
 
 
-def number(value: float | None, digits: int = 3) -> str:
-    """A figure with a true minus sign; a dash where there is none.
-
-    >>> number(0.25), number(-1.0, 1), number(None)
-    ('0.250', '\u22121.0', '\u2013')
-    """
-    return "\u2013" if value is None else f"{value:.{digits}f}".replace("-", "\u2212")
-
-
 def duration(seconds: float) -> str:
     """Seconds as a person says them.
 
@@ -155,61 +136,6 @@ def duration(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest} s" if minutes else f"{rest} s"
-
-
-def headlines(figures: Mapping[str, float], details: Details) -> list[Headline]:
-    """The figures one wants first, as far as they were measured."""
-
-    def beside(key: str, words: str) -> str:
-        return f"{words} {number(figures[key])}" if key in figures else ""
-
-    def on(task: str, kind: str) -> str:
-        table = details.get(task, {})
-        kind = kind.replace("test", "val") if table.get("set") in details.get("of_val", ()) else kind  # older runs do not say
-        return f"{table.get('n', 0):,} {kind} {table.get('set', '')}"
-
-    guidance = f", guidance {figures['generation/guidance']:g}" if "generation/guidance" in figures else ""
-    judged = on("generation", "samples of") + guidance
-    rows = [
-        (
-            "Top-1",
-            "classification/top1",
-            beside("classification/logistic_regression_top1", "logistic regression on pixels"),
-            on("classification", "test images of"),
-        ),
-        (
-            "Top-1 with the generative side",
-            "posterior/combined_top1",
-            beside("posterior/head_top1", "of the same images the head alone"),
-            on("posterior", "test images of"),
-        ),
-        ("Calibration error", "classification/ece", beside("classification/nll", "log-loss, nats,"), on("classification", "test images of")),
-        ("Right told from wrong", "classification/auroc", "by confidence, AUROC; chance: .5", on("classification", "test images of")),
-        ("mAP of class sets", "multilabel/map", beside("multilabel/f1", "F1"), on("multilabel", "test images of")),
-        ("AP50", "detection/ap50", beside("detection/ap", "AP"), on("detection", "test images of")),
-        ("Calibration error of scores", "detection/ece", "against the share that is right at IoU .5", on("detection", "test images of")),
-        ("mIoU of objects", "segmentation/miou_foreground", beside("segmentation/miou", "with background"), on("segmentation", "test images of")),
-        ("Pairs in order of depth", "depth/order", "objects that touch; chance: .5", on("depth", "test images of")),
-        ("Depth within 25 %", "depth/delta1", beside("depth/abs_rel", "relative error"), on("depth", "test images of")),
-        ("Samples recognised", "generation/sample_accuracy", beside("generation/judge_accuracy", "real images"), judged),
-        ("KID", "generation/kid", beside("generation/kid_real", "real against real"), judged),
-        ("Bits per dimension", "likelihood/bits_per_dim", "an upper bound, without semantics", on("likelihood", "test images of")),
-        ("Recall", "generation/recall", beside("generation/recall_unguided", "unguided"), judged),
-        ("FID", "generation/fid", beside("generation/fid_real", "real against real"), judged),
-        (
-            "Scenes: F1 of classes",
-            "generation/scenes_f1",
-            beside("generation/scenes_f1_real", "real images"),
-            on("generated_scenes", "samples of") + guidance,
-        ),
-    ]
-    return [Headline(name, number(figures[key]), interval(figures, key), note, on_what) for name, key, note, on_what in rows if key in figures]
-
-
-def interval(figures: Mapping[str, float], key: str) -> str:
-    """The 95 % interval of a figure, or nothing."""
-    low, high = figures.get(f"{key}_low"), figures.get(f"{key}_high")
-    return "" if low is None or high is None else f"{number(low)} to {number(high)}"
 
 
 def per_class(details: Details) -> list[dict[str, Any]]:

@@ -15,10 +15,11 @@ from PIL import Image
 
 from genrep.evaluation.dots import dot_plots
 from genrep.evaluation.figures import Figure
+from genrep.evaluation.headlines import number
 from genrep.evaluation.kept import DETAILS, RECORD, judges_of
 from genrep.evaluation.outcome import Outcome, mean_of
 from genrep.evaluation.published import Published, agreement
-from genrep.evaluation.report import duration, number
+from genrep.evaluation.report import duration
 from genrep.evaluation.suite import Suite, arm_of, finished
 from genrep.evaluation.suites import SUITES
 from genrep.metrics.base import Estimate

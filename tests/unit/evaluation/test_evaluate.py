@@ -21,7 +21,10 @@ from genrep.training import data
 
 MakeRun = Callable[..., Path]
 
-INTERVALS = ("classification/top1", "classification/logistic_regression_top1", "generation/kid", "generation/kid_real", "generation/sample_accuracy")
+INTERVALS = (
+    *(f"classification/{name}" for name in ("top1", "logistic_regression_top1")),
+    *(f"generation/{name}" for name in ("kid", "kid_real", "kid_unguided", "sample_accuracy", "sample_accuracy_unguided")),
+)
 SINGLE = (
     *INTERVALS,
     *(f"classification/{name}" for name in ("ece", "nll", "auroc")),
@@ -31,7 +34,10 @@ SINGLE = (
     *(f"robustness/{kind}_{name}" for kind in ("clean", "noise", "corruptions") for name in ("top1", "ap50", "miou_foreground")),
     "likelihood/bits_per_dim",
     "fashion-scenes/likelihood/bits_per_dim",
-    *(f"generation/{name}" for name in ("fid", "fid_real", "precision", "recall", "recall_unguided", "recall_real", "judge_accuracy", "guidance", "n")),
+    *(
+        f"generation/{name}"
+        for name in ("fid", "fid_real", "fid_unguided", "precision", "recall", "recall_unguided", "recall_real", "judge_accuracy", "guidance", "n")
+    ),
 )
 
 

@@ -84,6 +84,18 @@ def test_a_given_guidance_is_taken(judge: Judge) -> None:
     assert choose_guidance(given, VAL) == (3.0, [])
 
 
+def test_unguided_samples_are_measured_beside_guided_ones(judge: Judge) -> None:
+    """One in five of them shows another class; strong guidance, a picture per class."""
+    model = studio(judge, every=5, guided=1.5)
+    unguided, mild, strong = (
+        measure_generation(replace(model, config=replace(CONFIG, guidance=guidance)), VAL, TEST)[0].figures for guidance in (1.0, 2.0, 4.0)
+    )
+    for name, beside in ((name, f"{name}_unguided") for name in ("sample_accuracy", "kid", "fid", "recall")):
+        assert unguided[name] == unguided[beside] == mild[beside] == strong[beside]
+    assert mild["sample_accuracy"] > mild["sample_accuracy_unguided"] + 0.1
+    assert strong["kid"] > strong["kid_unguided"] and strong["fid"] > strong["fid_unguided"] and strong["recall"] < strong["recall_unguided"]
+
+
 def test_nearest_finds_the_image_itself(judge: Judge) -> None:
     features, _ = judge(SOURCE.batch(torch.arange(40)).image)
     assert torch.equal(torch.cdist(features, features).gather(1, nearest(features, features, k=1)), torch.cdist(features, features).amin(1, keepdim=True))

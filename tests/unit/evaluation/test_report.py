@@ -13,6 +13,7 @@ import pytest
 from toy_runs import config
 
 from genrep.evaluation import evaluate, write_report
+from genrep.evaluation.headlines import headlines
 from genrep.evaluation.report import verdict
 from genrep.training import RunFolder
 
@@ -53,6 +54,12 @@ def run(make_run: MakeRun) -> Path:
 @pytest.fixture(scope="module")
 def text(run: Path) -> str:
     return write_report(run).read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(("guidance", "note"), [(2.0, "real against real 0.010, unguided 0.080"), (1.0, "real against real 0.010")])
+def test_unguided_figures_stand_beside_guided_ones(guidance: float, note: str) -> None:
+    figures = {"generation/kid": 0.06, "generation/kid_real": 0.01, "generation/kid_unguided": 0.08, "generation/guidance": guidance}
+    assert [(found.name, found.beside) for found in headlines(figures, {})] == [("KID", note)]
 
 
 def test_it_loads_nothing(text: str) -> None:
