@@ -131,7 +131,6 @@ def measure_generation(studio: Studio, val: ArrayDataset, test: ArrayDataset) ->
         **_closeness(real, unguided, "_unguided"),
         **kid(real, other_real).named("kid_real"),
         "fid_real": fid(real, other_real),
-        "precision": precision_recall(real, made.features)[0],
         "recall_real": precision_recall(real, other_real)[1],
         "density": density,
         "coverage": coverage,
@@ -149,11 +148,13 @@ def measure_generation(studio: Studio, val: ArrayDataset, test: ArrayDataset) ->
 
 
 def _closeness(real: Float[Tensor, "n d"], made: Samples, suffix: str = "") -> dict[str, float]:
-    """How close samples are to real images, and how many of them are recognised."""
+    """How close samples are to real images, and how many of them are recognised; every name ends with `suffix`."""
+    precision, recall = precision_recall(real, made.features)
     return {
         **kid(real, made.features).named(f"kid{suffix}"),
         f"fid{suffix}": fid(real, made.features),
-        f"recall{suffix}": precision_recall(real, made.features)[1],
+        f"precision{suffix}": precision,
+        f"recall{suffix}": recall,
         **wilson(made.num_right, len(made.label)).named(f"sample_accuracy{suffix}"),
     }
 

@@ -90,7 +90,7 @@ def test_unguided_samples_are_measured_beside_guided_ones(judge: Judge) -> None:
     unguided, mild, strong = (
         measure_generation(replace(model, config=replace(CONFIG, guidance=guidance)), VAL, TEST)[0].figures for guidance in (1.0, 2.0, 4.0)
     )
-    for name, beside in ((name, f"{name}_unguided") for name in ("sample_accuracy", "kid", "fid", "recall")):
+    for name, beside in ((name, f"{name}_unguided") for name in ("sample_accuracy", "kid", "fid", "precision", "recall")):
         assert unguided[name] == unguided[beside] == mild[beside] == strong[beside]
     assert mild["sample_accuracy"] > mild["sample_accuracy_unguided"] + 0.1
     assert strong["kid"] > strong["kid_unguided"] and strong["fid"] > strong["fid_unguided"] and strong["recall"] < strong["recall_unguided"]
